@@ -1,0 +1,135 @@
+"""Flax Linen's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import canonicalize_dtype
+from flax.typing import Dtype, Initializer
+from jax.typing import ArrayLike
+
+from jaxbn._axes import feature_axes, reduction_axes, size
+from jaxbn._batch_norm import batch_norm
+from jaxbn._state import BatchNormParams, BatchNormState
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization, a drop-in for `flax.linen.BatchNorm`.
+
+    Makes the variables `params/{scale,bias}` and `batch_stats/{mean,var}`, with the names, shapes and types of Flax's.
+    While the module is initialising, the running statistics are not updated.
+
+    Attributes:
+        use_running_average: True to normalise with the running statistics; may be given at the call instead.
+        axis: the feature axis, or a tuple of them.
+        momentum: weight kept by the old running statistic.
+        epsilon: added to the variance under the root.
+        dtype: type of the result; by default what `x` and the parameters promote to, as in Flax.
+        param_dtype: type that scale and bias are made with.
+        use_bias: whether to learn β.
+        use_scale: whether to learn γ.
+        bias_init: initialiser of β.
+        scale_init: initialiser of γ.
+        axis_name: not supported yet.
+        axis_index_groups: not supported yet.
+        use_fast_variance: accepted, and without effect: the variance is always computed accurately, in one pass.
+        force_float32_reductions: False makes the running statistics in `param_dtype`; they are computed in float32 or
+            wider in any case.
+        unbiased: the running variance takes the m/(m−1) estimate (PyTorch's convention).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbn.linen
+        >>> norm = jaxbn.linen.BatchNorm(use_running_average=False)
+        >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+        >>> variables = norm.init(jax.random.key(0), x)
+        >>> y, updates = norm.apply(variables, x, mutable=["batch_stats"])
+        >>> print(y.round(3))
+        [[-1. -1.]
+         [ 1.  1.]]
+
+    Differs elsewhere: `flax.linen.BatchNorm` computes E[x²] − E[x]² by default, which loses all accuracy where the mean
+    is large against the deviation; it also trains on one value per channel without a word, which is an error here.
+
+    """
+
+    use_running_average: bool | None = None
+    axis: int | Sequence[int] = -1
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nn.initializers.zeros
+    scale_init: Initializer = nn.initializers.ones
+    axis_name: str | None = None
+    axis_index_groups: Any = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+    unbiased: bool = dataclasses.field(default=False, kw_only=True)
+
+    @nn.compact
+    def __call__(
+        self, x: ArrayLike, use_running_average: bool | None = None, *, mask: ArrayLike | None = None
+    ) -> jax.Array:
+        """Normalises `x` by the batch's statistics, or by the running ones.
+
+        Args:
+            x: the input; integers are converted to floating point, as in Flax.
+            use_running_average: True for the running statistics; here or at construction.
+            mask: not supported yet.
+
+        Returns:
+            The normalised input, of the shape of `x`.
+
+        """
+        x = jnp.asarray(x)
+        use_running_average = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        self._check_supported(mask)
+        features = feature_axes(self.axis, x.ndim)
+        mean, var = self._running_statistics(tuple(x.shape[a] for a in features))
+        params = self._parameters(mean.value.shape)
+        result_dtype = canonicalize_dtype(x, *params, dtype=self.dtype)
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            x = x.astype(result_dtype)
+
+        # A module is often initialised with a single example, whose outputs nobody uses: no reason to fail.
+        one_value = size(x.shape, reduction_axes(features, x.ndim)) < 2
+        y, state = batch_norm(
+            params,
+            BatchNormState(mean.value, var.value, count=jnp.zeros((), jnp.int32)),
+            x,
+            train=not (use_running_average or (self.is_initializing() and one_value)),
+            axis=features,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            unbiased=self.unbiased,
+            dtype=result_dtype,
+        )
+        if not (use_running_average or self.is_initializing()):
+            mean.value, var.value = self._stored(mean.value, state.mean), self._stored(var.value, state.var)
+        return y
+
+    def _stored(self, old: jax.Array, new: jax.Array) -> jax.Array:
+        """The new statistic in the type that Flax gives it: with `force_float32_reductions` float32 or wider."""
+        return new if self.force_float32_reductions else new.astype(old.dtype)
+
+    def _running_statistics(self, shape: tuple[int, ...]) -> tuple[nn.Variable[jax.Array], nn.Variable[jax.Array]]:
+        dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
+        mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(shape, dtype))
+        var = self.variable("batch_stats", "var", lambda: jnp.ones(shape, dtype))
+        return mean, var
+
+    def _parameters(self, shape: tuple[int, ...]) -> BatchNormParams:
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
+        bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
+        return BatchNormParams(scale, bias)
+
+    def _check_supported(self, mask: ArrayLike | None) -> None:
+        if mask is not None:
+            raise NotImplementedError("mask is not supported yet")
+        if (self.axis_name is not None or self.axis_index_groups is not None) and not self.is_initializing():
+            raise NotImplementedError("axis_name and axis_index_groups are not supported yet")
