@@ -1,0 +1,1 @@
+"""Training with jaxbn: data, models, loop and studies behind `python -m train`."""

@@ -1,0 +1,83 @@
+"""The command line of `python -m train`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import tyro
+
+from train.config import PRESETS, Config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains as the command line says; returns the exit code: 0, or 1 after an error that was printed."""
+    config = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        train(config)
+    except (OSError, ValueError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: nothing more is written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> Config:
+    """The configuration that the arguments describe, beginning at the preset that they name."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--preset", default="default")
+    preset = finder.parse_known_args(arguments)[0].preset
+    return tyro.cli(
+        Config,
+        args=arguments,
+        default=PRESETS.get(preset, Config()),  # tyro itself refuses a preset that there is not
+        prog="python -m train",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+
+
+def train(config: Config) -> None:
+    """One run, from its configuration to its results."""
+    # Slow to import, and not needed for --help.
+    from rich.console import Console
+
+    from train import loop, results, terminal
+    from train.data import load
+    from train.step import prepare
+    from train.summary import summarize
+
+    console = Console()
+    dataset = load(config.data.dataset, data_dir=config.data.data_dir)
+    config = replace(config, run=replace(config.run, name=config.run.name or default_name(dataset.name)))
+    plan = loop.make_plan(config, dataset)
+    folder = results.make_folder(config.run.runs_dir / str(config.run.name), config.run.overwrite)
+    results.write_config(folder, config)
+    state = loop.initial_state(plan)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    terminal.print_start(
+        console, config, dataset, plan, summarize(plan.model, variables, prepare(plan.train.inputs[:2]))
+    )
+
+    programs = loop.compile_programs(plan, state)
+    progress: list[loop.Progress] = []
+    epochs: list[loop.Epoch] = []
+    with terminal.Monitor(console, plan) as monitor:
+        for event, state in loop.run(plan, programs, state):  # noqa: B020, B007 (the last state is the result)
+            if isinstance(event, loop.Progress):
+                progress.append(event)
+                monitor.advance(event)
+            else:
+                epochs.append(event)
+                monitor.epoch(event)
+                results.append_metrics(folder, event, dataset)
+    results.write_variables(folder, state)
+    results.write_curves(folder, progress, epochs, dataset)
+    terminal.print_end(console, epochs[-1], dataset, programs.seconds, str(folder))
+
+
+def default_name(dataset: str) -> str:
+    """A name that says what and when."""
+    return f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,0 +1,59 @@
+"""The datasets to train on, by name."""
+
+import dataclasses
+from pathlib import Path
+
+from train.data import bundled, cache, mnist
+from train.data.dataset import Dataset as Dataset
+from train.data.download import ChecksumError as ChecksumError
+from train.data.download import DownloadError as DownloadError
+from train.data.idx import IdxError as IdxError
+from train.data.mnist import MnistUnavailableError as MnistUnavailableError
+
+NAMES = ("auto", "mnist", "digits", "iris")
+
+
+def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> Dataset:
+    """Loads a dataset by name.
+
+    `"mnist"` comes from the IDX files in `data_dir` where one is given, else from the cache, else through
+    tensorflow-datasets, and if none of this works, it is an error. `"auto"` is the same, but where MNIST cannot be had
+    it is `"digits"`, and the note of the dataset says why. `"digits"` and `"iris"` never need a network.
+
+    Args:
+        name: one of `NAMES`.
+        data_dir: a folder with MNIST's four IDX files; then nothing else is tried.
+        cache_dir: where MNIST is kept once prepared; by default `$XDG_CACHE_HOME/jaxbn` or `~/.cache/jaxbn`.
+
+    Raises:
+        ValueError: there is no such dataset, or `data_dir` is given for one that is not read from files.
+        FileNotFoundError: `data_dir` lacks some of the files.
+        IdxError: a file in `data_dir` is damaged, or not what its name says.
+        MnistUnavailableError: under "mnist", it is not cached and cannot be downloaded.
+        ChecksumError: what was downloaded is not the published MNIST (also under "auto").
+
+    Example:
+        >>> flowers = load("iris")
+        >>> flowers.train_inputs.shape, flowers.test_inputs.shape, flowers.class_names
+        ((120, 4), (30, 4), ('setosa', 'versicolor', 'virginica'))
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no dataset {name!r}; choose one of {', '.join(NAMES)}")
+    if name in ("digits", "iris"):
+        if data_dir is not None:
+            raise ValueError(f"{name} is bundled with scikit-learn and reads no files: leave out data_dir={data_dir}")
+        return bundled.digits() if name == "digits" else bundled.iris()
+    if data_dir is not None:
+        return mnist.from_folder(Path(data_dir).expanduser())
+
+    cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else cache.default_folder()
+    try:
+        return mnist.from_tensorflow_datasets(cache_folder, mnist.ARCHIVES)
+    except mnist.MnistUnavailableError as error:
+        if name == "mnist":
+            raise
+        note = (
+            f"MNIST could not be prepared ({error.reason}); using scikit-learn's digits instead: "
+            "for MNIST, pass --data-dir DIR with its four IDX files"
+        )
+        return dataclasses.replace(bundled.digits(), note=note)

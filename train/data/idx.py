@@ -1,0 +1,162 @@
+"""Reading MNIST's own file format, IDX: a big-endian header, then the bytes.
+
+    images   magic 0x00000803, count, height, width, then count * height * width pixels
+    labels   magic 0x00000801, count, then count labels
+
+Whatever does not fit its header is refused: a file cut short would otherwise train on fewer examples unnoticed.
+"""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from train.data.dataset import Arrays
+
+IMAGE_MAGIC = 0x00000803
+LABEL_MAGIC = 0x00000801
+_GZIP_START = b"\x1f\x8b"  # cannot open an IDX file, which begins with two zero bytes
+_KINDS = {IMAGE_MAGIC: "IDX images", LABEL_MAGIC: "IDX labels"}
+_FILES = {
+    "train_inputs": ("train-images", "idx3"),
+    "train_labels": ("train-labels", "idx1"),
+    "test_inputs": ("t10k-images", "idx3"),
+    "test_labels": ("t10k-labels", "idx1"),
+}
+_OFFICIAL_COUNTS = (60_000, 10_000)  # training and test examples of MNIST
+
+
+class IdxError(ValueError):
+    """An IDX file is not what its name or its header says."""
+
+
+def read_folder(folder: Path) -> Arrays:
+    """Reads the four IDX files of MNIST from a folder.
+
+    Each may be gzipped or not, and spelt `train-images-idx3-ubyte` or `train-images.idx3-ubyte`. Where one is there in
+    several spellings, the plain one is read.
+
+    Args:
+        folder: the folder that holds them.
+
+    Raises:
+        FileNotFoundError: a file, or the folder, is missing; the message lists every missing one.
+        IdxError: a file is damaged, or the files do not belong together.
+    """
+    paths = find(folder)
+    train_inputs, train_labels = read_pair(paths["train_inputs"], paths["train_labels"])
+    test_inputs, test_labels = read_pair(paths["test_inputs"], paths["test_labels"])
+    if (len(test_labels), len(train_labels)) == _OFFICIAL_COUNTS:
+        raise IdxError(
+            f"{folder}: the train files hold 10000 examples and the t10k files 60000, which is MNIST the wrong way "
+            "round; rename the files"
+        )
+    return Arrays(train_inputs, train_labels, test_inputs, test_labels)
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """The four files in a folder, by the field of `Arrays` each one fills."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder: give the one that holds MNIST's four IDX files")
+    candidates = {field: [folder / name for name in _spellings(*parts)] for field, parts in _FILES.items()}
+    found = {field: next((path for path in paths if path.is_file()), None) for field, paths in candidates.items()}
+    missing = [candidates[field][0].name for field, path in found.items() if path is None]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} lacks {', '.join(missing)} (each also found as .gz, or with a dot for the second dash): "
+            "MNIST takes four IDX files"
+        )
+    return {field: path for field, path in found.items() if path is not None}
+
+
+def _spellings(stem: str, kind: str) -> list[str]:
+    return [f"{stem}{joint}{kind}-ubyte{ending}" for joint in ("-", ".") for ending in ("", ".gz")]
+
+
+def read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Reads images and their labels, and checks that there is one label an image."""
+    images, labels = read_images(images_path), read_labels(labels_path)
+    if len(images) != len(labels):
+        raise IdxError(
+            f"{images_path} holds {len(images)} images but {labels_path} holds {len(labels)} labels: "
+            "the two files do not belong together"
+        )
+    return images, labels
+
+
+def read_images(path: Path, size: tuple[int, int] = (28, 28)) -> np.ndarray:
+    """Reads an IDX file of images.
+
+    Args:
+        path: the file, gzipped or not.
+        size: the height and width that the images must have.
+
+    Returns:
+        (N, height, width, 1) uint8.
+
+    Raises:
+        IdxError: the file is not whole, or not images of that size.
+    """
+    content = _content(path)
+    count, height, width = _header(path, content, IMAGE_MAGIC, numbers=3)
+    if (height, width) != size:
+        raise IdxError(f"{path}: images must be {size[0]}x{size[1]} pixels, its header says {height}x{width}")
+    pixels = _body(path, content, header_bytes=16, expected=count * height * width)
+    return pixels.reshape(count, height, width, 1)
+
+
+def read_labels(path: Path, num_classes: int = 10) -> np.ndarray:
+    """Reads an IDX file of labels.
+
+    Args:
+        path: the file, gzipped or not.
+        num_classes: labels must lie in 0..num_classes-1.
+
+    Returns:
+        (N,) int32.
+
+    Raises:
+        IdxError: the file is not whole, or holds a label out of range.
+    """
+    content = _content(path)
+    (count,) = _header(path, content, LABEL_MAGIC, numbers=1)
+    labels = _body(path, content, header_bytes=8, expected=count)
+    if labels.max() >= num_classes:
+        first = int(np.argmax(labels >= num_classes))
+        raise IdxError(f"{path}: labels must lie in 0..{num_classes - 1}, but label number {first} is {labels[first]}")
+    return labels.astype(np.int32)
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    if not content.startswith(_GZIP_START):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise IdxError(f"{path}: the gzip data is damaged or cut short ({error}); fetch the file again") from error
+
+
+def _header(path: Path, content: bytes, magic: int, numbers: int) -> list[int]:
+    """Checks the magic number and returns the numbers that follow it: the count, then any sizes."""
+    size = 4 * (1 + numbers)
+    if len(content) < size:
+        raise IdxError(f"{path}: {_KINDS[magic]} begin with a header of {size} bytes, the file has {len(content)}")
+    found, *rest = np.frombuffer(content, ">u4", count=1 + numbers).tolist()
+    if found != magic:
+        hint = f"these are {_KINDS[found]}: are two files swapped?" if found in _KINDS else "this is another format"
+        raise IdxError(f"{path}: {_KINDS[magic]} begin with 0x{magic:08x}, found 0x{found:08x}; {hint}")
+    if rest[0] == 0:
+        raise IdxError(f"{path}: the header says that the file holds 0 examples, at least 1 is needed")
+    return rest
+
+
+def _body(path: Path, content: bytes, header_bytes: int, expected: int) -> np.ndarray:
+    found = len(content) - header_bytes
+    if found != expected:
+        what = f"{expected - found} are missing" if found < expected else f"{found - expected} too many"
+        raise IdxError(
+            f"{path}: the header announces {expected} bytes of data, found {found} ({what}); fetch the file again"
+        )
+    return np.frombuffer(content, np.uint8, offset=header_bytes)

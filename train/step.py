@@ -1,0 +1,133 @@
+"""One training step, many of them, and evaluation: pure functions over a state."""
+
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from train.config import OptimizerConfig
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes."""
+
+    step: jax.Array  # int32 scalar: steps taken
+    params: Any  # what is learned
+    batch_stats: Any  # the norms' running statistics
+    optimizer: optax.OptState
+
+
+class Metrics(NamedTuple):
+    """Sums over examples, so that they add up exactly."""
+
+    loss: jax.Array  # float32 scalar: summed cross-entropy, nats
+    correct: jax.Array  # int32 scalar
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # int32 scalar: examples
+
+
+class Batches(NamedTuple):
+    """A split on the device."""
+
+    inputs: jax.Array  # uint8 images (N, H, W, C), or float32 features
+    labels: jax.Array  # int32 (N,)
+
+
+def no_metrics() -> Metrics:
+    """The sums of nothing."""
+    return Metrics(loss=jnp.zeros(()), correct=jnp.zeros((), jnp.int32), count=jnp.zeros((), jnp.int32))
+
+
+def optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+    """Adam under the schedule of the configuration."""
+    match config.schedule:
+        case "constant":
+            rate = optax.constant_schedule(config.learning_rate)
+        case "cosine":
+            rate = optax.cosine_decay_schedule(config.learning_rate, total_steps)
+        case "one-cycle":
+            rate = optax.cosine_onecycle_schedule(max(total_steps, 5), config.learning_rate, pct_start=0.2)
+    return optax.adam(rate)
+
+
+def init_state(model: nn.Module, tx: optax.GradientTransformation, inputs: jax.Array, seed: int) -> TrainState:
+    """The state before the first step."""
+    variables = model.init(jax.random.key(seed), prepare(inputs[:1]), train=False)
+    params = variables["params"]
+    return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), tx.init(params))
+
+
+def prepare(inputs: jax.Array) -> jax.Array:
+    """What the network sees: images as float32 in [0, 1]; features as they are."""
+    return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
+
+
+def train_step(
+    model: nn.Module, tx: optax.GradientTransformation, state: TrainState, batch: Batches
+) -> tuple[TrainState, Metrics]:
+    """One step of gradient descent on the mean cross-entropy of a batch."""
+
+    def loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:  # noqa: ANN401
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            prepare(batch.inputs),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        metrics = measure(logits, batch.labels, jnp.ones(batch.labels.shape, bool))
+        return metrics.loss / batch.labels.size, (updates.get("batch_stats", {}), metrics)
+
+    gradients, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
+    updates, opt_state = tx.update(gradients, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+
+def train_steps(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    data: Batches,
+    order: jax.Array,
+    span: tuple[jax.Array, jax.Array],
+    batch_size: int,
+) -> tuple[TrainState, Metrics]:
+    """The steps from `span[0]` to `span[1]` of the epoch that visits the data in `order`, in one loop on the device."""
+
+    def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, total = carry
+        chosen = jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size)
+        state, metrics = train_step(model, tx, state, Batches(data.inputs[chosen], data.labels[chosen]))
+        return state, add(total, metrics)
+
+    return jax.lax.fori_loop(*span, body, (state, no_metrics()))
+
+
+def evaluate(model: nn.Module, state: TrainState, data: Batches, batch_size: int) -> Metrics:
+    """The metrics of every example of a split, each counted exactly once, whatever the batch size."""
+    n = data.labels.size
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+
+    def body(i: jax.Array, total: Metrics) -> Metrics:
+        positions = i * batch_size + jnp.arange(batch_size)
+        chosen = jnp.minimum(positions, n - 1)  # the last batch repeats an example to be full; it is not counted
+        logits = cast(jax.Array, model.apply(variables, prepare(data.inputs[chosen]), train=False))
+        return add(total, measure(logits, data.labels[chosen], positions < n))
+
+    return jax.lax.fori_loop(0, -(-n // batch_size), body, no_metrics())
+
+
+def measure(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Metrics:
+    """The metrics of the examples that are `counted`."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return Metrics(
+        loss=jnp.sum(losses, where=counted),
+        correct=jnp.sum(jnp.argmax(logits, -1) == labels, where=counted, dtype=jnp.int32),
+        count=jnp.sum(counted, dtype=jnp.int32),
+    )
+
+
+def add(a: Metrics, b: Metrics) -> Metrics:
+    """The metrics of both together."""
+    return Metrics(*(x + y for x, y in zip(a, b, strict=True)))
