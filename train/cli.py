@@ -1,6 +1,7 @@
 """The command line of `python -m train`."""
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ from train.config import PRESETS, Config
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains as the command line says; returns the exit code: 0, or 1 after an error that was printed."""
     config = parse(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
     try:
         train(config)
-    except (OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -34,10 +34,10 @@ class OptimizerConfig:
     """Adam, and how long and how fast it goes."""
 
     epochs: int | None = None
-    """Passes over the training set; None: enough for the dataset (mnist 3, digits 30, iris 150)."""
+    """Passes over the training set; None: enough for the dataset (mnist 2, digits 30, iris 150)."""
     batch_size: int = 64
     """Examples a step. The remainder of an epoch, less than one batch, sits out; it is another one each epoch."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     """The highest learning rate of the schedule."""
     schedule: Schedule = "one-cycle"
     """one-cycle: up over the first fifth, then down to almost 0; cosine: down from the start."""
@@ -79,4 +79,4 @@ PRESETS: dict[Preset, Config] = {
     ),
 }
 
-DEFAULT_EPOCHS = {"mnist": 3, "digits": 30, "iris": 150}
+DEFAULT_EPOCHS = {"mnist": 2, "digits": 30, "iris": 150}
