@@ -1,4 +1,4 @@
-"""Which axes of `x` are features, which are reduced, and whether the shapes of everything else agree with them."""
+"""Which axes of `x` are features, and which are reduced."""
 
 import math
 import operator
@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
-
-from jaxbn._state import BatchNormParams, BatchNormState
 
 
 def feature_axes(axis: int | Iterable[int], ndim: int) -> tuple[int, ...]:
@@ -39,24 +37,3 @@ def expand(vector: jax.Array, reduced: tuple[int, ...]) -> jax.Array:
 def size(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
     """The number of entries along `axes`."""
     return math.prod(shape[a] for a in axes)
-
-
-def check_shapes(
-    params: BatchNormParams, state: BatchNormState | None, shape: tuple[int, ...], features: tuple[int, ...]
-) -> None:
-    """Raises where the parameters or the state do not have the shape of the feature axes of `x`."""
-    if not isinstance(params, BatchNormParams):
-        raise TypeError(f"params must be a jaxbn.BatchNormParams(scale, bias); got {type(params).__name__}")
-    if state is not None and not isinstance(state, BatchNormState):
-        raise TypeError(f"state must be a jaxbn.BatchNormState(mean, var, count) or None; got {type(state).__name__}")
-    expected = tuple(shape[a] for a in features)
-    vectors = {"params.scale": params.scale, "params.bias": params.bias}
-    if state is not None:
-        vectors |= {"state.mean": state.mean, "state.var": state.var}
-    for name, vector in vectors.items():
-        if vector is not None and jnp.shape(vector) != expected:
-            raise ValueError(
-                f"{name} must have shape {expected}, the sizes of the feature axes {features} of x of shape {shape}; "
-                f"got {jnp.shape(vector)}. Make params and state with jaxbn.init({str(expected).replace(',)', ')')}), "
-                "or pass the axis that holds the features"
-            )

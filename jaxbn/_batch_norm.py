@@ -1,21 +1,22 @@
 """Batch normalization as one pure function: the composition that reads like the paper's algorithm."""
 
-import math
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxbn._axes import check_shapes, feature_axes, reduction_axes, size
+from jaxbn import _check as check
+from jaxbn._axes import feature_axes, reduction_axes
 from jaxbn._dtypes import promote
 from jaxbn._moments import Moments, moments
-from jaxbn._momentum import check_momentum, update
-from jaxbn._normalize import normalize
+from jaxbn._momentum import Schedule, check_momentum, update
+from jaxbn._normalize import Form, Inputs, Vectors, normalize
+from jaxbn._policy import name_input
+from jaxbn._renorm import BatchRenorm, check_renorm, corrections
+from jaxbn._sharing import sharing, vary_like
 from jaxbn._state import BatchNormParams, BatchNormState
 
 StateT = TypeVar("StateT", bound=BatchNormState | None)
@@ -28,9 +29,16 @@ def batch_norm(
     train: bool,
     *,
     axis: int | Sequence[int] = -1,
-    momentum: float = 0.99,
+    momentum: float | Schedule = 0.99,
     epsilon: float = 1e-5,
     unbiased: bool = False,
+    mask: ArrayLike | None = None,
+    axis_name: Hashable | Sequence[Hashable] | None = None,
+    axis_index_groups: Sequence[Sequence[int]] | None = None,
+    ghost_batch_size: int | None = None,
+    renorm: BatchRenorm | None = None,
+    residual: ArrayLike | None = None,
+    activation: str | Callable[[jax.Array], jax.Array] | None = None,
     dtype: DTypeLike | None = None,
 ) -> tuple[jax.Array, StateT]:
     """Normalises `x` in each channel, by the batch's statistics (training) or the running ones (evaluation).
@@ -49,9 +57,22 @@ def batch_norm(
         train: a Python bool. True: normalise with the batch's statistics and update the state. False: normalise with
             the state, which is returned as it is, the very same object.
         axis: the feature axis, or a tuple of them (in any order); every other axis is reduced.
-        momentum: in [0, 1], the weight kept by the old running statistic.
+        momentum: in [0, 1], the weight kept by the old running statistic; or a function of `state.count` that gives it:
+            `jaxbn.cumulative()`, `jaxbn.debiased(0.99)`, any Optax schedule.
         epsilon: at least 0, added to the variance under the root, in the square of the unit of `x`.
         unbiased: the running variance takes the m/(m−1) estimate; the normalization itself never does.
+        mask: bool, or non-negative weights, broadcastable to `x`: which entries count, and how often. What does not
+            count influences nothing, also where it is NaN or inf. A channel without weight keeps its running
+            statistics. No gradient flows to the mask.
+        axis_name: mapped axis, or a tuple of them, whose shards share their statistics (in `jax.shard_map`, `jax.vmap`,
+            `jax.pmap`). Under plain `jax.jit` sharded arrays need no such thing.
+        axis_index_groups: groups of indices along `axis_name`; only the shards of a group share.
+        ghost_batch_size: in training, statistics per contiguous group of this many rows of the first axis, which it
+            must divide; the running statistics take the mean over the groups.
+        renorm: bounds of batch renormalization, in training.
+        residual: of the shape of `x`, added to γ x̂ + β.
+        activation: applied last: one of "relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu", or an
+            elementwise function without parameters of its own.
         dtype: type of the result; that of `x` by default. Statistics are computed in float32 or wider whatever it is.
 
     Returns:
@@ -59,8 +80,8 @@ def batch_norm(
 
     Raises:
         TypeError: `train` is traced or no bool; `x` is of integers; an argument is of the wrong kind.
-        ValueError: the shapes of `params`, `state` and `x` disagree; an option is out of its range; a channel has fewer
-            than two values to take statistics of.
+        ValueError: shapes disagree; an option is out of its range; two options contradict each other; `axis_name` is
+            not bound; a channel has fewer than two values to take statistics of.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -75,83 +96,66 @@ def batch_norm(
         >>> y, _ = jaxbn.batch_norm(params, state, x, train=False)
 
     Source: Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
-    Shift", 2015, algorithms 1 and 2.
+    Shift", 2015, algorithms 1 and 2. Ghost batches: Hoffer et al. 2017. Renormalization: Ioffe 2017.
 
     Differs elsewhere: PyTorch's momentum is the weight of the *new* statistic (its 0.1 is 0.9 here) and its running
     variance is unbiased (`unbiased=True` here; the paper's evaluation does so too); Keras' epsilon is 1e-3 by default.
+    Flax averages the shards' masked means whatever their weights; here they are weighted. See docs/semantics.md.
 
     """
-    x = _check_array(x)
-    _check_options(train, momentum, epsilon)
-    features = feature_axes(axis, x.ndim)
-    axes = reduction_axes(features, x.ndim)
-    check_shapes(params, state, x.shape, features)
+    array, running = check.array(x), cast(BatchNormState | None, state)
+    check.options(train, epsilon)
+    check_momentum(momentum)
+    check_renorm(renorm, running, array.dtype)
+    features = feature_axes(axis, array.ndim)
+    check.shapes(params, running, array.shape, features)
+    rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, axis_name is not None)
+    shared = sharing(axis_name, axis_index_groups) if train or running is None or axis_name is None else None
 
-    if train or state is None:
-        _check_count(x.shape, axes)
-        batch = moments(x, axes)
-        new_state = update(state, batch, momentum, unbiased) if state is not None else None
+    inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))
+    axes = reduction_axes(features, array.ndim)
+    grouped = train and rows is not None
+    if train and rows is not None:  # the groups become one more feature axis, in front
+        inputs = jax.tree.map(partial(_split, rows=rows), inputs)
+        params, axes = jax.tree.map(lambda vector: vector[None], params), tuple(a + 1 for a in axes)
+
+    new_state = running
+    if train or running is None:
+        values = check.count(inputs.x.shape, axes, shared.sharers if shared else 1)
+        batch = moments(inputs.x, axes, inputs.mask, shared)
+        if running is not None:
+            values = values if mask is None else None
+            new_state = update(running, batch, momentum, unbiased=unbiased, grouped=grouped, values=values)
     else:
-        batch = Moments(1, state.mean, jnp.zeros_like(state.mean), state.var)
-        new_state = state
+        batch = Moments(jnp.ones(()), running.mean, jnp.zeros_like(running.mean), running.var)
 
-    shift, multiplier, offset = _coefficients(params, batch, epsilon)
-    y = normalize(x, shift, multiplier, offset, axes, _check_dtype(dtype, shift.dtype, x.dtype))
-    return y, cast(StateT, new_state)
+    vectors = _coefficients(params, running, batch, epsilon, renorm if train else None)
+    result_dtype = check.result_dtype(dtype, vectors[0].dtype, array.dtype)
+    form = Form(axes, check.activation(activation, array.dtype), result_dtype)
+    y = normalize(form, inputs, Vectors(*vary_like(inputs.x, *vectors)))
+    return y.reshape(array.shape), cast(StateT, new_state)
 
 
-def _coefficients(params: BatchNormParams, batch: Moments, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The vectors of y = (x − shift) · multiplier + offset, all of one type."""
+def _coefficients(
+    params: BatchNormParams, state: BatchNormState | None, batch: Moments, epsilon: float, renorm: BatchRenorm | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The vectors of y = (x − shift) · multiplier + offset, all of one type and shape."""
     dtype = promote(batch.shift.dtype, *(v.dtype for v in params if v is not None))
     shift, remainder = batch.shift.astype(dtype), batch.offset.astype(dtype)
     multiplier = jax.lax.rsqrt(batch.var + epsilon).astype(dtype)
+    correction = jnp.zeros_like(multiplier)
+    if renorm is not None and state is not None:
+        r, correction = corrections(renorm, state, batch, epsilon)
+        multiplier, correction = multiplier * r.astype(dtype), correction.astype(dtype)
     if params.scale is not None:
-        multiplier = multiplier * params.scale.astype(dtype)
-    offset = -remainder * multiplier
+        scale = params.scale.astype(dtype)
+        multiplier, correction = multiplier * scale, correction * scale
+    offset = correction - remainder * multiplier
     if params.bias is not None:
         offset = offset + params.bias.astype(dtype)
     return shift, multiplier, offset
 
 
-def _check_array(x: ArrayLike) -> jax.Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise TypeError(f"x must be floating or complex; got {x.dtype.name}. Convert it first: x.astype(jnp.float32)")
-    return x
-
-
-def _check_options(train: bool, momentum: float, epsilon: float) -> None:
-    if isinstance(train, Tracer):
-        raise TypeError(
-            "train must be a Python bool, known while tracing, since it decides what is computed; got a traced value. "
-            "Mark the argument static (jax.jit(..., static_argnames='train')), or choose at run time with "
-            "jax.lax.cond(train, lambda: batch_norm(..., True), lambda: batch_norm(..., False))"
-        )
-    if not isinstance(train, bool | np.bool_):
-        raise TypeError(f"train must be a Python bool; got {train!r}. Convert it first: bool(train)")
-    check_momentum(momentum)
-    if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
-        raise TypeError(f"epsilon must be a Python number; got {epsilon!r}")
-    if not (epsilon >= 0 and math.isfinite(epsilon)):
-        raise ValueError(f"epsilon must be finite and at least 0, such as 1e-5; got {epsilon!r}")
-
-
-def _check_count(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-    count = size(shape, axes)
-    if count < 2:
-        raise ValueError(
-            "the statistics of a batch need more than one value per channel: with one, the variance is 0 and the "
-            f"output is the bias whatever x holds; x of shape {shape} reduced over axes {axes} has {count}. "
-            "Use a larger batch, or normalise with the running statistics (train=False)"
-        )
-
-
-def _check_dtype(dtype: DTypeLike | None, computed: jnp.dtype, given: jnp.dtype) -> jnp.dtype:
-    result = given if dtype is None else jnp.dtype(dtype)
-    if not jnp.issubdtype(result, jnp.inexact):
-        raise TypeError(f"dtype must be floating or complex, such as jnp.float32; got {result.name}")
-    if jnp.issubdtype(computed, jnp.complexfloating) and not jnp.issubdtype(result, jnp.complexfloating):
-        raise TypeError(
-            f"a result of type {result.name} cannot hold what complex inputs give; pass dtype=jnp.{computed.name}"
-        )
-    return result
+def _split(array: jax.Array, rows: int) -> jax.Array:
+    """Groups of rows as a new first axis; one group for all where the array is broadcast along the rows."""
+    return array.reshape(-1, min(rows, array.shape[0]), *array.shape[1:])

@@ -1,16 +1,18 @@
 """The elementwise half of batch normalization, with its derivative rule.
 
-    y = (x − shift) · multiplier + offset
+    z = (x − shift) · multiplier + offset + residual        y = activation(z)
 
 The tangent combines its vectors before it touches anything of the size of `x`:
 
-    dy = dx · multiplier + (x − shift) · dmultiplier + (doffset − multiplier · dshift)
+    dz = dx · multiplier + (x − shift) · dmultiplier + (doffset − multiplier · dshift) + dresidual
 
-so that its transpose is two reductions, Σg and Σg·(x − shift), and one product. `jax.checkpoint` around it keeps `x`
-and vectors for the backward pass, and nothing else of the size of `x`. See docs/math.md.
+so that its transpose is two reductions, Σg and Σg·(x − shift), and one product. `jax.checkpoint` around it keeps `x`,
+`mask` and `residual` as they were given, and vectors; z is computed again. See docs/math.md.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,52 +20,86 @@ import jax.numpy as jnp
 from jaxbn._axes import expand
 from jaxbn._copies import copy_above
 
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+    "tanh": jax.nn.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "elu": jax.nn.elu,
+}
 
-def normalize(
-    x: jax.Array, shift: jax.Array, multiplier: jax.Array, offset: jax.Array, axes: tuple[int, ...], dtype: jnp.dtype
+
+class Form(NamedTuple):
+    """What `normalize` does, apart from the values."""
+
+    axes: tuple[int, ...]  # of x, those along which the vectors do not vary
+    activation: Callable[[jax.Array], jax.Array] | None
+    dtype: jnp.dtype  # of the result
+
+
+class Inputs(NamedTuple):
+    """What is of the size of `x`."""
+
+    x: jax.Array
+    mask: jax.Array | None  # where it does not count an entry, that may be NaN or inf: it is replaced then
+    residual: jax.Array | None
+
+
+class Vectors(NamedTuple):
+    """What broadcasts to `x`, all of the type that is computed in."""
+
+    shift: jax.Array
+    multiplier: jax.Array
+    offset: jax.Array
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def normalize(form: Form, inputs: Inputs, vectors: Vectors) -> jax.Array:
+    """activation((x − shift) · multiplier + offset + residual), keeping the inputs as they are, and vectors."""
+    z = _affine(form.axes, inputs, vectors)
+    return (z if form.activation is None else form.activation(z)).astype(form.dtype)
+
+
+@normalize.defjvp
+def _(form: Form, primals: tuple[Inputs, Vectors], tangents: tuple[Inputs, Vectors]) -> tuple[jax.Array, jax.Array]:
+    inputs, vectors = primals
+    x_dot, _, residual_dot = tangents[0]
+    shift_dot, multiplier_dot, offset_dot = tangents[1]
+    dots = (x_dot, residual_dot, multiplier_dot, offset_dot - vectors.multiplier * shift_dot)
+    return normalize(form, inputs, vectors), _tangent(form, inputs, vectors, dots)
+
+
+@partial(jax.checkpoint, static_argnums=0)
+def _tangent(
+    form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array, jax.Array | None, jax.Array, jax.Array]
 ) -> jax.Array:
-    """(x − shift) · multiplier + offset, computed in the type of `shift`, returned as `dtype`.
-
-    Args:
-        x: any floating or complex array.
-        shift: of the shape of the feature axes, as are `multiplier` and `offset`.
-        multiplier: 1/σ times the scale.
-        offset: the bias, less what remains of the mean times the multiplier.
-        axes: the axes of `x` that are no feature axes.
-        dtype: type of the result.
-
-    """
-    return _normalize(x, shift, multiplier, offset, axes, dtype)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def _normalize(
-    x: jax.Array, shift: jax.Array, multiplier: jax.Array, offset: jax.Array, axes: tuple[int, ...], dtype: jnp.dtype
-) -> jax.Array:
-    centred = x.astype(shift.dtype) - expand(shift, axes)
-    return (centred * expand(multiplier, axes) + expand(offset, axes)).astype(dtype)
+    x_dot, residual_dot, multiplier_dot, offset_dot = dots
+    x, finite = _readable(form.axes, inputs, vectors)
+    x_dot = x_dot.astype(x.dtype)
+    if finite is not None:
+        x_dot = jnp.where(finite, x_dot, 0)
+    centred = x - expand(copy_above(vectors.shift), form.axes)
+    z_dot = x_dot * expand(vectors.multiplier, form.axes) + centred * expand(multiplier_dot, form.axes)
+    z_dot = z_dot + expand(offset_dot, form.axes)
+    if residual_dot is not None:
+        z_dot = z_dot + residual_dot.astype(x.dtype)
+    if form.activation is not None:
+        _, z_dot = jax.jvp(form.activation, (_affine(form.axes, inputs, vectors),), (z_dot,))
+    return z_dot.astype(form.dtype)
 
 
-@_normalize.defjvp
-def _(axes: tuple[int, ...], dtype: jnp.dtype, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    x, shift, multiplier, offset = primals
-    x_dot, shift_dot, multiplier_dot, offset_dot = tangents
-    offset_dot = offset_dot - multiplier * shift_dot
-    y_dot = _normalize_tangent(axes, dtype, x, shift, multiplier, x_dot, multiplier_dot, offset_dot)
-    return _normalize(x, shift, multiplier, offset, axes, dtype), y_dot
+def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
+    x, _ = _readable(axes, inputs, vectors)
+    z = (x - expand(vectors.shift, axes)) * expand(vectors.multiplier, axes) + expand(vectors.offset, axes)
+    return z if inputs.residual is None else z + inputs.residual.astype(z.dtype)
 
 
-@partial(jax.checkpoint, static_argnums=(0, 1))  # keeps x and vectors: the centred x is recomputed
-def _normalize_tangent(
-    axes: tuple[int, ...],
-    dtype: jnp.dtype,
-    x: jax.Array,
-    shift: jax.Array,
-    multiplier: jax.Array,
-    x_dot: jax.Array,
-    multiplier_dot: jax.Array,
-    offset_dot: jax.Array,
-) -> jax.Array:
-    centred = x.astype(shift.dtype) - expand(copy_above(shift), axes)
-    y_dot = x_dot.astype(shift.dtype) * expand(multiplier, axes) + centred * expand(multiplier_dot, axes)
-    return (y_dot + expand(offset_dot, axes)).astype(dtype)
+def _readable(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> tuple[jax.Array, jax.Array | None]:
+    """`x` in the type that is computed in, with what does not count and is not finite replaced by the shift."""
+    x = inputs.x.astype(vectors.shift.dtype)
+    if inputs.mask is None:
+        return x, None
+    readable = (inputs.mask if inputs.mask.dtype == bool else inputs.mask > 0) | jnp.isfinite(x)
+    return jnp.where(readable, x, expand(vectors.shift, axes)), readable

@@ -12,6 +12,7 @@ one value; and over a sharded array they take a single all-reduce, where a row w
 import math
 
 import jax
+import jax.numpy as jnp
 
 from jaxbn._dtypes import promote
 
@@ -21,7 +22,7 @@ ENOUGH = 4096  # along a single axis: from here on, every eighth entry is looked
 
 def middle(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """A value near the median of `x` over `axes`, without gradient, in the type of the statistics."""
-    if jax.numpy.iscomplexobj(x):
+    if jnp.iscomplexobj(x):
         return jax.lax.complex(middle(x.real, axes), middle(x.imag, axes))
     x = jax.lax.stop_gradient(x)
     if len(axes) > 1:
@@ -59,3 +60,12 @@ def _groups(x: jax.Array, axis: int) -> jax.Array:
 
 def _names(spec: str | tuple[str, ...]) -> tuple[str, ...]:
     return (spec,) if isinstance(spec, str) else spec
+
+
+def largest(x: jax.Array, counts: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The largest entry that counts, without gradient, in the type of the statistics; 0 where none counts."""
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(largest(x.real, counts, axes), largest(x.imag, counts, axes))
+    x = jax.lax.stop_gradient(x)
+    result = jnp.max(x, axes, where=counts, initial=-jnp.inf).astype(promote(x.dtype))
+    return jnp.where(result > -jnp.inf, result, 0)

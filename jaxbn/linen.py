@@ -1,7 +1,7 @@
 """Flax Linen's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +13,8 @@ from jax.typing import ArrayLike
 
 from jaxbn._axes import feature_axes, reduction_axes, size
 from jaxbn._batch_norm import batch_norm
+from jaxbn._momentum import Schedule
+from jaxbn._renorm import BatchRenorm
 from jaxbn._state import BatchNormParams, BatchNormState
 
 
@@ -25,7 +27,7 @@ class BatchNorm(nn.Module):
     Attributes:
         use_running_average: True to normalise with the running statistics; may be given at the call instead.
         axis: the feature axis, or a tuple of them.
-        momentum: weight kept by the old running statistic.
+        momentum: weight kept by the old running statistic, or a schedule of it.
         epsilon: added to the variance under the root.
         dtype: type of the result; by default what `x` and the parameters promote to, as in Flax.
         param_dtype: type that scale and bias are made with.
@@ -33,12 +35,17 @@ class BatchNorm(nn.Module):
         use_scale: whether to learn γ.
         bias_init: initialiser of β.
         scale_init: initialiser of γ.
-        axis_name: not supported yet.
-        axis_index_groups: not supported yet.
+        axis_name: mapped axis, or a tuple of them, whose shards share their statistics; unused while initialising.
+        axis_index_groups: groups of indices along that axis; only the shards of a group share.
         use_fast_variance: accepted, and without effect: the variance is always computed accurately, in one pass.
         force_float32_reductions: False makes the running statistics in `param_dtype`; they are computed in float32 or
             wider in any case.
-        unbiased: the running variance takes the m/(m−1) estimate (PyTorch's convention).
+        unbiased: this and the following are options of `jaxbn.batch_norm` that Flax does not have; see there.
+        ghost_batch_size: rows of a group with statistics of its own.
+        renorm: bounds of batch renormalization.
+        activation: applied last.
+
+    Where `momentum` or `renorm` is a schedule, the number of updates is kept too, as `batch_stats/count`.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbn.linen
@@ -57,7 +64,7 @@ class BatchNorm(nn.Module):
 
     use_running_average: bool | None = None
     axis: int | Sequence[int] = -1
-    momentum: float = 0.99
+    momentum: float | Schedule = 0.99
     epsilon: float = 1e-5
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
@@ -65,22 +72,31 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
     bias_init: Initializer = nn.initializers.zeros
     scale_init: Initializer = nn.initializers.ones
-    axis_name: str | None = None
+    axis_name: Hashable | Sequence[Hashable] | None = None
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
     unbiased: bool = dataclasses.field(default=False, kw_only=True)
+    ghost_batch_size: int | None = dataclasses.field(default=None, kw_only=True)
+    renorm: BatchRenorm | None = dataclasses.field(default=None, kw_only=True)
+    activation: str | Callable[[jax.Array], jax.Array] | None = dataclasses.field(default=None, kw_only=True)
 
     @nn.compact
     def __call__(
-        self, x: ArrayLike, use_running_average: bool | None = None, *, mask: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        use_running_average: bool | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        residual: ArrayLike | None = None,
     ) -> jax.Array:
         """Normalises `x` by the batch's statistics, or by the running ones.
 
         Args:
             x: the input; integers are converted to floating point, as in Flax.
             use_running_average: True for the running statistics; here or at construction.
-            mask: not supported yet.
+            mask: which entries count: bool, or weights, broadcastable to `x`.
+            residual: of the shape of `x`, added before the activation.
 
         Returns:
             The normalised input, of the shape of `x`.
@@ -88,48 +104,56 @@ class BatchNorm(nn.Module):
         """
         x = jnp.asarray(x)
         use_running_average = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
-        self._check_supported(mask)
+        initializing = self.is_initializing()
         features = feature_axes(self.axis, x.ndim)
-        mean, var = self._running_statistics(tuple(x.shape[a] for a in features))
-        params = self._parameters(mean.value.shape)
+        shape = tuple(x.shape[a] for a in features)
+        variables, params = self._running_statistics(shape), self._parameters(shape)
         result_dtype = canonicalize_dtype(x, *params, dtype=self.dtype)
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             x = x.astype(result_dtype)
 
+        mean, var, *count = (variable.value for variable in variables)
         # A module is often initialised with a single example, whose outputs nobody uses: no reason to fail.
         one_value = size(x.shape, reduction_axes(features, x.ndim)) < 2
         y, state = batch_norm(
             params,
-            BatchNormState(mean.value, var.value, count=jnp.zeros((), jnp.int32)),
+            BatchNormState(mean, var, count[0] if count else jnp.zeros((), jnp.int32)),
             x,
-            train=not (use_running_average or (self.is_initializing() and one_value)),
+            train=not (use_running_average or (initializing and one_value)),
             axis=features,
             momentum=self.momentum,
             epsilon=self.epsilon,
             unbiased=self.unbiased,
+            mask=mask,
+            axis_name=None if initializing else self.axis_name,
+            axis_index_groups=None if initializing else self.axis_index_groups,
+            ghost_batch_size=None if initializing else self.ghost_batch_size,
+            renorm=self.renorm,
+            residual=residual,
+            activation=self.activation,
             dtype=result_dtype,
         )
-        if not (use_running_average or self.is_initializing()):
-            mean.value, var.value = self._stored(mean.value, state.mean), self._stored(var.value, state.var)
+        if not (use_running_average or initializing):
+            for variable, value in zip(variables, state, strict=False):
+                variable.value = value if self.force_float32_reductions else _as_flax(value, variable.value, x)
         return y
 
-    def _stored(self, old: jax.Array, new: jax.Array) -> jax.Array:
-        """The new statistic in the type that Flax gives it: with `force_float32_reductions` float32 or wider."""
-        return new if self.force_float32_reductions else new.astype(old.dtype)
-
-    def _running_statistics(self, shape: tuple[int, ...]) -> tuple[nn.Variable[jax.Array], nn.Variable[jax.Array]]:
+    def _running_statistics(self, shape: tuple[int, ...]) -> list[nn.Variable[jax.Array]]:
+        """The variables for mean and variance, and for the count where a schedule reads it."""
         dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
-        mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(shape, dtype))
-        var = self.variable("batch_stats", "var", lambda: jnp.ones(shape, dtype))
-        return mean, var
+        initial = {"mean": lambda: jnp.zeros(shape, dtype), "var": lambda: jnp.ones(shape, dtype)}
+        if any(callable(option) for option in (self.momentum, *(self.renorm or ()))):
+            initial["count"] = lambda: jnp.zeros((), jnp.int32)
+        return [self.variable("batch_stats", name, value) for name, value in initial.items()]
 
     def _parameters(self, shape: tuple[int, ...]) -> BatchNormParams:
         scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
         bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
         return BatchNormParams(scale, bias)
 
-    def _check_supported(self, mask: ArrayLike | None) -> None:
-        if mask is not None:
-            raise NotImplementedError("mask is not supported yet")
-        if (self.axis_name is not None or self.axis_index_groups is not None) and not self.is_initializing():
-            raise NotImplementedError("axis_name and axis_index_groups are not supported yet")
+
+def _as_flax(new: jax.Array, old: jax.Array, x: jax.Array) -> jax.Array:
+    """The new statistic in the type that Flax gives it without `force_float32_reductions`."""
+    if not jnp.issubdtype(new.dtype, jnp.inexact):
+        return new
+    return new.astype(jnp.promote_types(old.dtype, x.dtype if jnp.iscomplexobj(new) else x.real.dtype))

@@ -1,0 +1,22 @@
+"""What a network should keep of its norms for the backward pass."""
+
+from typing import TypeVar
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+_INPUT, _STATISTICS = "jaxbn_input", "jaxbn_statistics"
+Tree = TypeVar("Tree")
+
+save_pre_norm = jax.checkpoint_policies.save_only_these_names(_INPUT, _STATISTICS)
+"""A policy for `jax.checkpoint`: keeps the inputs of norms and their statistics, nothing else."""
+
+
+def name_input(x: jax.Array) -> jax.Array:
+    """Marks what a norm reads."""
+    return checkpoint_name(x, _INPUT)
+
+
+def name_statistics(vectors: Tree) -> Tree:
+    """Marks the vectors that a norm computes of it."""
+    return jax.tree.map(lambda v: checkpoint_name(v, _STATISTICS), vectors)

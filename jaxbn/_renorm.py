@@ -1,0 +1,104 @@
+"""Batch renormalization: batch statistics in training, corrected towards the running ones, within bounds."""
+
+from numbers import Real
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxbn._moments import Moments
+from jaxbn._momentum import Schedule
+from jaxbn._state import BatchNormState
+
+
+class BatchRenorm(NamedTuple):
+    """The bounds of batch renormalization: numbers, or schedules of the number of updates folded in.
+
+    r = clip(σ_B/σ, 1/r_max, r_max) and d = clip((μ_B − μ)/σ, −d_max, d_max), both without gradient, with σ and μ the
+    running statistics before the update; the output is (x̂·r + d)·γ + β. With r_max = 1 and d_max = 0 it is plain batch
+    normalization.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn
+        >>> params, state = jaxbn.init(1)
+        >>> x = jnp.array([[4.0], [6.0]])  # the running statistics are mean 0, variance 1
+        >>> y, _ = jaxbn.batch_norm(params, state, x, train=True, renorm=jaxbn.BatchRenorm(3.0, 5.0))
+        >>> bool(jnp.allclose(y, x))  # r = 1 and d = 5 undo what the batch did
+        True
+
+    Source: Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized Models", 2017.
+
+    """
+
+    r_max: float | Schedule  # at least 1
+    d_max: float | Schedule  # at least 0
+
+
+def batch_renorm_ramp(
+    *, plain: int = 5_000, r_max: float = 3.0, r_steps: int = 40_000, d_max: float = 5.0, d_steps: int = 25_000
+) -> BatchRenorm:
+    """The paper's ramp: plain batch normalization first, then bounds that widen linearly.
+
+    Args:
+        plain: updates with r_max = 1 and d_max = 0.
+        r_max: the final bound of r.
+        r_steps: updates after which it is reached.
+        d_max: the final bound of d.
+        d_steps: updates after which it is reached. All three numbers of updates are the paper's, of 160,000 in all.
+
+    Raises:
+        ValueError: the bounds are out of range, or a ramp ends before it begins.
+
+    Example:
+        >>> import jaxbn
+        >>> ramp = jaxbn.batch_renorm_ramp(plain=10, r_steps=30, d_steps=20)
+        >>> [(float(ramp.r_max(t)), float(ramp.d_max(t))) for t in (0, 10, 15, 20, 99)]
+        [(1.0, 0.0), (1.0, 0.0), (1.5, 2.5), (2.0, 5.0), (3.0, 5.0)]
+
+    Source: Ioffe 2017, section 4.1.
+
+    """
+    _check_bounds(BatchRenorm(r_max, d_max))
+    if not 0 <= plain < min(r_steps, d_steps):
+        raise ValueError(f"the ramps must end after the plain updates; got {plain=}, {r_steps=}, {d_steps=}")
+
+    def ramp(low: float, high: float, end: int) -> Schedule:
+        return lambda count: low + (high - low) * jnp.clip((count - plain) / (end - plain), 0.0, 1.0)
+
+    return BatchRenorm(ramp(1.0, r_max, r_steps), ramp(0.0, d_max, d_steps))
+
+
+def check_renorm(renorm: BatchRenorm | None, state: BatchNormState | None, dtype: jnp.dtype) -> None:
+    """Raises where the bounds are no bounds, or there is nothing to correct towards."""
+    if renorm is None:
+        return
+    if not isinstance(renorm, BatchRenorm):
+        raise TypeError(f"renorm must be a jaxbn.BatchRenorm(r_max, d_max); got {renorm!r}")
+    if state is None:
+        raise ValueError("renorm corrects towards the running statistics, and state=None has none: pass a state")
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"renorm bounds a real deviation from the running mean; got x of {dtype.name}")
+    _check_bounds(renorm)
+
+
+def _check_bounds(renorm: BatchRenorm) -> None:
+    for name, value, least in (("r_max", renorm.r_max, 1), ("d_max", renorm.d_max, 0)):
+        if callable(value):
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a Python number or a function of the number of updates; got {value!r}")
+        if not value >= least:
+            raise ValueError(f"{name} must be at least {least}; got {value!r}")
+
+
+def corrections(
+    renorm: BatchRenorm, state: BatchNormState, batch: Moments, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """The r and the d, of the shape of the batch's moments, without gradient."""
+    r_max, d_max = (bound(state.count) if callable(bound) else bound for bound in renorm)
+    deviation = jnp.sqrt(batch.var + epsilon)
+    running = jnp.sqrt(state.var.astype(deviation.dtype) + epsilon)
+    r_max, d_max = (jnp.asarray(bound).astype(deviation.dtype) for bound in (r_max, d_max))
+    r = jnp.clip(deviation / running, 1 / r_max, r_max)
+    d = ((batch.shift - state.mean.astype(batch.shift.dtype)) + batch.offset) / running
+    return jax.lax.stop_gradient(r), jax.lax.stop_gradient(jnp.clip(d, -d_max, d_max))
