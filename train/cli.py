@@ -19,19 +19,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
     try:
         train(config)
-    except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
+    except (OSError, FloatingPointError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: nothing more is written", file=sys.stderr)
+        print("interrupted: no network is written", file=sys.stderr)
         return 130
     return 0
+
+
+class UsageError(Exception):
+    """The options, or the data that they name, cannot be trained with."""
 
 
 def parse(arguments: Sequence[str]) -> Config:
     """The configuration that the arguments describe, beginning at the preset that they name."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--preset", default="default")
+    finder.add_argument("--preset", nargs="?", default="default")
     preset = finder.parse_known_args(arguments)[0].preset
     return tyro.cli(
         Config,
@@ -48,21 +52,28 @@ def train(config: Config) -> None:
     from rich.console import Console
 
     from train import loop, results, terminal
-    from train.data import load
+    from train.data import MnistUnavailableError, load
     from train.step import prepare
     from train.summary import summarize
 
     console = Console()
-    dataset = load(config.data.dataset, data_dir=config.data.data_dir)
-    config = replace(config, run=replace(config.run, name=config.run.name or default_name(dataset.name)))
-    plan = loop.make_plan(config, dataset)
-    folder = results.make_folder(config.run.runs_dir / str(config.run.name), config.run.overwrite)
-    results.write_config(folder, config)
-    state = loop.initial_state(plan)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    terminal.print_start(
-        console, config, dataset, plan, summarize(plan.model, variables, prepare(plan.train.inputs[:2]))
+    try:
+        run = config.run
+        if run.name is not None:  # before the data is fetched
+            results.check_folder(run.runs_dir, run.name, run.overwrite)
+        dataset = load(config.data.dataset, data_dir=config.data.data_dir)
+        run = replace(run, name=run.name or default_name(dataset.name))
+        folder = results.check_folder(run.runs_dir, str(run.name), run.overwrite)
+        plan = loop.make_plan(config, dataset)
+        state = loop.initial_state(plan)
+    except (ValueError, MnistUnavailableError) as error:
+        raise UsageError(error) from error
+    results.make_folder(folder)
+    results.write_config(folder, replace(config, run=run))
+    layers = summarize(
+        plan.model, {"params": state.params, "batch_stats": state.batch_stats}, prepare(plan.test.inputs)
     )
+    terminal.print_start(console, config, dataset, plan, layers)
 
     programs = loop.compile_programs(plan, state)
     progress: list[loop.Progress] = []

@@ -26,27 +26,44 @@ def convolve_by_patches(
     padding: str | Sequence[tuple[int, int]],
     **options: Any,  # noqa: ANN401  (passed on as they are)
 ) -> jax.Array:
-    """`lax.conv_general_dilated` of NHWC images with an HWIO kernel; strides and dilations are left to `lax`.
+    """`lax.conv_general_dilated` of NHWC images with an HWIO kernel, as a matrix product; other forms go to `lax`.
 
     Args:
         lhs: images (N, H, W, C).
         rhs: kernel (h, w, C, features).
-        window_strides: strides; patches are taken for stride 1 only.
+        window_strides: strides.
         padding: "SAME", "VALID", or the zeros before and after H and W.
-        **options: what else `lax.conv_general_dilated` takes.
+        **options: what else `lax.conv_general_dilated` takes; `precision` goes to the product.
 
     Returns:
         (N, H', W', features).
 
     """
-    dilations = [options.get("lhs_dilation"), options.get("rhs_dilation"), window_strides]
-    if any(set(d or (1,)) != {1} for d in dilations) or options.get("feature_group_count", 1) != 1:
+    if not _is_plain(lhs, rhs, window_strides, padding, options):
         return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
     height, width, _, features = rhs.shape
     pads = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], (1, 1), padding) if isinstance(padding, str) else padding
     lhs = jnp.pad(lhs, ((0, 0), *pads, (0, 0)))
-    rows, columns = lhs.shape[1] - height + 1, lhs.shape[2] - width + 1
-    slices = [lhs[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
+    down, across = lhs.shape[1] - height + 1, lhs.shape[2] - width + 1
+    slices = [lhs[:, i : i + down, j : j + across] for i in range(height) for j in range(width)]
     patches = jnp.concatenate(slices, axis=-1)
-    product = patches.reshape(-1, patches.shape[-1]) @ rhs.reshape(-1, features)
+    rows = patches.reshape(-1, patches.shape[-1])
+    product = jnp.dot(
+        rows,
+        rhs.reshape(-1, features),
+        precision=options.get("precision"),
+        preferred_element_type=options.get("preferred_element_type"),
+    )
     return product.reshape(*patches.shape[:-1], features)
+
+
+def _is_plain(lhs: jax.Array, rhs: jax.Array, strides: Sequence[int], padding: Any, options: dict[str, Any]) -> bool:  # noqa: ANN401
+    """Whether it is a 2-D convolution of NHWC with HWIO, without strides, dilations, groups or negative padding."""
+    dilations = [options.get(name) or (1,) for name in ("lhs_dilation", "rhs_dilation")]
+    groups = [options.get(name, 1) for name in ("feature_group_count", "batch_group_count")]
+    if lhs.ndim != 4 or {*strides, *groups, *(d for dilation in dilations for d in dilation)} != {1}:
+        return False
+    if not isinstance(padding, str) and any(p < 0 for pair in padding for p in pair):
+        return False
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, options.get("dimension_numbers"))
+    return numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))

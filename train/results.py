@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,40 @@ from train.config import Config
 from train.data import Dataset
 from train.loop import Epoch, Progress
 from train.step import TrainState
+from train.summary import count
 
+FILES = ("config.json", "metrics.jsonl", "variables.npz", "curves.png")
 TRAINING_COLOUR, TEST_COLOUR = "#0072B2", "#D55E00"  # blue and vermilion, told apart by the colour-blind
 
 
-def make_folder(folder: Path, overwrite: bool) -> Path:
-    """A new, empty folder for a run.
+def check_folder(runs: Path, name: str, overwrite: bool) -> Path:
+    """The folder of a run, which does not exist yet, is empty, or holds an earlier run that may be replaced.
 
     Raises:
-        FileExistsError: there is something of that name, and `overwrite` was not asked for.
+        ValueError: the name is no name of a folder.
+        FileExistsError: there is something else, or an earlier run, and `overwrite` was not asked for.
 
     """
-    if folder.is_dir() and overwrite:
-        if any(folder.iterdir()) and not (folder / "config.json").exists():
-            raise FileExistsError(f"{folder} holds no run (it has no config.json), so it is not overwritten")
-        shutil.rmtree(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists already; pass another --name, or --overwrite to replace that run")
-    folder.mkdir(parents=True, exist_ok=True)
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"--name must be the name of a folder, without separators; got {name!r}")
+    folder = runs / name
+    if not folder.exists() and not folder.is_symlink():
+        return folder
+    if not folder.is_dir() or folder.is_symlink():
+        raise FileExistsError(f"{folder} is no folder of a run; pass another --name")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    if others:
+        raise FileExistsError(f"{folder} holds {others[0]}, which is of no run; pass another --name")
+    if any(folder.iterdir()) and not overwrite:
+        raise FileExistsError(f"{folder} holds an earlier run; pass another --name, or --overwrite to replace it")
     return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder that `check_folder` found; an earlier run in it goes."""
+    folder.mkdir(parents=True, exist_ok=folder.is_dir())
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_config(folder: Path, config: Config) -> None:
@@ -46,7 +60,7 @@ def append_metrics(folder: Path, epoch: Epoch, dataset: Dataset) -> None:
     """One line of metrics.jsonl."""
     record = dataclasses.asdict(epoch) | {"dataset": dataset.name, "source": dataset.source, "note": dataset.note}
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(json.dumps(record, allow_nan=False) + "\n")
 
 
 def write_variables(folder: Path, state: TrainState) -> None:
@@ -68,7 +82,7 @@ def write_curves(folder: Path, progress: Sequence[Progress], epochs: Sequence[Ep
     tested = [e.epoch for e in epochs]
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     figure.suptitle(
-        f"{dataset.name}: {epochs[-1].test_accuracy:.2%} of the test set right after {epochs[-1].epoch} epochs"
+        f"{dataset.name}: {epochs[-1].test_accuracy:.2%} of the test set right after {count(epochs[-1].epoch, 'epoch')}"
     )
     loss, accuracy = figure.subplots(1, 2)
     loss.plot(batches, [p.loss for p in progress], color=TRAINING_COLOUR, label="training batches")

@@ -53,8 +53,8 @@ def optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransf
 
 def init_state(model: nn.Module, tx: optax.GradientTransformation, inputs: jax.Array, seed: int) -> TrainState:
     """The state before the first step."""
-    variables = model.init(jax.random.key(seed), prepare(inputs[:1]), train=False)
-    params = variables["params"]
+    variables = model.init(jax.random.key(seed), prepare(inputs), train=False)
+    params: Any = variables.get("params", {})
     return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), tx.init(params))
 
 

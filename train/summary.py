@@ -19,7 +19,7 @@ class Layer(NamedTuple):
 
 
 def summarize(model: nn.Module, variables: dict[str, Any], inputs: jax.Array) -> list[Layer]:
-    """The layers that hold variables; nothing is computed, only shapes.
+    """The layers, in the order in which they are called first; nothing is computed, only shapes.
 
     Args:
         model: called as model(inputs, train=False).
@@ -31,8 +31,8 @@ def summarize(model: nn.Module, variables: dict[str, Any], inputs: jax.Array) ->
 
     def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:  # noqa: ANN401
         output = call(*args, **kwargs)
-        if context.method_name == "__call__" and context.module.path:
-            name = "/".join(context.module.path)
+        name = "/".join(context.module.path)
+        if context.method_name == "__call__" and name and name not in (layer.name for layer in layers):
             counts = [_entries(variables.get(kind, {}), context.module.path) for kind in ("params", "batch_stats")]
             layers.append(Layer(name, type(context.module).__name__, output.shape[1:], *counts))
         return output
@@ -46,3 +46,8 @@ def _entries(tree: Any, path: tuple[str, ...]) -> int:  # noqa: ANN401
     for key in path:
         tree = tree.get(key, {})
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things, in words: 1 epoch, 2 epochs."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

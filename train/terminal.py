@@ -14,7 +14,7 @@ from rich.table import Table
 from train.config import Config
 from train.data import Dataset
 from train.loop import Epoch, Plan, Progress
-from train.summary import Layer
+from train.summary import Layer, count
 
 
 def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, layers: Iterable[Layer]) -> None:
@@ -28,14 +28,15 @@ def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, 
         "dataset": f"{dataset.name} ({dataset.source}): {examples:,} training and {tests:,} test examples",
         "optimizer": f"Adam, learning rate {options.learning_rate:g}, {options.schedule}",
         "norm": f"momentum {config.norm.norm_momentum:g}, epsilon {config.norm.norm_epsilon:g}",
-        "training": f"{plan.epochs} epochs of {plan.steps_per_epoch} steps of {plan.batch_size}, seed {plan.seed}",
+        "training": f"{count(plan.epochs, 'epoch')} of {count(plan.steps_per_epoch, 'step')} of {plan.batch_size}, "
+        f"seed {plan.seed}",
     }
     if plan.left_out:
         lines["left out"] = f"{plan.left_out} examples of each epoch, which fill no batch: other ones each time"
     for name, text in lines.items():
-        console.print(f"[bold]{name:>9}[/]  {text}", highlight=False, soft_wrap=True)
+        _say(console, f"{name:>9}  {text}")
     if dataset.note:
-        console.print(f"[yellow]{'note':>9}[/]  {dataset.note}", highlight=False, soft_wrap=True)
+        _say(console, f"{'note':>9}  {dataset.note}")
     console.print(_network_table(layers))
 
 
@@ -50,7 +51,7 @@ def _network_table(layers: Iterable[Layer]) -> Table:
     table.add_column("trainable", f"{trainable:,}", justify="right")
     table.add_column("not trainable", f"{non_trainable:,}", justify="right")
     for layer in layers:
-        shape = " × ".join(str(size) for size in layer.output_shape)
+        shape = "x".join(str(size) for size in layer.output_shape)
         counts = (layer.trainable + layer.non_trainable, layer.trainable, layer.non_trainable)
         table.add_row(layer.name, layer.kind, shape, *(f"{count:,}" for count in counts))
     return table
@@ -92,24 +93,27 @@ class Monitor:
 
     def epoch(self, done: Epoch) -> None:
         """An epoch has been done and evaluated."""
-        self._console.print(
+        _say(
+            self._console,
             f"epoch {done.epoch:>{len(str(self._plan.epochs))}}/{self._plan.epochs}  "
             f"train loss {done.train_loss:.4f} accuracy {done.train_accuracy:.2%}  "
             f"test loss {done.test_loss:.4f} accuracy {done.test_accuracy:.2%}  "
             f"{done.images_per_second:,.0f} images/s  {done.train_seconds:.1f} s",
-            highlight=False,
-            soft_wrap=True,
         )
 
 
 def print_end(console: Console, last: Epoch, dataset: Dataset, compile_seconds: float, folder: str) -> None:
     """What came of the run."""
     correct = round(last.test_accuracy * len(dataset.test_labels))
-    console.print(
-        f"\n[bold]test accuracy {last.test_accuracy:.2%}[/] of {dataset.name} "
+    _say(
+        console,
+        f"\ntest accuracy {last.test_accuracy:.2%} of {dataset.name} "
         f"({correct:,} of {len(dataset.test_labels):,} right, loss {last.test_loss:.4f}) after "
         f"{last.train_seconds:.1f} s of training (and {compile_seconds:.1f} s of compiling)\n"
         f"results in {folder}",
-        highlight=False,
-        soft_wrap=True,
     )
+
+
+def _say(console: Console, text: str) -> None:
+    """Prints text as it is: names and notes may hold what would be markup."""
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

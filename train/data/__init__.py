@@ -41,7 +41,7 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
         raise ValueError(f"there is no dataset {name!r}; choose one of {', '.join(NAMES)}")
     if name in ("digits", "iris"):
         if data_dir is not None:
-            raise ValueError(f"{name} is bundled with scikit-learn and reads no files: leave out data_dir={data_dir}")
+            raise ValueError(f"{name} is bundled with scikit-learn and reads no files: leave out --data-dir {data_dir}")
         return bundled.digits() if name == "digits" else bundled.iris()
     if data_dir is not None:
         return mnist.from_folder(Path(data_dir).expanduser())

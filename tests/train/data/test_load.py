@@ -108,7 +108,7 @@ def test_bundled_sets_read_no_files(name, tmp_path):
     assert load(name, cache_dir=tmp_path / "unused").name == name
     assert not (tmp_path / "unused").exists()
     with pytest.raises(
-        ValueError, match=f"{name} is bundled with scikit-learn and reads no files: leave out data_dir="
+        ValueError, match=f"{name} is bundled with scikit-learn and reads no files: leave out --data-dir "
     ):
         load(name, data_dir=tmp_path)
 

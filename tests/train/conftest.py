@@ -1,0 +1,178 @@
+"""Small runs that many tests look at; each is compiled once a session."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from train import loop
+from train.cli import main
+from train.config import OptimizerConfig
+from train.convolution import convolve_by_patches
+from train.data import Dataset, MnistUnavailableError, load, mnist
+from train.models import CNN
+from train.step import Batches, TrainState, optimizer
+
+ROOT = Path(__file__).parents[2]
+REAL_MNIST = Path(os.environ.get("JAXBN_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))
+
+
+def draw_blobs(random: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+    """Noisy 12×12 images with a bright square, whose place tells the class."""
+    images = random.integers(0, 120, (len(labels), 12, 12, 1))
+    for image, label in zip(images, labels, strict=True):
+        image[4 * label : 4 * label + 4, 4 * label : 4 * label + 4] += 120
+    return images.astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Dataset:
+    """50 training and 23 test images of three classes: no batch size in use here divides them."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 73).astype(np.int32)
+    images = draw_blobs(random, labels)
+    return Dataset("blobs", "drawn", images[:50], labels[:50], images[50:], labels[50:], ("a", "b", "c"))
+
+
+@pytest.fixture(scope="session")
+def plan(blobs: Dataset) -> loop.Plan:
+    """Two epochs of 6 steps with a very small CNN; 2 of the 50 examples sit out each epoch."""
+    return loop.Plan(
+        model=CNN(3, channels=(4,), hidden=8, convolution=convolve_by_patches),
+        tx=optimizer(OptimizerConfig(learning_rate=1e-2), total_steps=12),
+        train=Batches(jax.numpy.asarray(blobs.train_inputs), jax.numpy.asarray(blobs.train_labels)),
+        test=Batches(jax.numpy.asarray(blobs.test_inputs), jax.numpy.asarray(blobs.test_labels)),
+        epochs=2,
+        batch_size=8,
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def programs(plan: loop.Plan) -> loop.Programs:
+    """The compiled programs of the plan."""
+    return loop.compile_programs(plan, loop.initial_state(plan))
+
+
+class Recorded(NamedTuple):
+    """What a run yielded, with the state of each event on the host."""
+
+    events: list[loop.Progress | loop.Epoch]
+    states: list[TrainState]
+
+    @property
+    def progress(self) -> list[loop.Progress]:
+        return [event for event in self.events if isinstance(event, loop.Progress)]
+
+    @property
+    def epochs(self) -> list[loop.Epoch]:
+        return [event for event in self.events if isinstance(event, loop.Epoch)]
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., Recorded]:
+    """Runs a plan to its end."""
+
+    def run(plan: loop.Plan, programs: loop.Programs | None = None) -> Recorded:
+        state = loop.initial_state(plan)
+        programs = loop.compile_programs(plan, state) if programs is None else programs
+        events, states = [], []
+        for event, state in loop.run(plan, programs, state):  # noqa: B020
+            events.append(event)
+            states.append(jax.tree.map(np.array, state))
+        return Recorded(events, states)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def recorded(plan: loop.Plan, programs: loop.Programs, record: Callable[..., Recorded]) -> Recorded:
+    """The plan's run."""
+    return record(plan, programs)
+
+
+class Finished(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    output: str
+    errors: str
+    folder: Path
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line, parse_constant=pytest.fail) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished]:
+    """Runs `python -m train` in this process, in a folder of its own, in no terminal and 100 columns wide."""
+
+    def run(*arguments: str) -> Finished:
+        runs = tmp_path_factory.mktemp("runs")
+        output, errors = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+                patch.delenv(name, raising=False)
+            patch.setenv("COLUMNS", "100")
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+                code = main([*arguments, "--runs-dir", str(runs), "--name", "run"])
+        return Finished(code, output.getvalue(), errors.getvalue(), runs / "run")
+
+    return run
+
+
+@contextlib.contextmanager
+def without_mnist() -> Iterator[None]:
+    """MNIST can be had from nowhere."""
+
+    def fail(*_: object) -> None:
+        raise MnistUnavailableError("there is no network here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mnist, "from_tensorflow_datasets", fail)
+        yield
+
+
+@pytest.fixture
+def no_mnist() -> Iterator[None]:
+    """MNIST can be had from nowhere, for this test."""
+    with without_mnist():
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits_run(command: Callable[..., Finished]) -> Finished:
+    """Two epochs without MNIST: the digits stand in for it."""
+    with without_mnist():
+        return command("--epochs", "2")
+
+
+@pytest.fixture(scope="session")
+def iris_run(command: Callable[..., Finished]) -> Finished:
+    """Iris by its default recipe."""
+    return command("--dataset", "iris")
+
+
+@pytest.fixture(scope="session")
+def real_mnist() -> Dataset:
+    """The first 6,000 training and 1,000 test examples of MNIST, where there is MNIST."""
+    if not REAL_MNIST.is_dir():
+        pytest.skip("the real MNIST is not here: set JAXBN_MNIST_DIR to a folder with its four IDX files")
+    whole = load("mnist", data_dir=REAL_MNIST)
+    return dataclasses.replace(
+        whole,
+        train_inputs=whole.train_inputs[:6000],
+        train_labels=whole.train_labels[:6000],
+        test_inputs=whole.test_inputs[:1000],
+        test_labels=whole.test_labels[:1000],
+    )
