@@ -34,7 +34,7 @@ class OptimizerConfig:
     """Adam, and how long and how fast it goes."""
 
     epochs: int | None = None
-    """Passes over the training set; None: what suits the dataset (mnist 2, digits 30, iris 150)."""
+    """Passes over the training set; None: what suits the dataset (mnist 2, digits 15, iris 150)."""
     batch_size: int | None = None
     """Examples a step; None: what suits the dataset (64, for iris 24). The remainder of an epoch, less than one batch,
     sits out; it is another one each epoch."""
@@ -79,5 +79,5 @@ PRESETS: dict[Preset, Config] = {
     ),
 }
 
-DEFAULT_EPOCHS = {"mnist": 2, "digits": 30, "iris": 150}
+DEFAULT_EPOCHS = {"mnist": 2, "digits": 15, "iris": 150}
 DEFAULT_BATCH_SIZE = {"mnist": 64, "digits": 64, "iris": 24}
