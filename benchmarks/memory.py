@@ -1,0 +1,120 @@
+"""What a small ResNet keeps between forward and backward, with Flax's norm, with ours, and with `jaxbn.save_pre_norm`.
+
+    python -m benchmarks.memory [--batch-size 16] [--dtype bfloat16] [--markdown]
+
+A ResNet-18 for 32×32 images. Counted are the bytes of what `jax.vjp` returns, copies once, parameters apart: what JAX
+hands from the forward to the backward pass. (Inside one jitted program XLA may recompute more, or less.)
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import numpy as np
+import tyro
+
+import jaxbn
+import jaxbn.linen
+from benchmarks import harness
+
+
+@dataclass(frozen=True)
+class Options:
+    """Bytes that a small ResNet keeps for its backward pass."""
+
+    batch_size: int = 16
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    markdown: bool = False
+    """Print the table for pasting into the documentation."""
+
+
+class FlaxNormAct(nn.Module):
+    """Flax's norm, and addition and relu as operations of their own."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
+        """relu(norm(x) + residual)."""
+        y = nn.BatchNorm(use_running_average=False, dtype=x.dtype)(x)
+        return nn.relu(y if residual is None else y + residual)
+
+
+class SeparateNormAct(nn.Module):
+    """Our norm, and addition and relu as operations of their own."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
+        """relu(norm(x) + residual)."""
+        y = jaxbn.linen.BatchNorm(use_running_average=False, dtype=x.dtype)(x)
+        return nn.relu(y if residual is None else y + residual)
+
+
+class FusedNormAct(nn.Module):
+    """Our norm with addition and relu in it."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
+        """relu(norm(x) + residual)."""
+        norm = jaxbn.linen.BatchNorm(use_running_average=False, dtype=x.dtype, activation="relu")
+        return norm(x, residual=residual)
+
+
+class ResNet(nn.Module):
+    """ResNet-18 for small images."""
+
+    norm_act: Callable[[], nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Images to logits."""
+        x = self.norm_act()(nn.Conv(64, (3, 3), use_bias=False, dtype=x.dtype)(x))
+        for features, stride in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
+            y = self.norm_act()(nn.Conv(features, (3, 3), stride, use_bias=False, dtype=x.dtype)(x))
+            y = nn.Conv(features, (3, 3), use_bias=False, dtype=x.dtype)(y)
+            same = x.shape == y.shape
+            shortcut = x if same else nn.Conv(features, (1, 1), stride, use_bias=False, dtype=x.dtype)(x)
+            x = self.norm_act()(y, shortcut)
+        return nn.Dense(10, dtype=x.dtype)(x.mean((1, 2)))
+
+
+def kept_bytes(model: nn.Module, x: jax.Array, policy: Any = None) -> int:
+    """The bytes that the backward pass of one step needs beside the parameters, copies counted once."""
+    variables: Any = jax.jit(model.init)(jax.random.key(0), x)
+    statistics = variables["batch_stats"]
+
+    def network(params: Any, x: jax.Array) -> jax.Array:
+        logits, _ = model.apply({"params": params, "batch_stats": statistics}, x, mutable=["batch_stats"])
+        return logits
+
+    function = network if policy is None else jax.checkpoint(network, policy=policy)
+    _, backward = jax.vjp(function, variables["params"], x)
+    parameters = {_content(leaf) for leaf in jax.tree.leaves(variables)}
+    kept = {_content(leaf): leaf.nbytes for leaf in jax.tree.leaves(backward)}
+    return sum(size for content, size in kept.items() if content not in parameters)
+
+
+def _content(array: jax.Array) -> bytes:
+    """Tells arrays of different entries apart, and not copies of one."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
+
+
+def main(options: Options) -> None:
+    """Counts, prints."""
+    x = jax.random.normal(jax.random.key(1), (options.batch_size, 32, 32, 3), options.dtype)
+    cases = {
+        "Flax": (FlaxNormAct, None),
+        "jaxbn, relu and addition apart": (SeparateNormAct, None),
+        "jaxbn, fused": (FusedNormAct, None),
+        "jaxbn, fused, save_pre_norm": (FusedNormAct, jaxbn.save_pre_norm),
+    }
+    sizes = {name: kept_bytes(ResNet(norm_act), x, policy) for name, (norm_act, policy) in cases.items()}
+    rows = [(name, f"{size / 2**20:.1f}", f"{size / sizes['Flax']:.2f}") for name, size in sizes.items()]
+    harness.show_facts(harness.environment())
+    title = f"A ResNet-18's activations kept for the backward pass, batch {options.batch_size}, {options.dtype}"
+    harness.show_table(title, ("norm", "MiB", "of Flax's"), rows, options.markdown)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
