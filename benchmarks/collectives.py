@@ -82,7 +82,9 @@ def compiled(norm: Callable[[str | None], Norm], mesh: Mesh, way: str, channels:
             check_vma=checked,
         )
         program = jax.jit(mapped)
-    return program.lower(params, x, x).compile().as_text()
+    text = program.lower(params, x, x).compile().as_text()
+    assert text is not None
+    return text
 
 
 def collectives(program: str) -> list[int]:

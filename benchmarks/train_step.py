@@ -85,6 +85,7 @@ def plain_flax(batch_size: int) -> Callable[[], object]:
 
     def run() -> object:
         nonlocal state
+        metrics = None
         for batch in batches:
             state, metrics = program(state, batch)
         return metrics

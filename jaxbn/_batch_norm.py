@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxbn import _check as check
 from jaxbn._axes import feature_axes, reduction_axes
 from jaxbn._dtypes import promote
-from jaxbn._moments import Moments, moments
+from jaxbn._moments import Moments, inverse_root, moments
 from jaxbn._momentum import Schedule, check_momentum, update
 from jaxbn._normalize import Form, Inputs, Vectors, normalize
 from jaxbn._policy import name_input
@@ -104,8 +104,7 @@ def batch_norm(
 
     """
     array, running = check.array(x), cast(BatchNormState | None, state)
-    check.options(train, epsilon)
-    check_momentum(momentum)
+    train, epsilon, momentum = check.training(train), check.epsilon(epsilon), check_momentum(momentum)
     check_renorm(renorm, running, array.dtype)
     features = feature_axes(axis, array.ndim)
     check.shapes(params, running, array.shape, features)
@@ -129,7 +128,7 @@ def batch_norm(
     else:
         batch = Moments(jnp.ones(()), running.mean, jnp.zeros_like(running.mean), running.var)
 
-    vectors = _coefficients(params, running, batch, epsilon, renorm if train else None)
+    vectors = _coefficients(params, running, batch, epsilon, renorm if train else None, array.dtype)
     result_dtype = check.result_dtype(dtype, vectors[0].dtype, array.dtype)
     form = Form(axes, check.activation(activation, array.dtype), result_dtype)
     y = normalize(form, inputs, Vectors(*vary_like(inputs.x, *vectors)))
@@ -137,12 +136,17 @@ def batch_norm(
 
 
 def _coefficients(
-    params: BatchNormParams, state: BatchNormState | None, batch: Moments, epsilon: float, renorm: BatchRenorm | None
+    params: BatchNormParams,
+    state: BatchNormState | None,
+    batch: Moments,
+    epsilon: float,
+    renorm: BatchRenorm | None,
+    dtype: DTypeLike,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The vectors of y = (x − shift) · multiplier + offset, all of one type and shape."""
-    dtype = promote(batch.shift.dtype, *(v.dtype for v in params if v is not None))
+    """The vectors of y = (x − shift) · multiplier + offset, all of one shape and of a type that x fits into."""
+    dtype = promote(dtype, batch.shift.dtype, *(v.dtype for v in params if v is not None))
     shift, remainder = batch.shift.astype(dtype), batch.offset.astype(dtype)
-    multiplier = jax.lax.rsqrt(batch.var + epsilon).astype(dtype)
+    multiplier = inverse_root(batch.var.astype(jnp.finfo(dtype).dtype) + epsilon).astype(dtype)
     correction = jnp.zeros_like(multiplier)
     if renorm is not None and state is not None:
         r, correction = corrections(renorm, state, batch, epsilon)

@@ -23,8 +23,8 @@ def array(x: ArrayLike) -> jax.Array:
     return x
 
 
-def options(train: bool, epsilon: float) -> None:
-    """`train` is a Python bool, `epsilon` a number that can stand under the root."""
+def training(train: bool) -> bool:
+    """`train`, a Python bool."""
     if isinstance(train, Tracer):
         raise TypeError(
             "train must be a Python bool, known while tracing, since it decides what is computed; got a traced value. "
@@ -33,10 +33,16 @@ def options(train: bool, epsilon: float) -> None:
         )
     if not isinstance(train, bool | np.bool_):
         raise TypeError(f"train must be a Python bool; got {train!r}. Convert it first: bool(train)")
+    return bool(train)
+
+
+def epsilon(epsilon: float) -> float:
+    """`epsilon` as a Python float that can stand under the root."""
     if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
         raise TypeError(f"epsilon must be a Python number; got {epsilon!r}")
     if not (epsilon >= 0 and math.isfinite(epsilon)):
         raise ValueError(f"epsilon must be finite and at least 0, such as 1e-5; got {epsilon!r}")
+    return float(epsilon)
 
 
 def shapes(

@@ -141,5 +141,18 @@ def _weights(mask: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(counts, w, 0), counts
 
 
+@jax.custom_jvp
+def inverse_root(var: jax.Array) -> jax.Array:
+    """1/√var, with a derivative that never forms var^(−3/2), which has left float32 long before var has."""
+    return jax.lax.rsqrt(var)
+
+
+@inverse_root.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (var,), (var_dot,) = primals, tangents
+    result = inverse_root(var)
+    return result, -0.5 * result * (var_dot / var)
+
+
 def _abs2(z: jax.Array) -> jax.Array:
     return jnp.square(z.real) + jnp.square(z.imag) if jnp.iscomplexobj(z) else jnp.square(z)

@@ -10,12 +10,13 @@ from numbers import Real
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxbn._dtypes import promote
 from jaxbn._moments import Moments, weighted_mean
 from jaxbn._state import BatchNormState
 
-Schedule = Callable[[jax.Array], jax.typing.ArrayLike]
+Schedule = Callable[[jax.Array], ArrayLike]
 
 
 def cumulative() -> Schedule:
@@ -34,7 +35,7 @@ def cumulative() -> Schedule:
     Source: PyTorch's `momentum=None`.
 
     """
-    return lambda count: count / (count + 1)
+    return lambda count: jnp.asarray(count, float) / (jnp.asarray(count, float) + 1)
 
 
 def debiased(decay: float) -> Schedule:
@@ -69,13 +70,18 @@ def debiased(decay: float) -> Schedule:
     if decay == 0:
         return lambda count: jnp.zeros_like(count, jnp.float32)
     log = math.log(decay)
-    return lambda count: decay * jnp.expm1(count * log) / jnp.expm1((count + 1) * log)
+
+    def schedule(count: ArrayLike) -> jax.Array:
+        count = jnp.asarray(count, float)
+        return decay * jnp.expm1(count * log) / jnp.expm1((count + 1) * log)
+
+    return schedule
 
 
-def check_momentum(momentum: float | Schedule) -> None:
-    """Raises where `momentum` is neither a number in [0, 1] nor a function."""
+def check_momentum(momentum: float | Schedule) -> float | Schedule:
+    """The momentum as a function or a Python float; raises where it is neither that nor a number in [0, 1]."""
     if callable(momentum):
-        return
+        return momentum
     if isinstance(momentum, bool) or not isinstance(momentum, Real):
         raise TypeError(
             "momentum must be a Python number in [0, 1], or a function of the number of updates so far, such as "
@@ -86,6 +92,7 @@ def check_momentum(momentum: float | Schedule) -> None:
             "momentum must be in [0, 1]: it is the weight kept by the old statistic (PyTorch's momentum m is 1 − m "
             f"here); got {momentum!r}"
         )
+    return float(momentum)
 
 
 def update(

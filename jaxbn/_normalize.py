@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from jaxbn._axes import expand
 from jaxbn._copies import copy_above
@@ -62,27 +63,30 @@ def normalize(form: Form, inputs: Inputs, vectors: Vectors) -> jax.Array:
     return (z if form.activation is None else form.activation(z)).astype(form.dtype)
 
 
-@normalize.defjvp
+@partial(normalize.defjvp, symbolic_zeros=True)
 def _(form: Form, primals: tuple[Inputs, Vectors], tangents: tuple[Inputs, Vectors]) -> tuple[jax.Array, jax.Array]:
     inputs, vectors = primals
-    x_dot, _, residual_dot = tangents[0]
-    shift_dot, multiplier_dot, offset_dot = tangents[1]
+    # Zeros of the size of x would be kept for the backward pass, where x or the residual is not differentiated.
+    x_dot, _, residual_dot = (None if isinstance(dot, SymbolicZero) else dot for dot in tangents[0])
+    shift_dot, multiplier_dot, offset_dot = (
+        jnp.zeros_like(v) if isinstance(dot, SymbolicZero) else dot for v, dot in zip(vectors, tangents[1], strict=True)
+    )
     dots = (x_dot, residual_dot, multiplier_dot, offset_dot - vectors.multiplier * shift_dot)
     return normalize(form, inputs, vectors), _tangent(form, inputs, vectors, dots)
 
 
 @partial(jax.checkpoint, static_argnums=0)
 def _tangent(
-    form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array, jax.Array | None, jax.Array, jax.Array]
+    form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
 ) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
     x, finite = _readable(form.axes, inputs, vectors)
-    x_dot = x_dot.astype(x.dtype)
-    if finite is not None:
-        x_dot = jnp.where(finite, x_dot, 0)
     centred = x - expand(copy_above(vectors.shift), form.axes)
-    z_dot = x_dot * expand(vectors.multiplier, form.axes) + centred * expand(multiplier_dot, form.axes)
-    z_dot = z_dot + expand(offset_dot, form.axes)
+    z_dot = centred * expand(multiplier_dot, form.axes) + expand(offset_dot, form.axes)
+    if x_dot is not None:
+        x_dot = x_dot.astype(x.dtype)
+        x_dot = x_dot if finite is None else jnp.where(finite, x_dot, 0)
+        z_dot = x_dot * expand(vectors.multiplier, form.axes) + z_dot
     if residual_dot is not None:
         z_dot = z_dot + residual_dot.astype(x.dtype)
     if form.activation is not None:

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxbn._axes import feature_axes, reduction_axes, size
 from jaxbn._batch_norm import batch_norm
+from jaxbn._dtypes import promote
 from jaxbn._momentum import Schedule
 from jaxbn._renorm import BatchRenorm
 from jaxbn._state import BatchNormParams, BatchNormState
@@ -110,7 +111,7 @@ class BatchNorm(nn.Module):
         variables, params = self._running_statistics(shape), self._parameters(shape)
         result_dtype = canonicalize_dtype(x, *params, dtype=self.dtype)
         if not jnp.issubdtype(x.dtype, jnp.inexact):
-            x = x.astype(result_dtype)
+            x = x.astype(promote(result_dtype))
 
         mean, var, *count = (variable.value for variable in variables)
         # A module is often initialised with a single example, whose outputs nobody uses: no reason to fail.
@@ -135,7 +136,7 @@ class BatchNorm(nn.Module):
         )
         if not (use_running_average or initializing):
             for variable, value in zip(variables, state, strict=False):
-                variable.value = value if self.force_float32_reductions else _as_flax(value, variable.value, x)
+                variable.value = value.astype(self._statistic_dtype(value, variable.value, x))
         return y
 
     def _running_statistics(self, shape: tuple[int, ...]) -> list[nn.Variable[jax.Array]]:
@@ -151,9 +152,10 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
         return BatchNormParams(scale, bias)
 
-
-def _as_flax(new: jax.Array, old: jax.Array, x: jax.Array) -> jax.Array:
-    """The new statistic in the type that Flax gives it without `force_float32_reductions`."""
-    if not jnp.issubdtype(new.dtype, jnp.inexact):
-        return new
-    return new.astype(jnp.promote_types(old.dtype, x.dtype if jnp.iscomplexobj(new) else x.real.dtype))
+    def _statistic_dtype(self, new: jax.Array, old: jax.Array, x: jax.Array) -> jnp.dtype:
+        """The type that Flax keeps the statistic in, once it is updated."""
+        if not jnp.issubdtype(new.dtype, jnp.inexact):
+            return new.dtype
+        computed = jnp.dtype(self.dtype or x.dtype)
+        computed = computed if jnp.iscomplexobj(new) else jnp.finfo(computed).dtype  # of a complex type its parts'
+        return jnp.promote_types(old.dtype, promote(computed) if self.force_float32_reductions else computed)

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -131,13 +132,13 @@ def test_gradients_are_those_of_the_union(name, mask):
     given = () if mask is None else (mask,)
 
     def local(params, x, g, *mask):
-        options = {"mask": mask[0]} if mask else {}
+        options: dict[str, Any] = {"mask": mask[0]} if mask else {}
         y, _ = jaxbn.batch_norm(params, STATE, x, True, axis_name="shards", activation="tanh", **options)
         return jnp.sum(g * y)
 
     def whole(params, x):
         flat = x.reshape(-1, FEATURES)
-        options = {} if mask is None else {"mask": jnp.asarray(mask).reshape(-1, 1)}
+        options: dict[str, Any] = {} if mask is None else {"mask": jnp.asarray(mask).reshape(-1, 1)}
         y, _ = jaxbn.batch_norm(params, STATE, flat, True, activation="tanh", **options)
         return jnp.sum(g.reshape(flat.shape) * y)
 

@@ -1,0 +1,1 @@
+"""Benchmarks: one file a question, all timed by one small harness."""

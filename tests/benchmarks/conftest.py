@@ -1,0 +1,12 @@
+"""The other libraries need JAX's own rules of promotion, whatever the rest of the tests sets."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def usual_promotion() -> Iterator[None]:
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -1,0 +1,184 @@
+"""The variants of `jaxbn.batch_norm`, each of which goes through every invariant: a line here covers a new option.
+
+Every shape has a reduced axis that eight devices can share.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+
+from jaxbn import BatchNormParams, BatchNormState, BatchRenorm, batch_norm, cumulative, debiased
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]  # from a generator and the shape of x
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of batch_norm
+    shape: tuple[int, ...] = (8, 5, 3)
+    train: bool = True
+    tracked: bool = True  # False: state=None
+    use_scale: bool = True
+    use_bias: bool = True
+    arrays: Mapping[str, Draw] = field(default_factory=dict)  # keyword arguments that are arrays: how to draw each
+    reference: Mapping[str, Any] = field(default_factory=dict)  # what the oracle gets in place of some options
+    smooth: bool = True  # False: the oracle's numerical derivatives are not the derivatives: kinks, rounding, r and d
+    real: bool = False  # True: complex x is an error
+
+    @property
+    def updates(self) -> bool:
+        """Whether there is a new state to look at."""
+        return self.train and self.tracked
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        return oracle.reduced_axes(self.options.get("axis", -1), len(self.shape))
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of the feature axes."""
+        return tuple(n for a, n in enumerate(self.shape) if a not in self.reduced)
+
+
+def rows(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Which rows of the first axis count: five of eight."""
+    return rng.permuted(np.arange(shape[0]) % 8 < 5).reshape(-1, *(1 for _ in shape[1:]))
+
+
+def entries(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Which entries count, one by one."""
+    return rng.random(shape) < 0.7
+
+
+def weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """From 0 to 3, whole numbers and others, the same for all that is on the last axis."""
+    return rng.choice([0, 0.5, 1, 1, 2, 3], size=(*shape[:-1], 1))
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.normal(size=shape)
+
+
+def two_more(count: Any) -> Any:
+    """A schedule."""
+    return jnp.asarray(count, jnp.float32) + 2.0
+
+
+CASES = (
+    Case("3-D"),
+    Case("2-D", {"unbiased": True}, (16, 3)),
+    Case("4-D", {"momentum": 0.9}, (8, 3, 2, 4)),
+    Case("channels first", {"axis": 1}, (8, 3, 5)),
+    Case("channels first 4-D", {"axis": 1, "epsilon": 0.3}, (8, 3, 2, 4)),
+    Case("features on axis 0", {"axis": 0, "unbiased": True}, (3, 8, 2)),
+    Case("two feature axes", {"axis": (1, -1)}, (8, 2, 4, 3)),
+    Case("two feature axes, the other way round", {"axis": (-1, 1)}, (8, 2, 4, 3)),
+    Case("no feature axis", {"axis": ()}, (8, 3)),
+    Case("momentum 0", {"momentum": 0}),
+    Case("momentum 1", {"momentum": 1.0}),
+    Case("no scale", use_scale=False),
+    Case("no bias", use_bias=False),
+    Case("neither scale nor bias", use_scale=False, use_bias=False),
+    Case("untracked", tracked=False),
+    Case("untracked evaluation", tracked=False, train=False),
+    Case("to bfloat16", {"dtype": jnp.bfloat16}, smooth=False),
+    Case("evaluation", train=False),
+    Case("evaluation, channels first", {"axis": 1, "epsilon": 1e-3}, (8, 3, 2, 4), train=False),
+    Case("evaluation, two feature axes", {"axis": (1, -1)}, (8, 2, 4, 3), train=False),
+    Case("evaluation, neither scale nor bias", train=False, use_scale=False, use_bias=False),
+    Case("evaluation, to bfloat16", {"dtype": jnp.bfloat16}, train=False, smooth=False),
+    Case("mask of rows", {"unbiased": True}, (16, 3), arrays={"mask": rows}),
+    Case("mask of entries", {"axis": 1}, (8, 3, 5), arrays={"mask": entries}),
+    Case("weights", arrays={"mask": weights}),
+    Case("evaluation, masked", train=False, arrays={"mask": rows}),
+    Case("ghost batches", {"ghost_batch_size": 4, "unbiased": True}, (16, 2, 3)),
+    Case("ghost batches, masked", {"ghost_batch_size": 8}, (16, 2, 3), arrays={"mask": rows}),
+    Case("cumulative", {"momentum": cumulative()}, reference={"momentum": oracle.cumulative()}),
+    Case("debiased", {"momentum": debiased(0.8)}, reference={"momentum": oracle.debiased(0.8)}),
+    Case("renorm at its bounds", {"renorm": BatchRenorm(1.001, 0.001)}, real=True),
+    Case("renorm within its bounds", {"renorm": BatchRenorm(9.0, two_more)}, smooth=False, real=True),
+    Case("residual", arrays={"residual": noise}),
+    Case("residual and relu", {"activation": "relu"}, arrays={"residual": noise}, smooth=False),
+    Case("silu, masked", {"activation": "silu"}, arrays={"mask": rows}, real=True),
+    Case("evaluation, residual and tanh", {"activation": "tanh"}, train=False, arrays={"residual": noise}, real=True),
+    Case("an activation of one's own", {"activation": lambda z: z * z}),
+)
+
+
+class Example(NamedTuple):
+    """Arguments of `batch_norm`: a pytree, so that examples can be stacked, differentiated and sharded."""
+
+    params: BatchNormParams
+    state: BatchNormState | None
+    x: jax.Array
+    arrays: dict[str, jax.Array]
+
+
+def example(case: Case, dtype: Any = jnp.float32, seed: int = 0) -> Example:
+    """Random arguments of this case: channels of different means and sizes, and a state with some history."""
+    rng = np.random.default_rng([seed, *case.name.encode()])
+    wide = np.promote_types(dtype, np.float32) if dtype != jnp.bfloat16 else np.dtype(np.float32)
+    real = np.zeros((), wide).real.dtype
+
+    def normal(shape: tuple[int, ...], offset: float = 0.0) -> np.ndarray:
+        noise = rng.normal(size=shape)
+        return noise + offset + (1j * rng.normal(size=shape) if np.issubdtype(wide, np.complexfloating) else 0)
+
+    spread = np.expand_dims(rng.uniform(0.5, 2, size=case.features), case.reduced)
+    centre = np.expand_dims(normal(case.features, 1.0), case.reduced)
+    params = BatchNormParams(
+        scale=jnp.asarray(rng.uniform(0.5, 1.5, size=case.features), real) if case.use_scale else None,
+        bias=jnp.asarray(rng.normal(size=case.features), real) if case.use_bias else None,
+    )
+    state = BatchNormState(
+        mean=jnp.asarray(normal(case.features), wide),
+        var=jnp.asarray(rng.uniform(0.5, 2, size=case.features), real),
+        count=jnp.asarray(4, jnp.int32),
+    )
+    x = jnp.asarray(normal(case.shape) * spread + centre, dtype)
+    drawn = {name: draw(rng, case.shape) for name, draw in case.arrays.items()}
+    types = {"mask": real, "residual": x.dtype}
+    arrays = {name: jnp.asarray(a, bool if a.dtype == bool else types[name]) for name, a in drawn.items()}
+    return Example(params, state if case.tracked else None, x, arrays)
+
+
+def function(case: Case) -> Callable[[Example], tuple[jax.Array, BatchNormState | None]]:
+    """`batch_norm` with this case's options, of an example."""
+    return lambda e: batch_norm(e.params, e.state, e.x, case.train, **keywords(case, e))
+
+
+def expected(case: Case, e: Example, **changed: Any) -> tuple[np.ndarray, Any]:
+    """The oracle's answer."""
+    return oracle.batch_norm(e.params, e.state, e.x, case.train, **{**keywords(case, e), **case.reference, **changed})
+
+
+def keywords(case: Case, e: Example) -> dict[str, Any]:
+    return {**case.options, **e.arrays}
+
+
+# How far from exact arithmetic a result of each type may be, relative to an entry. Types that are only rounded to have
+# the absolute error, for outputs of about unit size, of what is computed in: float32.
+RELATIVE = {"bfloat16": 2**-8, "float16": 2**-10, "float32": 2e-6, "float64": 1e-12}
+
+
+def relative_tolerance(array: Any) -> float:
+    return RELATIVE[jnp.finfo(array.dtype).dtype.name]  # of a complex type that of its parts
+
+
+def assert_close(actual: Any, expected: Any, scale: float = 1.0) -> None:
+    """Compares two trees, leaf by leaf, with the accuracy of the type of the actual one."""
+    leaves, others = jax.tree.leaves(actual), jax.tree.leaves(expected)
+    assert len(leaves) == len(others)
+    for leaf, other in zip(leaves, others, strict=True):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.integer):
+            np.testing.assert_array_equal(leaf, other)
+        else:
+            relative = scale * relative_tolerance(leaf)
+            absolute = min(relative, scale * RELATIVE["float32"])
+            np.testing.assert_allclose(oracle.wide(leaf), oracle.wide(other), relative, absolute, strict=True)

@@ -1,0 +1,140 @@
+"""Every variant of `cases.py` in every type: results in the type asked for, statistics in float32 or wider.
+
+float32 goes through all that is in `test_contract.py`, float64 and complex128 through `test_gradients.py`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from cases import CASES, assert_close, example, expected, function
+
+from jaxbn import BatchNormParams, BatchNormState, batch_norm, init
+
+TYPES = {  # of x: the type of the mean, and of the variance
+    "bfloat16": ("float32", "float32"),
+    "float16": ("float32", "float32"),
+    "float64": ("float64", "float64"),
+    "complex64": ("complex64", "float32"),
+}
+
+
+SOME = ("3-D", "channels first", "untracked", "evaluation", "mask of entries", "ghost batches", "residual")
+COMBINATIONS = [
+    pytest.param(case, dtype, id=f"{case.name}-{dtype}")
+    for case in CASES
+    for dtype in TYPES
+    if dtype == "bfloat16" or case.name in SOME
+]
+
+
+@pytest.mark.parametrize(("case", "dtype"), COMBINATIONS)
+def test_values_and_types(case, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        e = example(case, dtype)
+        y, state = jax.jit(function(case))(e)
+        y_oracle, state_oracle = expected(case, e)
+        assert y.dtype == case.options.get("dtype", dtype)
+        assert_close(y, y_oracle)
+        assert_close(state, state_oracle)
+        if case.updates:
+            assert tuple(a.dtype.name for a in state) == (*TYPES[dtype], "int32")
+
+
+@pytest.mark.parametrize("dtype", [*TYPES, "float32"])
+def test_gradients_have_the_types_of_what_they_are_of(dtype):
+    case = CASES[0]
+    with jax.enable_x64(dtype == "float64"):
+        e = example(case, dtype)
+        outputs, pull = jax.vjp(lambda params, x: function(case)(e._replace(params=params, x=x))[0], e.params, e.x)
+        gradients = pull(jnp.ones_like(outputs))
+        assert jax.tree.map(jnp.result_type, gradients) == jax.tree.map(jnp.result_type, (e.params, e.x))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_gradients_in_half_precision(dtype):
+    """Sums are taken in float32 and rounded at the end: within two roundings of the exact gradient's terms."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(1, 2, (64, 5, 4)), dtype)
+    g = jnp.asarray(rng.normal(size=x.shape), dtype)
+    params = BatchNormParams(jnp.asarray(rng.uniform(0.5, 2, 4), jnp.float32), jnp.zeros(4))
+    _, pull = jax.vjp(lambda params, x: batch_norm(params, None, x, True)[0], params, x)
+    g_params, g_x = pull(g)
+    exact = oracle.gradients(params, x, g)
+    np.testing.assert_allclose(oracle.wide(g_x), exact.x, rtol=0, atol=2 * jnp.finfo(dtype).eps * np.abs(exact.x).max())
+    assert_close(g_params, (exact.scale, exact.bias), scale=10)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sums_are_not_taken_in_half_precision(dtype):
+    """4096 ones and one 3 in a channel: in half precision the sum would stop growing."""
+    x = jnp.ones((4096, 1), dtype).at[17].set(3)
+    _, state = batch_norm(*init(1), x, True, momentum=0.0)
+    assert_close(state.mean, np.asarray([1 + 2 / 4096]))
+    assert_close(state.var, np.asarray([4 / 4096 * (1 - 1 / 4096)]))
+
+
+@pytest.mark.parametrize(("x", "result"), [("float32", "float16"), ("bfloat16", "float32"), ("float32", "complex64")])
+@pytest.mark.parametrize("train", [True, False])
+def test_the_result_may_have_another_type(x, result, train):
+    x = jnp.asarray(np.random.default_rng(0).normal(1, 2, (8, 3)), x)
+    y, _ = batch_norm(*init(3), x, train, dtype=result)
+    assert y.dtype == result
+    assert_close(y, oracle.batch_norm(*init(3), x, train)[0].astype(oracle.wide(y).dtype))
+
+
+def test_a_wider_result_is_rounded_once():
+    """bfloat16 in, float32 out: as exact as float32, not as bfloat16."""
+    x = jnp.asarray(np.random.default_rng(0).normal(1, 2, (64, 3)), jnp.bfloat16)
+    y, _ = batch_norm(*init(3), x, True, dtype=jnp.float32)
+    assert_close(y, oracle.batch_norm(*init(3), x, True)[0])
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_complex_input_with_the_state_that_init_makes_by_default(train):
+    """A real mean of 0 is a complex mean of 0: nothing of the input's imaginary part is lost."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(8, 3)) + 1j * rng.normal(1, 2, (8, 3)), jnp.complex64)
+    params, state = init(3)
+    y, new = batch_norm(params, state, x, train)
+    y_oracle, new_oracle = oracle.batch_norm(params, state, x, train)
+    assert_close(y, y_oracle)
+    assert new is state if not train else (assert_close(new, new_oracle) is None)
+
+
+def test_complex_parameters():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(8, 3)) + 1j * rng.normal(1, 2, (8, 3)), jnp.complex64)
+    params = BatchNormParams(*(jnp.asarray(rng.normal(size=3) + 1j * rng.normal(size=3), x.dtype) for _ in range(2)))
+    for train in (True, False):
+        _, state = init(3, dtype=jnp.complex64)
+        assert_close(batch_norm(params, state, x, train), oracle.batch_norm(params, state, x, train), scale=2)
+
+
+def test_real_is_the_special_case_of_complex():
+    x = np.random.default_rng(0).normal(1, 2, (8, 3)).astype(np.float32)
+    y, state = batch_norm(*init(3), x, True)
+    y_complex, state_complex = batch_norm(*init(3, dtype=jnp.complex64), x.astype(np.complex64), True)
+    widened = y.astype(jnp.complex64), state._replace(mean=state.mean.astype(jnp.complex64))
+    assert_close((y_complex, state_complex), widened)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("narrow", ["params", "state", "both"])
+@pytest.mark.parametrize("train", [True, False])
+def test_float64_input_stays_float64(train, narrow):
+    """Parameters and a state in float32, as `init` makes them by default, do not narrow the arithmetic."""
+    x = np.random.default_rng(0).normal(1, 2, (8, 3))
+    params, _ = init(3, dtype=jnp.float64 if narrow == "state" else jnp.float32)
+    dtype = jnp.float64 if narrow == "params" else jnp.float32
+    state = BatchNormState(jnp.asarray([0.1, 1, -2], dtype), jnp.asarray([1, 2, 0.3], dtype), jnp.asarray(1))
+    y, _ = batch_norm(params, state, x, train)
+    assert_close(y, oracle.batch_norm(params, state, x, train)[0])
+
+
+@pytest.mark.usefixtures("x64")
+def test_float32_stays_float32_where_float64_is_enabled():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
+    y, state = batch_norm(*init(3), x, True)
+    assert {a.dtype.name for a in (y, state.mean, state.var)} == {"float32"}

@@ -1,0 +1,56 @@
+"""What is kept between the forward and the backward pass: what was given, as it was, and vectors over the features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CASES, Example, example, function
+
+
+def kept(case, e, transform=lambda f: f, of=("params", "x", "residual")):
+    """`jax.vjp` returns a pytree of exactly what it keeps; here all that is larger than vectors, each buffer once."""
+    given = {"params": e.params, "x": e.x, **e.arrays}
+
+    def run(differentiated):
+        now = given | differentiated
+        return function(case)(Example(now.pop("params"), e.state, now.pop("x"), now))
+
+    _, pull = jax.vjp(transform(run), {name: given[name] for name in of if name in given})
+    buffers = {leaf.unsafe_buffer_pointer(): leaf for leaf in jax.tree.leaves(pull)}.values()
+    vectors = [leaf for leaf in buffers if leaf.size <= 4 * np.prod(case.features)]
+    assert len(vectors) <= 20
+    return [leaf for leaf in buffers if leaf.size > 4 * np.prod(case.features)]
+
+
+def assert_only(arrays, given):
+    """Each of the arrays holds the entries of one of those given, and no two those of the same one."""
+    names = [
+        next((n for n, g in given.items() if a.dtype == g.dtype and np.array_equal(a.ravel(), g.ravel())), str(a))
+        for a in arrays
+    ]
+    assert set(names) <= given.keys()
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_only_what_was_given_is_kept(case):
+    e = example(case, jnp.bfloat16)
+    assert_only(kept(case, e, jax.jit), {"x": e.x, **e.arrays})
+
+
+@pytest.mark.parametrize("of", ["params", "x", "residual"])
+def test_also_where_not_all_is_differentiated(of):
+    case = next(case for case in CASES if case.name == "residual and relu")
+    e = example(case, jnp.bfloat16)
+    assert_only(kept(case, e, jax.jit, of=(of,)), {"x": e.x, **e.arrays})
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "compiled"])
+def test_x_is_kept_once(train, dtype, transform):
+    case = next(case for case in CASES if case.name == ("3-D" if train else "evaluation"))
+    e = example(case, dtype)
+    (x,) = kept(case, e, transform)
+    assert x.dtype == dtype
+    np.testing.assert_array_equal(x, e.x)
