@@ -12,11 +12,10 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxbn._axes import feature_axes, reduction_axes, size
-from jaxbn._batch_norm import batch_norm
-from jaxbn._dtypes import promote
+from jaxbn._flax import apply, initial_statistics, options_of
 from jaxbn._momentum import Schedule
 from jaxbn._renorm import BatchRenorm
-from jaxbn._state import BatchNormParams, BatchNormState
+from jaxbn._state import BatchNormParams
 
 
 class BatchNorm(nn.Module):
@@ -109,53 +108,33 @@ class BatchNorm(nn.Module):
         features = feature_axes(self.axis, x.ndim)
         shape = tuple(x.shape[a] for a in features)
         variables, params = self._running_statistics(shape), self._parameters(shape)
-        result_dtype = canonicalize_dtype(x, *params, dtype=self.dtype)
-        if not jnp.issubdtype(x.dtype, jnp.inexact):
-            x = x.astype(promote(result_dtype))
-
-        mean, var, *count = (variable.value for variable in variables)
+        unshared: dict[str, Any] = {"axis_name": None, "axis_index_groups": None, "ghost_batch_size": None}
         # A module is often initialised with a single example, whose outputs nobody uses: no reason to fail.
         one_value = size(x.shape, reduction_axes(features, x.ndim)) < 2
-        y, state = batch_norm(
+        y, statistics = apply(
             params,
-            BatchNormState(mean, var, count[0] if count else jnp.zeros((), jnp.int32)),
+            [variable.value for variable in variables],
             x,
+            canonicalize_dtype(x, *params, dtype=self.dtype),
             train=not (use_running_average or (initializing and one_value)),
-            axis=features,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            unbiased=self.unbiased,
+            computed=self.dtype,
+            at_least_float32=self.force_float32_reductions,
             mask=mask,
-            axis_name=None if initializing else self.axis_name,
-            axis_index_groups=None if initializing else self.axis_index_groups,
-            ghost_batch_size=None if initializing else self.ghost_batch_size,
-            renorm=self.renorm,
             residual=residual,
-            activation=self.activation,
-            dtype=result_dtype,
+            options=options_of(self) | (unshared if initializing else {}),
         )
         if not (use_running_average or initializing):
-            for variable, value in zip(variables, state, strict=False):
-                variable.value = value.astype(self._statistic_dtype(value, variable.value, x))
+            for variable, value in zip(variables, statistics, strict=True):
+                variable.value = value
         return y
 
     def _running_statistics(self, shape: tuple[int, ...]) -> list[nn.Variable[jax.Array]]:
         """The variables for mean and variance, and for the count where a schedule reads it."""
         dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
-        initial = {"mean": lambda: jnp.zeros(shape, dtype), "var": lambda: jnp.ones(shape, dtype)}
-        if any(callable(option) for option in (self.momentum, *(self.renorm or ()))):
-            initial["count"] = lambda: jnp.zeros((), jnp.int32)
-        return [self.variable("batch_stats", name, value) for name, value in initial.items()]
+        initial = initial_statistics(shape, dtype, self.momentum, self.renorm)
+        return [self.variable("batch_stats", name, make) for name, make in initial.items()]
 
     def _parameters(self, shape: tuple[int, ...]) -> BatchNormParams:
         scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
         bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
         return BatchNormParams(scale, bias)
-
-    def _statistic_dtype(self, new: jax.Array, old: jax.Array, x: jax.Array) -> jnp.dtype:
-        """The type that Flax keeps the statistic in, once it is updated."""
-        if not jnp.issubdtype(new.dtype, jnp.inexact):
-            return new.dtype
-        computed = jnp.dtype(self.dtype or x.dtype)
-        computed = computed if jnp.iscomplexobj(new) else jnp.finfo(computed).dtype  # of a complex type its parts'
-        return jnp.promote_types(old.dtype, promote(computed) if self.force_float32_reductions else computed)

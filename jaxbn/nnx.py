@@ -1,0 +1,209 @@
+"""Flax NNX's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx.module import first_from
+from flax.nnx.nn import dtypes
+from flax.typing import Dtype, Initializer, PromoteDtypeFn
+from jax.typing import ArrayLike
+
+from jaxbn._flax import apply, initial_statistics, options_of
+from jaxbn._momentum import Schedule
+from jaxbn._renorm import BatchRenorm
+from jaxbn._state import BatchNormParams
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalization, a drop-in for `flax.nnx.BatchNorm`.
+
+    Makes the variables `scale` and `bias` (`nnx.Param`), `mean` and `var` (`nnx.BatchStat`), with the names, shapes and
+    types of Flax's; where `momentum` or `renorm` is a schedule, `count` too (`nnx.BatchStat`), the number of updates.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn.nnx
+        >>> from flax import nnx
+        >>> norm = jaxbn.nnx.BatchNorm(2, momentum=0.9, rngs=nnx.Rngs(0))
+        >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+        >>> print(norm(x).round(3))
+        [[-1. -1.]
+         [ 1.  1.]]
+        >>> print(norm.mean[...], norm.var[...])
+        [0.2 2. ] [ 1.  10.9]
+        >>> norm.eval()
+        >>> print(norm(norm.mean[...]).round(3))
+        [0. 0.]
+
+    Differs elsewhere: `flax.nnx.BatchNorm` computes E[x²] − E[x]² by default, which loses all accuracy where the mean
+    is large against the deviation; with `dtype` of half precision it rounds `x` before it is normalised, and the
+    running statistics in evaluation; its statistics do not take complex numbers or float64; it cannot be split, or
+    called under `nnx.jit`, where `axis_index_groups` is of lists; and it trains on one value per channel without a
+    word, which is an error here.
+
+    """
+
+    def __init__(
+        self,
+        num_features: int | Sequence[int],
+        *,
+        use_running_average: bool | None = False,
+        axis: int | Sequence[int] = -1,
+        momentum: float | Schedule = 0.99,
+        epsilon: float = 1e-5,
+        dtype: Dtype | None = None,
+        param_dtype: Dtype = jnp.float32,
+        use_bias: bool = True,
+        use_scale: bool = True,
+        bias_init: Initializer = nnx.initializers.zeros,
+        scale_init: Initializer = nnx.initializers.ones,
+        axis_name: Hashable | Sequence[Hashable] | None = None,
+        axis_index_groups: Sequence[Sequence[int]] | None = None,
+        use_fast_variance: bool = True,
+        promote_dtype: PromoteDtypeFn = dtypes.promote_dtype,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+        scale_metadata: Mapping[str, Any] = MappingProxyType({}),
+        unbiased: bool = False,
+        ghost_batch_size: int | None = None,
+        renorm: BatchRenorm | None = None,
+        activation: str | Callable[[jax.Array], jax.Array] | None = None,
+    ) -> None:
+        """Makes the variables.
+
+        Args:
+            num_features: the size of the feature axis, or one size for each of several, in the order of the axes.
+            use_running_average: True to normalise with the running statistics; `train()`, `eval()` and `nnx.view` set
+                it, and the call may override it.
+            axis: the feature axis, or a tuple of them.
+            momentum: weight kept by the old running statistic, or a schedule of it.
+            epsilon: added to the variance under the root.
+            dtype: type of the result; by default what `x`, the statistics and the parameters promote to, as in Flax.
+            param_dtype: type that scale and bias are made with.
+            use_bias: whether to learn β.
+            use_scale: whether to learn γ.
+            bias_init: initialiser of β.
+            scale_init: initialiser of γ.
+            axis_name: mapped axis, or a tuple of them, whose shards share their statistics.
+            axis_index_groups: groups of indices along that axis; only the shards of a group share.
+            use_fast_variance: accepted, and without effect: the variance is always computed accurately, in one pass.
+            promote_dtype: called as Flax does, with `(x, mean, var, scale, bias)` and `dtype=`; the types that it gives
+                `x`, scale and bias count. Running statistics keep their type. Flax's own function only decides the type
+                of the result: nothing is rounded before it is normalised.
+            rngs: random number generators for the initialisers.
+            bias_metadata: metadata of the variable `bias`.
+            scale_metadata: metadata of the variable `scale`.
+            unbiased: this and the following are options of `jaxbn.batch_norm` that Flax does not have; see there.
+            ghost_batch_size: rows of a group with statistics of its own.
+            renorm: bounds of batch renormalization.
+            activation: applied last.
+
+        """
+        shape = tuple(num_features) if isinstance(num_features, Sequence) else (num_features,)
+        statistics = initial_statistics(shape, jnp.float32, momentum, renorm)
+        self.mean, self.var = nnx.BatchStat(statistics["mean"]()), nnx.BatchStat(statistics["var"]())
+        self.count = nnx.BatchStat(statistics["count"]()) if "count" in statistics else nnx.data(None)
+
+        def parameter(init: Initializer, metadata: Mapping[str, Any]) -> nnx.Param[jax.Array]:
+            return nnx.Param(init(rngs.params(), shape, param_dtype), **metadata)
+
+        self.scale = parameter(scale_init, scale_metadata) if use_scale else nnx.data(None)
+        self.bias = parameter(bias_init, bias_metadata) if use_bias else nnx.data(None)
+
+        self.num_features = _frozen(num_features)
+        self.use_running_average = use_running_average
+        self.axis = _frozen(axis)
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.use_bias = use_bias
+        self.use_scale = use_scale
+        self.axis_name = _frozen(axis_name)
+        self.axis_index_groups = _frozen(axis_index_groups)
+        self.use_fast_variance = use_fast_variance
+        self.promote_dtype = promote_dtype
+        self.unbiased = unbiased
+        self.ghost_batch_size = ghost_batch_size
+        self.renorm = renorm
+        self.activation = activation
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        use_running_average: bool | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        residual: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Normalises `x` by the batch's statistics, and updates the running ones; or normalises by the running ones.
+
+        Args:
+            x: the input; integers are converted to floating point, as in Flax.
+            use_running_average: True for the running statistics; takes precedence over what was set before.
+            mask: which entries count: bool, or weights, broadcastable to `x`.
+            residual: of the shape of `x`, added before the activation.
+
+        Returns:
+            The normalised input, of the shape of `x`.
+
+        """
+        use_running_average = first_from(
+            use_running_average,
+            self.use_running_average,
+            error_msg="use_running_average must be True or False, and no one said which. Pass it to the constructor or "
+            "the call of BatchNorm, or set it for a whole model: model.train(), model.eval(), or "
+            "nnx.view(model, use_running_average=True)",
+        )
+        variables = [variable for variable in (self.mean, self.var, self.count) if variable is not None]
+        params = BatchNormParams(*(None if p is None else p[...] for p in (self.scale, self.bias)))
+        x, params, dtype = self._promoted(jnp.asarray(x), params)
+        y, statistics = apply(
+            params,
+            [variable[...] for variable in variables],
+            x,
+            dtype,
+            train=not use_running_average,
+            computed=self.dtype,
+            mask=mask,
+            residual=residual,
+            options=options_of(self),
+        )
+        if not use_running_average:
+            for variable, value in zip(variables, statistics, strict=True):
+                _update(variable, jax.lax.stop_gradient(value))
+        return y
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Used by `nnx.view`; `nnx.view_info` reads this text, which it knows by its indentation.
+
+        Args:
+          use_running_average: if True, normalise with the running statistics; if False, with those of the batch.
+
+        """
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
+    def _promoted(self, x: jax.Array, params: BatchNormParams) -> tuple[jax.Array, BatchNormParams, Dtype]:
+        """The input and the parameters to compute with, and the type of the result."""
+        arrays = (x, self.mean[...], self.var[...], *params)
+        if self.promote_dtype is dtypes.promote_dtype:
+            return x, params, dtypes.canonicalize_dtype(*arrays, dtype=self.dtype)
+        x, _, _, scale, bias = self.promote_dtype(arrays, dtype=self.dtype)
+        return x, BatchNormParams(scale, bias), dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+
+
+def _update(variable: nnx.BatchStat[jax.Array], value: jax.Array) -> None:
+    """Sets the variable, to a wider type where need be: that of complex numbers, or float64."""
+    if value.dtype == variable[...].dtype:
+        variable[...] = value
+    else:
+        variable.set_value(value)
+
+
+def _frozen(value: object) -> Hashable:
+    """Lists as tuples: attributes of an NNX module are to be hashable."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
