@@ -1,0 +1,209 @@
+"""Equinox: a layer's fields, and what its state holds for them."""
+
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxbn import _check as check
+from jaxbn._momentum import Schedule, debiased
+from jaxbn._state import BatchNormParams, BatchNormState
+from jaxbn.interop._layer import (
+    Layer,
+    Options,
+    check_names,
+    count,
+    proportion,
+    state_of,
+    tracked,
+    vectors,
+    weight_given,
+)
+
+Mode = Literal["batch", "ema"]
+FIELDS: dict[Mode, tuple[str, str]] = {
+    "batch": ("batch_counter", "batch_state_index"),
+    "ema": ("ema_first_time_index", "ema_state_index"),
+}
+
+
+def from_equinox(
+    arrays: Mapping[str, object],
+    *,
+    momentum: float = 0.99,
+    eps: float = 1e-5,
+    updates: int = 1,
+    remove_initial_variance: bool = False,
+) -> Layer:
+    """Converts one Equinox BatchNorm, of either mode, which is known by the names.
+
+    In mode "batch" Equinox keeps averages that begin at 0 for the mean and at 1 for the variance, and divides both by
+    1 − momentumᵗ to evaluate; so do we, for the same evaluation. But only an average that begins at 0 may be divided
+    so: the variance is too large by momentumᵗ / (1 − momentumᵗ), +99 after one step and +0.004 after a thousand at the
+    default of 0.99. `remove_initial_variance=True` takes that off.
+
+    In mode "ema" the first batch replaces the statistics; before it there are none, and the state is as from
+    `jaxbn.init`.
+
+    Args:
+        arrays: `weight` and `bias` (absent or None with `channelwise_affine=False`), and what the state holds for the
+            layer's fields: `batch_counter` and `batch_state_index` (a pair), or `ema_first_time_index` and
+            `ema_state_index` (a pair).
+        momentum: as the layer has it: the weight of the old statistic.
+        eps: as the layer has it.
+        updates: the number of training steps so far, which mode "ema" does not record; only schedules read it.
+        remove_initial_variance: correct the variance of mode "batch", instead of evaluating as Equinox does.
+
+    Returns:
+        `(params, state, options)` for `jaxbn.batch_norm(params, state, x, train, **options)`.
+
+    Raises:
+        TypeError: an entry is not an array of floating numbers, a pair of them, or a flag or counter.
+        ValueError: entries are missing or unknown, or shapes do not agree.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxbn import interop
+        >>> pair = np.float32([1.5]), np.float32([2.5])
+        >>> arrays = {"batch_counter": np.int32(1), "batch_state_index": pair}
+        >>> interop.from_equinox(arrays, momentum=0.5).state.var
+        array([5.], dtype=float32)
+        >>> interop.from_equinox(arrays, momentum=0.5, remove_initial_variance=True).state.var
+        array([4.], dtype=float32)
+
+    """
+    mode: Mode = "ema" if any(name in arrays for name in FIELDS["ema"]) else "batch"
+    options = options_from_equinox(momentum, eps, mode=mode)
+    step, statistics = FIELDS[mode]
+    given = {name: value for name, value in arrays.items() if value is not None}
+    learned = ("weight", "bias") if "weight" in given or "bias" in given else ()
+    check_names(given, (*learned, step, statistics), (), f"a layer's arrays (of mode {mode!r})")
+    named = {name: given[name] for name in learned} | _pair(statistics, given[statistics])
+    *vector, mean, var = vectors(named)
+    params = BatchNormParams(*vector) if learned else BatchNormParams(None, None)
+    if mode == "ema":
+        if _flag(step, given[step]):
+            mean, var, updates = cast(jax.Array, np.zeros_like(mean)), cast(jax.Array, np.ones_like(var)), 0
+        return Layer(params, state_of(mean, var, count("updates", updates)), options)
+
+    seen = count(step, given[step])
+    state = state_of(mean, var, seen)
+    if seen > 0:
+        weight = weight_given(momentum, seen, state.var.dtype)
+        var = np.maximum(state.var - (1 - weight), 0) if remove_initial_variance else state.var
+        state = state._replace(mean=state.mean / weight, var=cast(jax.Array, var / weight))
+    return Layer(params, state, options)
+
+
+def to_equinox(
+    params: BatchNormParams, state: BatchNormState, *, mode: Mode = "batch", momentum: float = 0.99
+) -> dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]:
+    """Gives the arrays of an Equinox BatchNorm, by the names of its fields.
+
+    In mode "batch" the hidden averages are ours times 1 − momentumᵗ, so that Equinox evaluates with our statistics, up
+    to rounding; continued from there, its variance is right too. In mode "ema" they are ours, bit for bit. A state as
+    from `jaxbn.init` gives what a new layer holds.
+
+    Args:
+        params: both None for a layer with `channelwise_affine=False`.
+        state: the running statistics.
+        mode: as the layer has it.
+        momentum: as the layer has it; read in mode "batch".
+
+    Returns:
+        `weight` and `bias`, for `equinox.tree_at`; `batch_counter` and `batch_state_index`, or `ema_first_time_index`
+        and `ema_state_index`, for `state.set(layer.batch_counter, ...)`, and so on.
+
+    Raises:
+        TypeError: `params` or `state` is something else.
+        ValueError: shapes are not (C,); there is only one of scale and bias; the state is None; `mode` or `momentum` is
+            out of its range; in mode "batch", statistics come with a count of 0, by which Equinox would forget them.
+
+    Example:
+        >>> import jaxbn
+        >>> from jaxbn import interop
+        >>> for name, value in interop.to_equinox(*jaxbn.init(1)).items():
+        ...     print(name, value)
+        weight [1.]
+        bias [0.]
+        batch_counter 0
+        batch_state_index (array([0.], dtype=float32), array([1.], dtype=float32))
+
+    """
+    options_from_equinox(momentum, mode=mode)  # raises where they are out of their range
+    (scale, bias), (mean, var, updates) = tracked(params, state, "Equinox")
+    if (scale is None) != (bias is None):
+        raise ValueError(
+            "Equinox has both a weight and a bias, or neither; pass params with a scale of ones or a bias of zeros"
+        )
+    new = not updates and not np.any(mean) and bool(np.all(np.equal(var, 1)))
+    if mode == "ema":
+        pair = (np.zeros_like(mean), np.zeros_like(var)) if new else (mean, var)
+        fields = dict(zip(FIELDS[mode], (np.array(new), pair), strict=True))
+    else:
+        if not updates and not new:
+            raise ValueError(
+                "state.count is 0, but there are statistics: Equinox, which divides them by 1 − momentum**count, would "
+                "forget them at its next step. Pass the number of updates, such as state._replace(count=1000)"
+            )
+        weight = weight_given(momentum, updates, mean.dtype) if updates else np.ones((), mean.dtype)
+        fields = dict(zip(FIELDS[mode], (updates, (mean * weight, var * weight)), strict=True))
+    learned = {} if scale is None else {"weight": scale, "bias": bias}
+    return cast(dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]], learned | fields)
+
+
+def options_from_equinox(momentum: float = 0.99, eps: float = 1e-5, *, mode: Mode = "batch") -> Options:
+    """Gives the options that update and normalise as Equinox's BatchNorm with these arguments does.
+
+    But for two things: mode "batch" evaluates with a variance that is too large at first (see `from_equinox`), and
+    mode "ema" normalises with the running statistics in training too, which no option here does.
+
+    Args:
+        momentum: the weight of the old statistic, in [0, 1).
+        eps: added to the variance.
+        mode: "batch", or "ema", whose first batch replaces the statistics.
+
+    Returns:
+        `momentum`, a schedule: `jaxbn.debiased(momentum)`, or in mode "ema" 0 at first and `momentum` from then on;
+        `epsilon`; and `unbiased=False`.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> from jaxbn import interop
+        >>> keep = interop.options_from_equinox(0.75, mode="ema")["momentum"]
+        >>> float(keep(0)), float(keep(1)), float(keep(2))
+        (0.0, 0.75, 0.75)
+
+    """
+    if mode not in FIELDS:
+        raise ValueError(f'mode must be "batch" or "ema"; got {mode!r}')
+    decay = proportion("momentum", momentum)
+    keep = debiased(decay) if mode == "batch" else _after_first(decay)
+    return Options(momentum=keep, epsilon=check.epsilon(eps), unbiased=False)
+
+
+def _after_first(momentum: float) -> Schedule:
+    """0 for the first batch, which replaces whatever there is; then constant."""
+
+    def schedule(count: ArrayLike) -> jax.Array:
+        return jnp.where(jnp.equal(count, 0), 0.0, momentum)
+
+    return schedule
+
+
+def _flag(name: str, value: object) -> bool:
+    if (flag := np.asarray(value)).shape != () or flag.dtype != bool:
+        raise TypeError(f"{name} must be a bool; got {value!r}")
+    return bool(flag)
+
+
+def _pair(name: str, value: object) -> dict[str, object]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair, the mean and the variance; got {type(value).__name__}")
+    return {f"{name}[{i}]": part for i, part in enumerate(value)}

@@ -1,0 +1,146 @@
+"""PyTorch: entries of a state dict."""
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+
+from jaxbn import _check as check
+from jaxbn._momentum import cumulative
+from jaxbn._state import BatchNormParams, BatchNormState
+from jaxbn.interop._layer import Layer, Options, check_names, count, own, proportion, state_of, vectors
+
+LEARNED, STATISTICS, COUNT = ("weight", "bias"), ("running_mean", "running_var"), "num_batches_tracked"
+
+
+def from_torch(
+    entries: Mapping[str, object], prefix: str = "", *, momentum: float | None = 0.1, eps: float = 1e-5
+) -> Layer:
+    """Converts the entries of one PyTorch BatchNorm.
+
+    Lossless: `to_torch` gives the same entries back, bit for bit, but that statistics in half precision have become
+    float32, which holds them exactly. `weight` and `bias` are absent where `affine=False`, and become None; without
+    `running_mean`, `running_var` and `num_batches_tracked` (`track_running_stats=False`) the state is None.
+
+    Args:
+        entries: a state dict, or any mapping of names to arrays or CPU tensors, such as a safetensors file holds.
+        prefix: what precedes the names in a whole network's: "layer1.0.bn1." (the last dot may be left out).
+        momentum: as the layer has it, which its state dict does not hold: the weight of the new statistic, or None.
+        eps: as the layer has it.
+
+    Returns:
+        `(params, state, options)`; `jaxbn.batch_norm(params, state, x, train, **options)` trains and evaluates as the
+        layer does, with channels last, or first with `axis=1`.
+
+    Raises:
+        TypeError: an entry is not an array of floating numbers, or the count not an integer.
+        ValueError: entries are missing, unknown, or of shapes that do not agree. `num_batches_tracked` may be missing,
+            as in checkpoints from before PyTorch 0.4.1, and is 0 then; but not with `momentum=None`, which reads it.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxbn import interop
+        >>> entries = {"bn.weight": np.ones(2), "bn.bias": np.zeros(2), "bn.running_mean": np.zeros(2),
+        ...            "bn.running_var": np.ones(2), "bn.num_batches_tracked": np.array(7), "fc.bias": np.zeros(9)}
+        >>> params, state, options = interop.from_torch(entries, "bn.")
+        >>> print(params.scale, state.count, options["momentum"])
+        [1. 1.] 7 0.9
+
+    """
+    options = options_from_torch(momentum, eps)
+    prefix = _dotted(prefix)
+    found = {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
+    if prefix and not found:
+        raise ValueError(f"no entry begins with {prefix!r}. {_places(entries)}")
+    tracks = any(name in found for name in (*STATISTICS, COUNT))
+    learned = LEARNED[:1] if "bias" in found else ()  # a weight may stand alone, a bias may not
+    required = (*learned, *(STATISTICS if tracks else ()))
+    place = f"the entries with prefix {prefix!r}" if prefix else f"a BatchNorm's entries ({_places(entries)})"
+    check_names(found, required, tuple(n for n in (*LEARNED, *STATISTICS, COUNT) if n not in required), place)
+    if tracks and momentum is None and COUNT not in found:
+        raise ValueError(f"{prefix}{COUNT} is missing, and momentum=None averages over that many batches: add it")
+
+    names = [name for name in (*LEARNED, *STATISTICS) if name in found]
+    arrays = dict(zip(names, vectors({prefix + name: found[name] for name in names}), strict=True))
+    params = BatchNormParams(arrays.get("weight"), arrays.get("bias"))
+    if not tracks:
+        return Layer(params, None, options)
+    updates = count(prefix + COUNT, found.get(COUNT, 0))
+    mean, var = (arrays[name] for name in STATISTICS)
+    return Layer(params, state_of(mean, var, updates), options)
+
+
+def to_torch(params: BatchNormParams, state: BatchNormState | None, prefix: str = "") -> dict[str, np.ndarray]:
+    """Gives the entries of a PyTorch state dict.
+
+    Args:
+        params: without scale and bias, the entries are those of a layer with `affine=False`; with scale only, of one
+            with `bias=False`.
+        state: None for a layer with `track_running_stats=False`.
+        prefix: what precedes the names: "layer1.0.bn1." (the last dot may be left out).
+
+    Returns:
+        NumPy arrays by name; `num_batches_tracked` is int64, as in PyTorch. `torch.from_numpy` makes tensors of them.
+
+    Raises:
+        TypeError: `params` or `state` is something else.
+        ValueError: shapes are not (C,), or there is a bias without a scale, which PyTorch does not have.
+
+    Example:
+        >>> import jaxbn
+        >>> from jaxbn import interop
+        >>> for name, value in interop.to_torch(*jaxbn.init(2), prefix="bn1").items():
+        ...     print(name, value)
+        bn1.weight [1. 1.]
+        bn1.bias [0. 0.]
+        bn1.running_mean [0. 0.]
+        bn1.running_var [1. 1.]
+        bn1.num_batches_tracked 0
+
+    """
+    (scale, bias), statistics = own(params, state)
+    if scale is None and bias is not None:
+        raise ValueError(
+            "PyTorch has no BatchNorm with a bias and without a weight; pass params with a scale of ones: "
+            "params._replace(scale=numpy.ones_like(params.bias))"
+        )
+    given = dict(zip(LEARNED, (scale, bias), strict=True))
+    if statistics is not None:
+        given |= dict(zip((*STATISTICS, COUNT), statistics, strict=True))
+        given[COUNT] = statistics.count.astype(np.int64)
+    return {_dotted(prefix) + name: cast(np.ndarray, value) for name, value in given.items() if value is not None}
+
+
+def options_from_torch(momentum: float | None = 0.1, eps: float = 1e-5) -> Options:
+    """Gives the options that update and normalise as PyTorch's BatchNorm with these arguments does.
+
+    Args:
+        momentum: the weight of the new statistic, in [0, 1]; None for the average of all batches.
+        eps: added to the variance.
+
+    Returns:
+        `momentum` 1 − m, or `jaxbn.cumulative()`; `epsilon`; and `unbiased=True`.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> from jaxbn import interop
+        >>> interop.options_from_torch(momentum=0.1)
+        {'momentum': 0.9, 'epsilon': 1e-05, 'unbiased': True}
+
+    """
+    keep = cumulative() if momentum is None else 1 - proportion("momentum", momentum)
+    return Options(momentum=keep, epsilon=check.epsilon(eps), unbiased=True)
+
+
+def _dotted(prefix: str) -> str:
+    return prefix if not prefix or prefix.endswith(".") else prefix + "."
+
+
+def _places(entries: Mapping[str, object]) -> str:
+    """Where norms are, for a person who looked elsewhere."""
+    prefixes = [name.removesuffix("running_mean") for name in entries if name.endswith(".running_mean")]
+    shown = ", ".join(map(repr, prefixes[:5])) + (f" and {len(prefixes) - 5} more" if len(prefixes) > 5 else "")
+    return f"prefixes that have a running_mean: {shown}" if prefixes else "no prefix has a running_mean"
