@@ -116,7 +116,7 @@ class Keras:
         self.flags: dict[str, Any] = {"scale": learned.scale is not None, "center": learned.bias is not None}
         self.layer = keras.layers.BatchNormalization(momentum=DECAY, epsilon=EPSILON, **self.flags)
         self.layer.build((None, None, None, channels))
-        statistics = self.layer.get_weights()[-2:]
+        statistics = [np.zeros(channels, np.float32), np.ones(channels, np.float32)]
         self.layer.set_weights([*(value for value in learned if value is not None), *statistics])
 
     def train(self, x: np.ndarray) -> np.ndarray:
@@ -129,7 +129,7 @@ class Keras:
 
     def converted(self) -> interop.Layer:
         """From the list of weights."""
-        return interop.from_keras(self.layer.get_weights(), momentum=DECAY, epsilon=EPSILON, **self.flags)
+        return interop.from_keras(self.layer.weights, momentum=DECAY, epsilon=EPSILON, **self.flags)
 
 
 class Haiku:
@@ -144,6 +144,8 @@ class Haiku:
 
         self.transformed = hk.transform_with_state(norm)
         zeros = jnp.zeros((2, 1, 1, channels))
+        self.params: Any
+        self.state: Any
         self.params, self.state = self.transformed.init(None, zeros, is_training=True)
         values = {"scale": learned.scale, "offset": learned.bias}
         given = {key: np.reshape(value, (1, 1, 1, -1)) for key, value in values.items() if value is not None}

@@ -24,6 +24,7 @@ from jaxbn.interop._layer import (
 )
 
 Mode = Literal["batch", "ema"]
+Value = np.ndarray | int | tuple[np.ndarray, np.ndarray]
 FIELDS: dict[Mode, tuple[str, str]] = {
     "batch": ("batch_counter", "batch_state_index"),
     "ema": ("ema_first_time_index", "ema_state_index"),
@@ -100,8 +101,8 @@ def from_equinox(
 
 def to_equinox(
     params: BatchNormParams, state: BatchNormState, *, mode: Mode = "batch", momentum: float = 0.99
-) -> dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]:
-    """Gives the arrays of an Equinox BatchNorm, by the names of its fields.
+) -> dict[str, Value]:
+    """Gives the arrays of an Equinox BatchNorm, by the names of its fields; the counter as an int.
 
     In mode "batch" the hidden averages are ours times 1 − momentumᵗ, so that Equinox evaluates with our statistics, up
     to rounding; continued from there, its variance is right too. In mode "ema" they are ours, bit for bit. A state as
@@ -115,7 +116,8 @@ def to_equinox(
 
     Returns:
         `weight` and `bias`, for `equinox.tree_at`; `batch_counter` and `batch_state_index`, or `ema_first_time_index`
-        and `ema_state_index`, for `state.set(layer.batch_counter, ...)`, and so on.
+        and `ema_state_index`, for `state.set(layer.batch_counter, ...)`, and so on. `batch_counter` is a Python int, as
+        Equinox's state takes no array of a definite type in its place.
 
     Raises:
         TypeError: `params` or `state` is something else.
@@ -150,9 +152,9 @@ def to_equinox(
                 "forget them at its next step. Pass the number of updates, such as state._replace(count=1000)"
             )
         weight = weight_given(momentum, updates, mean.dtype) if updates else np.ones((), mean.dtype)
-        fields = dict(zip(FIELDS[mode], (updates, (mean * weight, var * weight)), strict=True))
+        fields = dict(zip(FIELDS[mode], (int(updates), (mean * weight, var * weight)), strict=True))
     learned = {} if scale is None else {"weight": scale, "bias": bias}
-    return cast(dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]], learned | fields)
+    return cast(dict[str, Value], learned | fields)
 
 
 def options_from_equinox(momentum: float = 0.99, eps: float = 1e-5, *, mode: Mode = "batch") -> Options:

@@ -21,7 +21,7 @@ def from_keras(
     epsilon: float = 1e-3,
     updates: int = 0,
 ) -> Layer:
-    """Converts what `get_weights()` of a Keras BatchNormalization gives.
+    """Converts the `weights` of a Keras BatchNormalization, or what its `get_weights()` gives.
 
     Lossless: `to_keras` gives the same list back, bit for bit (statistics in half precision become float32).
 
