@@ -1,6 +1,8 @@
 """Batch normalization for JAX: exact, lean in memory, a pure function with Flax modules over it."""
 
 from jaxbn._batch_norm import batch_norm as batch_norm
+from jaxbn._fold import fold as fold
+from jaxbn._fold import fold_into_next as fold_into_next
 from jaxbn._momentum import cumulative as cumulative
 from jaxbn._momentum import debiased as debiased
 from jaxbn._policy import save_pre_norm as save_pre_norm

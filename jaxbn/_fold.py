@@ -1,0 +1,266 @@
+"""Evaluation without the norm: its affine map goes into the kernel before it, or into the one after it."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxbn import _check as check
+from jaxbn._axes import expand, feature_axes
+from jaxbn._dtypes import promote
+from jaxbn._state import BatchNormParams, BatchNormState
+
+
+def fold(
+    params: BatchNormParams,
+    state: BatchNormState,
+    kernel: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    epsilon: float,
+    kernel_axis: int | Sequence[int] = -1,
+) -> tuple[jax.Array, jax.Array]:
+    """Folds an evaluating norm into the convolution or dense layer in front of it.
+
+    With K ∗ x any map that is linear in the kernel K, one output channel for each entry of `kernel_axis`,
+
+        γ · (K ∗ x + b − μ) / √(σ² + ε) + β = K' ∗ x + b'
+        m = γ / √(σ² + ε)        K' = K · m        b' = β + (b − μ) · m
+
+    exactly, whatever the strides, the padding, the dilation or the groups.
+
+    Args:
+        params: γ and β of the norm, either of which may be None.
+        state: μ and σ², its running statistics.
+        kernel: floating or complex, of any layout: (in, out), HWIO, OIHW, …
+        bias: of the shape of γ; None for a layer without.
+        epsilon: the norm's ε.
+        kernel_axis: the axis of the kernel that holds the output features: -1 for HWIO and (in, out), 0 for OIHW, 1 for
+            PyTorch's transposed IOHW. A tuple, in the order of the norm's feature axes, where there are several.
+
+    Returns:
+        `(kernel, bias)` of the layer that replaces both; the kernel of its old shape and type, the bias of the shape of
+        the running mean and of the type that it had, or else the kernel's. Computed in float32 or wider, rounded once.
+
+    Raises:
+        TypeError: something is no floating array, or of a type that cannot hold the result; `state` is None.
+        ValueError: `kernel_axis` does not have the sizes of the norm's features; `epsilon` is out of its range.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn
+        >>> params, state = jaxbn.BatchNormParams(jnp.full(1, 3.0), jnp.ones(1)), jaxbn.init(1)[1]
+        >>> state = state._replace(mean=jnp.full(1, 5.0), var=jnp.full(1, 4.0))
+        >>> kernel, bias = jaxbn.fold(params, state, jnp.array([[2.0]]), epsilon=0.0)
+        >>> print(kernel, bias)  # (2x − 5)/2 · 3 + 1
+        [[3.]] [-6.5]
+
+    A transposed convolution of g groups has its outputs on two axes in PyTorch's layout (in, out/g, h, w). Split both,
+    and pass the axes of the group and of the output in it:
+
+        >>> g, kernel = 2, jnp.ones((4, 3, 5, 5))  # 4 features in, 6 out
+        >>> params, state = jax.tree.map(lambda a: a.reshape(g, -1) if a.ndim else a, jaxbn.init(6))
+        >>> split = kernel.reshape(g, -1, *kernel.shape[1:])
+        >>> folded, bias = jaxbn.fold(params, state, split, epsilon=1e-5, kernel_axis=(0, 2))
+        >>> folded.reshape(kernel.shape).shape, bias.reshape(-1).shape
+        ((4, 3, 5, 5), (6,))
+
+    Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+    Inference", 2018, equation 14.
+
+    Beware: the layer then adds b' ≈ −μ·m to K' ∗ x ≈ μ·m. Where |μ| is far larger than σ, this rounds as much as any
+    sum of such numbers does, by about |μ|/σ times the type's precision; the norm, which subtracts first, does not.
+
+    """
+    kernel, vector = _floating("kernel", kernel), None if bias is None else _floating("bias", bias)
+    axes = _kernel_axes(kernel_axis, kernel, "kernel_axis")
+    _check_features(params, state, "kernel_axis", axes, kernel.shape)
+    if vector is not None and vector.shape != state.mean.shape:
+        raise ValueError(f"bias must have the shape of the norm's features, {state.mean.shape}; got {vector.shape}")
+    form = _affine(params, state, check.epsilon(epsilon), kernel, vector)
+    centred = -form.mean if vector is None else vector.astype(form.mean.dtype) - form.mean
+    folded = kernel.astype(form.multiplier.dtype) * _along(form.multiplier, axes, kernel.ndim)
+    return _rounded("kernel", folded, kernel), _rounded("bias", form.bias + centred * form.multiplier, kernel, vector)
+
+
+def fold_into_next(
+    params: BatchNormParams,
+    state: BatchNormState,
+    kernel: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    epsilon: float,
+    kernel_input_axis: int | Sequence[int] = -2,
+    kernel_axis: int | Sequence[int] = -1,
+    feature_group_count: int = 1,
+) -> tuple[jax.Array, jax.Array]:
+    """Folds an evaluating norm into the convolution or dense layer behind it, with nothing in between.
+
+    With m = γ / √(σ² + ε),
+
+        K ∗ (γ · (x − μ) / √(σ² + ε) + β) + b = K' ∗ x + b'
+        K' = K · m, by the input        b' = b + Σ K · (β − μ · m), over all of the kernel that one output sees
+
+    Exact for a dense layer and for a convolution *without padding*. Padding puts zeros behind the norm; folded, zeros
+    would stand in front of it, so that the outputs along the border would differ (pad with μ − β/m instead). The same
+    holds for transposed convolutions. An activation between norm and kernel forbids it too.
+
+    Args:
+        params: γ and β of the norm, either of which may be None.
+        state: μ and σ², its running statistics.
+        kernel: floating or complex, of any layout.
+        bias: one entry an output of the kernel; None for a layer without.
+        epsilon: the norm's ε.
+        kernel_input_axis: the axis of the kernel that holds the input features, those of the norm: -2 for HWIO and
+            (in, out), 1 for OIHW; a tuple, in the order of the norm's feature axes, where there are several.
+        kernel_axis: the axis, or axes, of the output features: -1 for HWIO and (in, out), 0 for OIHW.
+        feature_group_count: groups of the convolution, as in `jax.lax.conv_general_dilated`; the input axis of the
+            kernel then has one group's features.
+
+    Returns:
+        `(kernel, bias)` of the layer that replaces both, in the types that they had (a new bias in the kernel's).
+        Computed in float32 or wider, rounded once.
+
+    Raises:
+        TypeError: something is no floating array, or of a type that cannot hold the result; `state` is None.
+        ValueError: the axes do not have the sizes of the norm's features; `epsilon` is out of its range.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn
+        >>> params, state = jaxbn.init(2)
+        >>> state = state._replace(mean=jnp.array([1.0, 2.0]), var=jnp.array([4.0, 1.0]))
+        >>> kernel, bias = jaxbn.fold_into_next(params, state, jnp.array([[2.0], [3.0]]), epsilon=0.0)
+        >>> print(kernel.ravel(), bias)  # 2 · (x − 1)/2 + 3 · (y − 2)
+        [1. 3.] [-7.]
+
+    Where images are flattened in between, (N, H, W, C) to (N, H·W·C), split that axis of the kernel again:
+
+        >>> kernel = jnp.ones((5 * 5 * 2, 3))
+        >>> folded, bias = jaxbn.fold_into_next(params, state, kernel.reshape(-1, 2, 3), epsilon=1e-5)
+        >>> folded.reshape(kernel.shape).shape, bias.shape
+        ((50, 3), (3,))
+
+    """
+    kernel, vector = _floating("kernel", kernel), None if bias is None else _floating("bias", bias)
+    inputs = _kernel_axes(kernel_input_axis, kernel, "kernel_input_axis")
+    outputs = _kernel_axes(kernel_axis, kernel, "kernel_axis")
+    if vector is not None and vector.shape != tuple(kernel.shape[a] for a in outputs):
+        expected = tuple(kernel.shape[a] for a in outputs)
+        raise ValueError(f"bias must have the shape of the kernel's outputs, {expected}; got {vector.shape}")
+    _check_features(params, state, "kernel_input_axis", inputs, kernel.shape, feature_group_count)
+    form = _affine(params, state, check.epsilon(epsilon), kernel, vector)
+    shift = form.bias - form.mean * form.multiplier
+    if feature_group_count > 1:
+        form, shift = jax.tree.map(lambda v: v.reshape(feature_group_count, -1), (form, shift))
+        split, inputs, summed = _split_groups(kernel, inputs, outputs, feature_group_count)
+    else:
+        split, summed = kernel, tuple(a for a in range(kernel.ndim) if a not in outputs)
+    split = split.astype(form.multiplier.dtype)
+    # Products summed, and no matrix product: that would be rounded to less than float32 by default on GPU and TPU.
+    new_bias = jnp.sum(split * _along(shift, inputs, split.ndim), summed).reshape([kernel.shape[a] for a in outputs])
+    new_bias = new_bias if vector is None else new_bias + vector.astype(new_bias.dtype)
+    folded = (split * _along(form.multiplier, inputs, split.ndim)).reshape(kernel.shape)
+    return _rounded("kernel", folded, kernel), _rounded("bias", new_bias, kernel, vector)
+
+
+class _Affine(NamedTuple):
+    """(x − mean) · multiplier + bias; vectors of one type, float32 or wider."""
+
+    mean: jax.Array
+    multiplier: jax.Array
+    bias: jax.Array
+
+
+def _affine(
+    params: BatchNormParams, state: BatchNormState, epsilon: float, kernel: jax.Array, bias: jax.Array | None
+) -> _Affine:
+    """What the norm does in evaluation, in a type that also holds the layer's arrays."""
+    arrays = [a for a in (kernel, bias, *params, state.mean, state.var) if a is not None]
+    dtype = promote(*(jnp.result_type(a) for a in arrays))
+    real = jnp.finfo(dtype).dtype
+    deviation = jnp.sqrt(jnp.asarray(state.var).astype(real) + epsilon).astype(dtype)
+    scale = jnp.ones_like(deviation) if params.scale is None else jnp.asarray(params.scale).astype(dtype)
+    offset = jnp.zeros_like(deviation) if params.bias is None else jnp.asarray(params.bias).astype(dtype)
+    return _Affine(jnp.asarray(state.mean).astype(dtype), scale / deviation, offset)
+
+
+def _split_groups(
+    kernel: jax.Array, inputs: tuple[int, ...], outputs: tuple[int, ...], groups: int
+) -> tuple[jax.Array, tuple[int, ...], tuple[int, ...]]:
+    """The kernel with the groups as an axis before the outputs; the axes (group, input), and those to sum over."""
+    if len(inputs) != 1 or len(outputs) != 1 or kernel.shape[outputs[0]] % groups:
+        raise ValueError(
+            f"feature_group_count={groups} needs one input and one output axis, and must divide the latter; got axes "
+            f"{inputs} and {outputs} of a kernel of shape {kernel.shape}"
+        )
+    (source,), (target,) = inputs, outputs
+    shape = (*kernel.shape[:target], groups, -1, *kernel.shape[target + 1 :])
+    source += source > target
+    summed = tuple(a for a in range(kernel.ndim + 1) if a not in (target, target + 1))
+    return kernel.reshape(shape), (target, source), summed
+
+
+def _along(vector: jax.Array, axes: tuple[int, ...], ndim: int) -> jax.Array:
+    """An array over `axes`, in their order, ready to be multiplied with one of `ndim` dimensions."""
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    return expand(vector.transpose(order), tuple(a for a in range(ndim) if a not in axes))
+
+
+def _floating(name: str, array: ArrayLike) -> jax.Array:
+    array = jnp.asarray(array)
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        raise TypeError(f"{name} must be floating or complex; got {array.dtype.name}. Fold before quantizing")
+    return array
+
+
+def _kernel_axes(axis: int | Sequence[int], kernel: jax.Array, name: str) -> tuple[int, ...]:
+    """The axes of the kernel, not negative, in the order in which they were given."""
+    try:
+        feature_axes(axis, kernel.ndim)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must name axes of the kernel, each once: integers from {-kernel.ndim} to {kernel.ndim - 1} for a "
+            f"kernel of shape {kernel.shape}; got {axis!r}"
+        ) from None
+    return tuple(operator.index(a) % kernel.ndim for a in (axis if isinstance(axis, Sequence) else (axis,)))
+
+
+def _check_features(
+    params: BatchNormParams,
+    state: BatchNormState,
+    name: str,
+    axes: tuple[int, ...],
+    shape: tuple[int, ...],
+    groups: int = 1,
+) -> None:
+    """The norm's vectors have the sizes of these axes of the kernel (times the groups)."""
+    if not isinstance(params, BatchNormParams):
+        raise TypeError(f"params must be a jaxbn.BatchNormParams(scale, bias); got {type(params).__name__}")
+    if not isinstance(state, BatchNormState):
+        raise TypeError(
+            f"state must be a jaxbn.BatchNormState(mean, var, count); got {type(state).__name__}. Only a norm that "
+            "evaluates with running statistics is an affine map"
+        )
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"feature_group_count must be a positive integer; got {groups!r}")
+    features = jnp.shape(state.mean)
+    for part, vector in {"params.scale": params.scale, "params.bias": params.bias, "state.var": state.var}.items():
+        if vector is not None and jnp.shape(vector) != features:
+            raise ValueError(f"{part} must have the shape of state.mean, {features}; got {jnp.shape(vector)}")
+    sizes = tuple(shape[a] for a in axes)
+    if (math.prod(sizes) * groups,) != features if groups > 1 else sizes != features:
+        found = f"{sizes} in each of {groups} groups" if groups > 1 else f"{sizes}"
+        raise ValueError(
+            f"the norm has features of shape {features}, and {name} {axes} of the kernel of shape {shape} has {found}. "
+            f"Pass the {name} that holds the norm's features; groups and flattened axes: see the docstring"
+        )
+
+
+def _rounded(name: str, result: jax.Array, kernel: jax.Array, given: jax.Array | None = None) -> jax.Array:
+    dtype = kernel.dtype if given is None else given.dtype
+    if jnp.iscomplexobj(result) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"a {name} of {dtype.name} cannot hold what a complex norm gives; make it {result.dtype.name}")
+    return result.astype(dtype)
