@@ -1,6 +1,9 @@
 """Batch normalization for JAX: exact, lean in memory, a pure function with Flax modules over it."""
 
 from jaxbn._batch_norm import batch_norm as batch_norm
+from jaxbn._decay import decay_mask as decay_mask
+from jaxbn._diagnostics import Diagnostics as Diagnostics
+from jaxbn._diagnostics import diagnostics as diagnostics
 from jaxbn._fold import fold as fold
 from jaxbn._fold import fold_into_next as fold_into_next
 from jaxbn._momentum import cumulative as cumulative
