@@ -19,6 +19,8 @@ bench: .venv/.bench          ## accuracy and speed beside the other libraries
 	$(BIN)/python -m benchmarks.exactness
 	$(BIN)/python -m benchmarks.layer --quick
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.collectives
 
 .venv/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'

@@ -99,8 +99,7 @@ def show(title: str, records: Sequence[dict[str, Any]], names: Sequence[str], ma
 
 def main(options: Options) -> None:
     """Measures and prints."""
-    if jax.config.jax_num_cpu_devices < 1:  # nothing was said about it
-        jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_num_cpu_devices", 8)
     libraries = peers.available()
     facts = harness.environment()
     harness.show_facts(facts)

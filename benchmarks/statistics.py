@@ -1,0 +1,130 @@
+"""Which form of mean and variance is fast on this machine, and which is exact?
+
+    python -m benchmarks.statistics [--seconds S] [--markdown]
+
+Forward only, float32, channels last: the forms that other libraries use, those that are shifted by a value among the
+data, and the one that jaxbn uses. On CPU the compiler's fast reduction absorbs the elementwise operations in front of
+it only where nothing else uses them; the table shows what that costs a form whose two sums share their difference.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from benchmarks import harness
+from jaxbn._copies import copy_below
+from jaxbn._moments import moments
+from jaxbn._shift import middle
+
+SHAPES = ((128, 26, 26, 32), (256, 32, 32, 64), (4096, 512))
+Pair = tuple[jax.Array, jax.Array]
+Form = Callable[[jax.Array], Pair]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which form of mean and variance is fast, and which is exact?"""
+
+    seconds: float = 3.0
+    """How long to measure each shape."""
+    markdown: bool = False
+    """Print tables to paste into the documentation."""
+
+
+def squares(x: jax.Array) -> Pair:
+    """E[x] and E[x²] − E[x]²: Flax and Haiku."""
+    mean = x.mean(_rows(x))
+    return mean, jnp.square(x).mean(_rows(x)) - jnp.square(mean)
+
+
+def two_passes(x: jax.Array) -> Pair:
+    """The mean, then the mean of (x − mean)²."""
+    mean = x.mean(_rows(x))
+    return mean, jnp.square(x - mean).mean(_rows(x))
+
+
+def shared_difference(x: jax.Array) -> Pair:
+    """One pass about the first row, whose difference both sums use."""
+    shift = x[(0,) * (x.ndim - 1)]
+    difference = x - shift
+    offset = difference.mean(_rows(x))
+    return shift + offset, jnp.square(difference).mean(_rows(x)) - jnp.square(offset)
+
+
+def own_differences(x: jax.Array) -> Pair:
+    """One pass about the first row, each sum with a difference of its own."""
+    shift = x[(0,) * (x.ndim - 1)]
+    offset = (x - copy_below(shift)).mean(_rows(x))
+    return shift + offset, jnp.square(x + -shift).mean(_rows(x)) - jnp.square(offset)
+
+
+def pair_of_sums(x: jax.Array) -> Pair:
+    """One reduction of pairs: both sums about the first row at once."""
+    shift = x[(0,) * (x.ndim - 1)]
+    difference = x - shift
+
+    def add(a: Pair, b: Pair) -> Pair:
+        return a[0] + b[0], a[1] + b[1]
+
+    total, square = jax.lax.reduce((difference, jnp.square(difference)), (0.0, 0.0), add, _rows(x))
+    count = x.size // x.shape[-1]
+    return shift + total / count, square / count - jnp.square(total / count)
+
+
+def ours(x: jax.Array) -> Pair:
+    """What jaxbn does: one pass about the greatest of least values, each sum with a difference of its own."""
+    result = moments(x, _rows(x))
+    return result.mean, result.var
+
+
+def shift_alone(x: jax.Array) -> Pair:
+    """Only the shift of the former."""
+    shift = middle(x, _rows(x))
+    return shift, shift
+
+
+FORMS: dict[str, Form] = {
+    "E[x²] − E[x]²": squares,
+    "two passes": two_passes,
+    "shifted, the difference shared": shared_difference,
+    "shifted, two differences": own_differences,
+    "shifted, a reduction of pairs": pair_of_sums,
+    "jaxbn": ours,
+    "jaxbn's shift alone": shift_alone,
+}
+
+
+def _rows(x: jax.Array) -> tuple[int, ...]:
+    return tuple(range(x.ndim - 1))
+
+
+def error(form: Form, x: np.ndarray) -> float:
+    """The largest relative error of the variance."""
+    exact = x.astype(np.float64).var(tuple(range(x.ndim - 1)))
+    return float(np.abs(np.asarray(form(jnp.asarray(x)))[1] / exact - 1).max())
+
+
+def main(options: Options) -> None:
+    """Measures and prints."""
+    harness.show_facts(harness.environment())
+    compiled = {name: jax.jit(form) for name, form in FORMS.items()}
+    rows: dict[str, list[str]] = {name: [name] for name in FORMS}
+    for shape in SHAPES:
+        x = jax.random.normal(jax.random.key(0), shape)
+        timings = harness.time_side_by_side({n: partial(f, x) for n, f in compiled.items()}, options.seconds)
+        for name, timing in timings.items():
+            rows[name].append(f"{timing.ratio(timings[next(iter(FORMS))]):.2f}")
+    far = (1e3 + np.random.default_rng(0).normal(size=SHAPES[0])).astype(np.float32)
+    for name, form in compiled.items():
+        rows[name].append("" if form is compiled["jaxbn's shift alone"] else f"{error(form, far):.1e}")
+    columns: Sequence[str] = ["time over the first", *("×".join(map(str, s)) for s in SHAPES), "error at 1000 σ"]
+    harness.show_table("Mean and variance, forward", columns, list(rows.values()), options.markdown)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
