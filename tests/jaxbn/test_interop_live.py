@@ -317,6 +317,24 @@ def test_trees_of_haiku_and_back(learned):
         np.testing.assert_allclose(left, right, rtol=2e-6)
 
 
+def test_haiku_before_training_evaluates_with_the_batch_that_it_was_initialised_with():
+    """Its counter and its hidden averages are 0, its averages are not; ours follow, until the first step."""
+    hk = needs("haiku")
+    norm = hk.transform_with_state(lambda x, train: hk.BatchNorm(False, False, DECAY, EPSILON)(x, train))
+    first, second = batches(SHAPE, 0, 2)
+    params, state = norm.init(None, first, True)
+    ours, tracked, options = interop.from_haiku(params, state, decay_rate=DECAY, eps=EPSILON)
+    assert tracked is not None
+    assert tracked.count == 0
+    assert_close(tracked.mean, first.mean((0, 1, 2)))
+    y, same = jaxbn.batch_norm(ours, tracked, second, train=False, **options)
+    assert_close(y, norm.apply(params, state, None, second, False)[0])
+    _, state = norm.apply(params, state, None, second, True)
+    _, trained = jaxbn.batch_norm(ours, same, second, train=True, **options)
+    assert_close(trained.mean, second.mean((0, 1, 2)))
+    assert_close(trained.mean, state["batch_norm/~/mean_ema"]["average"].ravel())
+
+
 def test_haiku_with_channels_first():
     hk = needs("haiku")
     norm = hk.transform_with_state(lambda x: hk.BatchNorm(True, True, DECAY, EPSILON, data_format="NC...")(x, True))
