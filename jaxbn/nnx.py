@@ -40,9 +40,8 @@ class BatchNorm(nnx.Module):
 
     Differs elsewhere: `flax.nnx.BatchNorm` computes E[x²] − E[x]² by default, which loses all accuracy where the mean
     is large against the deviation; with `dtype` of half precision it rounds `x` before it is normalised, and the
-    running statistics in evaluation; its statistics do not take complex numbers or float64; it cannot be split, or
-    called under `nnx.jit`, where `axis_index_groups` is of lists; and it trains on one value per channel without a
-    word, which is an error here.
+    running statistics in evaluation; its statistics take no complex numbers and no float64, where ours become so at the
+    first update; and it trains on one value per channel without a word, which is an error here.
 
     """
 
@@ -197,9 +196,15 @@ class BatchNorm(nnx.Module):
 
 
 def _update(variable: nnx.BatchStat[jax.Array], value: jax.Array) -> None:
-    """Sets the variable, to a wider type where need be: that of complex numbers, or float64."""
-    if value.dtype == variable[...].dtype:
-        variable[...] = value
+    """Sets the variable; to a wider type where need be, of complex numbers or float64, unless its type is fixed."""
+    dtype, mutable = variable[...].dtype, isinstance(variable.get_raw_value(), jax.Ref)
+    if jnp.iscomplexobj(value) and mutable and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(
+            f"a mutable array of {dtype.name} cannot hold a statistic of {value.dtype.name}: make the variables of "
+            "this BatchNorm without ref=True"
+        )
+    if value.dtype == dtype or mutable:
+        variable[...] = value.astype(dtype)
     else:
         variable.set_value(value)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from cases import relative_tolerance
+from equivalence import assert_same, batch
 
 import jaxbn.linen
 from jaxbn import BatchNormParams, BatchNormState
@@ -23,13 +23,6 @@ KEY = jax.random.key(0)
 @pytest.fixture(autouse=True)
 def strict():
     """Flax promotes types implicitly, and ours is to do the same: not strict here."""
-
-
-def batch(dtype="float32", shape=(8, 5, 6), seed=0):
-    """Of a mean that Flax's variance copes with."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(0.5, 2, shape)
-    return jnp.asarray(x + 1j * rng.normal(size=shape) if jnp.issubdtype(dtype, jnp.complexfloating) else x, dtype)
 
 
 def trained(module, x, steps=3):
@@ -52,18 +45,6 @@ def trained(module, x, steps=3):
         (_, (y, stats)), gradients = train(params, x + step if differentiable else x, stats)
         seen.append((y, stats, gradients))
     return fresh, seen, evaluate(fresh), evaluate({"params": params, "batch_stats": stats})
-
-
-def assert_same(ours, flaxs, scale=1.0):
-    """Equal structure, names, shapes and types, and values as close as the type of either allows."""
-    assert jax.tree.structure(ours) == jax.tree.structure(flaxs)
-    for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(flaxs), strict=True):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype), jax.tree_util.keystr(path)
-        tolerance = 10 * scale * relative_tolerance(a)
-        largest = np.abs(oracle.wide(b)).max()
-        np.testing.assert_allclose(
-            oracle.wide(a), oracle.wide(b), rtol=0, atol=tolerance * max(1, largest), err_msg=jax.tree_util.keystr(path)
-        )
 
 
 OPTIONS = {
