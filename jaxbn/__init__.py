@@ -9,6 +9,7 @@ from jaxbn._fold import fold_into_next as fold_into_next
 from jaxbn._momentum import cumulative as cumulative
 from jaxbn._momentum import debiased as debiased
 from jaxbn._policy import save_pre_norm as save_pre_norm
+from jaxbn._recalibrate import recalibrate as recalibrate
 from jaxbn._renorm import BatchRenorm as BatchRenorm
 from jaxbn._renorm import batch_renorm_ramp as batch_renorm_ramp
 from jaxbn._state import BatchNormParams as BatchNormParams

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxbn._axes import feature_axes, reduction_axes, size
 from jaxbn._flax import apply, initial_statistics, options_of
 from jaxbn._momentum import Schedule
+from jaxbn._recording import BY_RUNNING, add, which
 from jaxbn._renorm import BatchRenorm
 from jaxbn._state import BatchNormParams
 
@@ -111,19 +113,23 @@ class BatchNorm(nn.Module):
         unshared: dict[str, Any] = {"axis_name": None, "axis_index_groups": None, "ghost_batch_size": None}
         # A module is often initialised with a single example, whose outputs nobody uses: no reason to fail.
         one_value = size(x.shape, reduction_axes(features, x.ndim)) < 2
+        recording = None if use_running_average or initializing else which(partial(self.has_variable, "batch_stats"))
         y, statistics = apply(
             params,
             [variable.value for variable in variables],
             x,
             canonicalize_dtype(x, *params, dtype=self.dtype),
-            train=not (use_running_average or (initializing and one_value)),
+            train=not (use_running_average or recording == BY_RUNNING or (initializing and one_value)),
             computed=self.dtype,
             at_least_float32=self.force_float32_reductions,
             mask=mask,
             residual=residual,
             options=options_of(self) | (unshared if initializing else {}),
         )
-        if not (use_running_average or initializing):
+        if recording is not None:  # for `jaxbn.recalibrate`
+            record = add(self.get_variable("batch_stats", recording), x, mask=mask, **options_of(self))
+            self.put_variable("batch_stats", recording, record)
+        elif not (use_running_average or initializing):
             for variable, value in zip(variables, statistics, strict=True):
                 variable.value = value
         return y

@@ -1,6 +1,7 @@
 """Flax NNX's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -14,8 +15,12 @@ from jax.typing import ArrayLike
 
 from jaxbn._flax import apply, initial_statistics, options_of
 from jaxbn._momentum import Schedule
+from jaxbn._recalibrate_nnx import recalibrate
+from jaxbn._recording import BY_RUNNING, add, which
 from jaxbn._renorm import BatchRenorm
 from jaxbn._state import BatchNormParams
+
+__all__ = ["BatchNorm", "recalibrate"]
 
 
 class BatchNorm(nnx.Module):
@@ -160,18 +165,22 @@ class BatchNorm(nnx.Module):
         variables = [variable for variable in (self.mean, self.var, self.count) if variable is not None]
         params = BatchNormParams(*(None if p is None else p[...] for p in (self.scale, self.bias)))
         x, params, dtype = self._promoted(jnp.asarray(x), params)
+        recording = None if use_running_average else which(partial(hasattr, self))
         y, statistics = apply(
             params,
             [variable[...] for variable in variables],
             x,
             dtype,
-            train=not use_running_average,
+            train=not (use_running_average or recording == BY_RUNNING),
             computed=self.dtype,
             mask=mask,
             residual=residual,
             options=options_of(self),
         )
-        if not use_running_average:
+        if recording is not None:  # for `jaxbn.nnx.recalibrate`
+            record = getattr(self, recording)
+            record.set_value(add(record.get_value(), x, mask=mask, **options_of(self)))
+        elif not use_running_average:
             for variable, value in zip(variables, statistics, strict=True):
                 _update(variable, jax.lax.stop_gradient(value))
         return y

@@ -15,6 +15,7 @@ from jaxbn import BatchNormParams, decay_mask, init
 
 KEY = jax.random.key(0)
 ARRAY = jnp.ones(3)
+Params: Any = BatchNormParams  # of bools too
 
 
 @pytest.fixture(autouse=True)
@@ -63,14 +64,14 @@ def test_linen():
 
 def test_core_parameters_anywhere():
     params: Any = {
-        "layers": [(ARRAY, init(3)[0]), (ARRAY, BatchNormParams(None, ARRAY))],
-        "last": BatchNormParams(ARRAY, None),
+        "layers": [(ARRAY, init(3)[0]), (ARRAY, Params(None, ARRAY))],
+        "last": Params(ARRAY, None),
     }
     assert decay_mask(params) == {
-        "layers": [(True, BatchNormParams(False, False)), (True, BatchNormParams(None, False))],
-        "last": BatchNormParams(False, None),
+        "layers": [(True, Params(False, False)), (True, Params(None, False))],
+        "last": Params(False, None),
     }
-    assert decay_mask(init(3)[0]) == BatchNormParams(False, False)
+    assert decay_mask(init(3)[0]) == Params(False, False)
 
 
 OTHERS = {
@@ -138,7 +139,7 @@ def test_adamw_in_closed_form(mask):
 
 
 def test_adamw_with_nnx():
-    model = NNXNetwork()
+    model: Any = NNXNetwork()
     before = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
     optimizer = nnx.Optimizer(model, optax.adamw(0.1, weight_decay=0.5, mask=decay_mask), wrt=nnx.Param)
     optimizer.update(model, jax.tree.map(jnp.zeros_like, before))
@@ -147,7 +148,7 @@ def test_adamw_with_nnx():
 
 
 def test_gradients_of_norms_still_count():
-    params = {"norm": {"scale": ARRAY, "bias": ARRAY}}
+    params: Any = {"norm": {"scale": ARRAY, "bias": ARRAY}}
     tx = optax.chain(optax.add_decayed_weights(0.5, decay_mask), optax.sgd(1.0))
-    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    updates: Any = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)[0]
     np.testing.assert_array_equal(updates["norm"]["scale"], -np.ones(3))

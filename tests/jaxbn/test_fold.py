@@ -1,6 +1,7 @@
 """A folded layer beside the layer and the norm: the same function, in every layout of a kernel."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +14,24 @@ from jaxbn import BatchNormParams, BatchNormState, batch_norm, fold, fold_into_n
 EPSILON = 1e-3
 
 
-def norm_of(features, seed=0, dtype="float64", mean=1.0):
+def norm_of(features, seed=0, dtype="float64", mean=1.0) -> tuple[Any, BatchNormState]:
     rng = np.random.default_rng(seed)
-    params = BatchNormParams(*(jnp.asarray(rng.normal(1, 0.5, features), dtype) for _ in range(2)))
+    scale, bias = (jnp.asarray(rng.normal(1, 0.5, features), dtype) for _ in range(2))
     state = BatchNormState(
         jnp.asarray(mean + rng.normal(size=features), dtype),
         jnp.asarray(rng.uniform(0.3, 3, features), dtype),
-        jnp.int32(3),
+        jnp.asarray(3, jnp.int32),
     )
-    return params, state
+    return BatchNormParams(scale, bias), state
 
 
 def draw(shape, seed=1, dtype="float64"):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-def evaluated(norm, x, axis=-1):
-    return batch_norm(*norm, x, False, axis=axis, epsilon=EPSILON)[0]
+def evaluated(norm, x, axis: Any = -1):
+    params, state = norm
+    return batch_norm(params, state, x, False, axis=axis, epsilon=EPSILON)[0]
 
 
 def dense(x, kernel):

@@ -1,0 +1,289 @@
+"""Running statistics estimated anew from data, for weights that have changed since, such as averages of weights."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxbn._moments import Moments
+from jaxbn._recording import BY_BATCH, BY_RUNNING, empty, union
+
+Path = tuple[Any, ...]  # of a norm, in the tree of running statistics
+TOLERANCE = 1e-6  # in deviations, or relative: what is computed twice differs by less
+
+
+class Running(NamedTuple):
+    """The running statistics of one norm."""
+
+    mean: jax.Array
+    var: jax.Array
+
+
+Norms = dict[Path, Running]
+# From the name of the record, further variables, the running statistics and a batch: the records, and the running
+# statistics that were found afterwards.
+Run = Callable[[str, Any, Norms, Any], tuple[dict[Path, Moments], Norms]]
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+def recalibrate(
+    apply_fn: Callable[[Any, Any], Any],
+    variables: Mapping[str, Any],
+    batches: Iterable[Any],
+    *,
+    weights: Sequence[float] | None = None,
+    passes: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Estimates the running statistics of every `jaxbn.linen.BatchNorm` in a network anew, from data.
+
+    For each norm, with nᵢ, μᵢ and σᵢ² the weight, mean and variance of its input in batch i:
+
+        μ = Σ nᵢ μᵢ / Σ nᵢ        σ² = Σ nᵢ (σᵢ² + (μᵢ − μ)²) / Σ nᵢ
+
+    the mean and the (biased) variance of all its inputs together, however they were divided. The input of a norm behind
+    another one depends on how that one normalised, and so on what the batches were. Therefore several passes: in the
+    first one, every norm normalises with the batch's statistics, as in training; in each further one, with what the
+    pass before has found, as in evaluation. After pass k the first k norms of any chain are exact: their statistics are
+    those of their inputs in evaluation, with these very statistics, and so independent of the division into batches.
+
+    Args:
+        apply_fn: `apply_fn(variables, batch)` runs the network *in training mode* and returns a pair whose second part
+            holds the updated `batch_stats`, as `lambda variables, batch: model.apply(variables, batch, train=True,
+            mutable=["batch_stats"])` does. It is compiled; masks, dropout and the like are its own affair.
+        variables: of the network, `batch_stats` among them.
+        batches: whatever `apply_fn` takes, of any sizes, sharded or not; one after the other. They are read once a
+            pass; an iterator is kept in memory if there is more than one.
+        weights: one number for each batch, at least 0: its entries count so often. By default all count once.
+        passes: how many. None: until no statistic changes by more than 1e-6 (of the deviation, or of the variance),
+            which is at most one more than the norms in the longest chain. 1 is the "PreciseBN" of Wu & Johnson: exact
+            for norms behind no other, for others as good as the batches are large.
+        progress: is called with the batches of each pass and iterates over them, such as `rich.progress.track` or
+            `tqdm.tqdm`.
+
+    Returns:
+        The variables with new running statistics, in the types and containers that they had. Everything else is as it
+        was, counts of updates included. A norm that only evaluates (`use_running_average=True`) keeps its statistics,
+        and so does a channel that no weight has reached.
+
+    Raises:
+        TypeError: `apply_fn` returns something else.
+        ValueError: there are no norms, no batches or no weight; `apply_fn` runs in evaluation mode; there is a norm
+            that does not record, such as `flax.linen.BatchNorm`; `weights` and `batches` differ in number.
+
+    Example:
+        >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxbn.linen
+        >>> norm = jaxbn.linen.BatchNorm(use_running_average=False)
+        >>> x = jnp.arange(10.0)[:, None]
+        >>> variables = norm.init(jax.random.key(0), x)
+        >>> apply_fn = lambda variables, batch: norm.apply(variables, batch, mutable=["batch_stats"])
+        >>> variables = jaxbn.recalibrate(apply_fn, variables, [x[:3], x[3:]])
+        >>> print(variables["batch_stats"]["mean"], variables["batch_stats"]["var"])  # of 0 to 9
+        [4.5] [8.25]
+
+    A norm that is called more than once in a forward pass gets the moments of all its inputs together; behind itself in
+    a chain, it is not exact after any number of passes, but settles.
+
+    Source: Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3.
+
+    Differs elsewhere: fvcore's `update_bn_stats` is one pass, averages the batches' unbiased variances, and weighs all
+    batches alike by default; PyTorch's `torch.optim.swa_utils.update_bn` averages means and variances, leaving out the
+    variance between the batches.
+
+    """
+    if "batch_stats" not in variables:
+        raise ValueError(
+            f"variables must hold batch_stats, the running statistics; got {', '.join(variables) or 'none'}"
+        )
+    paths = list(_norms(variables["batch_stats"]))
+
+    def run(name: str, variables: Any, running: Norms, batch: Any) -> tuple[dict[Path, Moments], Norms]:  # noqa: ANN401
+        stats = _plain(variables["batch_stats"])
+        for path, norm in running.items():
+            _at(stats, path).update(mean=norm.mean, var=norm.var, **{name: empty(norm.mean)})
+        updated = _updates(apply_fn({**variables, "batch_stats": stats}, batch))
+        found = {path: _at(updated, path) for path in running}
+        records = {path: entries[name] for path, entries in found.items()}
+        return records, {path: Running(entries["mean"], entries["var"]) for path, entries in found.items()}
+
+    before = {path: Running(*(_at(variables["batch_stats"], path)[n] for n in Running._fields)) for path in paths}
+    after = estimate(run, variables, before, batches, weights=weights, passes=passes, progress=progress)
+    places = {("batch_stats", *path, name): leaf for path in paths for name, leaf in after[path]._asdict().items()}
+    leaves = jax.tree.leaves_with_path(variables)
+    new = [places.get(tuple(_key(entry) for entry in path), leaf) for path, leaf in leaves]
+    return jax.tree.unflatten(jax.tree.structure(variables), new)
+
+
+def estimate(
+    run: Run,
+    variables: Any,  # noqa: ANN401
+    before: Norms,
+    batches: Iterable[Any],
+    *,
+    weights: Sequence[float] | None,
+    passes: int | None,
+    progress: Progress | None,
+) -> Norms:
+    """The running statistics of all norms, from passes over the batches until they settle."""
+    if not before:
+        raise ValueError("there are no norms to recalibrate: no mean beside a var in the running statistics")
+    limit = _passes(passes, before)
+    if limit > 1 and isinstance(batches, Iterator):
+        batches = list(batches)
+    step = jax.jit(partial(_step, run), static_argnums=0)
+    running = before
+    for number in range(limit):
+        name, tree = (BY_RUNNING if number else BY_BATCH), _Tournament()
+        for batch, weight in _weighted(batches if progress is None else progress(batches), weights):
+            records, recorded, found = step(name, variables, running, batch, weight)
+            if tree.is_empty and not number:
+                _check_recorded(recorded, running, found)
+            tree.add(records)
+        if tree.is_empty:
+            raise ValueError("there are no batches to recalibrate from" + (f" in pass {number + 1}" if number else ""))
+        previous, running = running, _replaced(running, tree.total())
+        if passes is None and all(_settled(*pair) for pair in zip(previous.values(), running.values(), strict=True)):
+            break
+    return running
+
+
+def _step(
+    run: Run,
+    name: str,
+    variables: Any,  # noqa: ANN401
+    running: Norms,
+    batch: Any,  # noqa: ANN401
+    weight: float,
+) -> tuple[dict[Path, Moments], dict[Path, jax.Array], Norms]:
+    """The moments of a batch, with its weight; which norms have recorded any; and what `run` made of the statistics."""
+    records, found = run(name, variables, running, batch)
+    recorded = {path: jnp.all(m.weight >= 0) for path, m in records.items()}
+    weighted = {path: m._replace(weight=weight * jnp.maximum(m.weight, 0)) for path, m in records.items()}
+    return weighted, recorded, found
+
+
+class _Tournament:
+    """Adds many moments up in pairs, pairs of pairs, …, so that rounding grows with the logarithm of their number."""
+
+    def __init__(self) -> None:
+        self._sums: list[tuple[int, dict[Path, Moments]]] = []  # how many rounds each has gone through; falling
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._sums
+
+    def add(self, part: dict[Path, Moments]) -> None:
+        rounds = 0
+        while self._sums and self._sums[-1][0] == rounds:
+            part, rounds = _union(self._sums.pop()[1], part), rounds + 1
+        self._sums.append((rounds, part))
+
+    def total(self) -> dict[Path, Moments]:
+        total = self._sums[-1][1]
+        for _, part in reversed(self._sums[:-1]):
+            total = _union(part, total)
+        return total
+
+
+@jax.jit
+def _union(a: dict[Path, Moments], b: dict[Path, Moments]) -> dict[Path, Moments]:
+    return {path: union(a[path], b[path]) for path in a}
+
+
+def _replaced(old: Norms, total: dict[Path, Moments]) -> Norms:
+    """The statistics where there is weight, in the old types."""
+
+    def statistic(m: Moments, new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(m.weight > 0, new, jnp.asarray(old).astype(new.dtype)).astype(jnp.result_type(old))
+
+    return {
+        path: Running(statistic(m, m.mean, old[path].mean), statistic(m, m.var, old[path].var))
+        for path, m in total.items()
+    }
+
+
+def _settled(old: Running, new: Running) -> bool:
+    gaps = jnp.abs(new.mean - old.mean) <= TOLERANCE * jnp.sqrt(new.var)
+    return bool(jnp.all(gaps & (jnp.abs(new.var - old.var) <= TOLERANCE * new.var)))
+
+
+def _passes(passes: int | None, norms: Norms) -> int:
+    """The passes that were asked for, or at least as many as there can be norms in a chain."""
+    if passes is None:
+        # Layers that were scanned over are stacked, along an axis that cannot be told from the features.
+        return sum(norm.mean.size // max(1, min(norm.mean.shape, default=1)) for norm in norms.values())
+    if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
+        raise ValueError(f"passes must be a positive integer, or None for as many as are needed; got {passes!r}")
+    return passes
+
+
+def _weighted(batches: Iterable[Any], weights: Sequence[float] | None) -> Iterator[tuple[Any, float]]:
+    if weights is None:
+        yield from ((batch, 1.0) for batch in batches)
+        return
+    numbers = [float(w) for w in weights]
+    if not (all(w >= 0 and math.isfinite(w) for w in numbers) and sum(numbers) > 0):
+        raise ValueError(f"weights must be finite numbers of at least 0, and not all 0; got {weights!r}")
+    missing = object()
+    for number, (batch, weight) in enumerate(zip_longest(batches, numbers, fillvalue=missing)):
+        if batch is missing or not isinstance(weight, float):
+            more = f"{number} batches and {len(numbers)} weights" if batch is missing else f"more than {number} batches"
+            raise ValueError(f"weights must hold one number for each batch; got {more}")
+        yield batch, weight
+
+
+def _check_recorded(recorded: dict[Path, jax.Array], before: Norms, after: Norms) -> None:
+    """Every norm has recorded, or else kept its statistics because it evaluates, which all cannot."""
+    silent = [path for path, has in recorded.items() if not has]
+    for path in silent:
+        if not all(jnp.array_equal(*pair, equal_nan=True) for pair in zip(before[path], after[path], strict=True)):
+            name = "/".join(map(str, path)) or "the model itself"
+            raise ValueError(
+                f"{name} has updated its running statistics without telling the moments of its batch: only jaxbn's "
+                "modules do. Replace it by jaxbn.linen.BatchNorm or jaxbn.nnx.BatchNorm"
+            )
+    if len(silent) == len(recorded):
+        raise ValueError(
+            "no norm has recorded anything: the network must run in training mode, that is, its norms with "
+            "use_running_average=False"
+        )
+
+
+def _norms(tree: Any, path: Path = ()) -> Iterator[Path]:  # noqa: ANN401
+    """Where a mean stands beside a var."""
+    if isinstance(tree, Mapping):
+        if {"mean", "var"} <= tree.keys() and not any(isinstance(tree[name], Mapping) for name in ("mean", "var")):
+            yield path
+        for key, child in tree.items():
+            yield from _norms(child, (*path, key))
+
+
+def _at(tree: Any, path: Path) -> Any:  # noqa: ANN401
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def _plain(tree: Any) -> Any:  # noqa: ANN401
+    """Dictionaries of one's own in place of mappings of any kind."""
+    return {key: _plain(child) for key, child in tree.items()} if isinstance(tree, Mapping) else tree
+
+
+def _key(entry: Any) -> Any:  # noqa: ANN401
+    """The key in a path of `jax.tree`, of whatever kind of container."""
+    return next((getattr(entry, name) for name in ("key", "name", "idx") if hasattr(entry, name)), entry)
+
+
+def _updates(returned: Any) -> Any:  # noqa: ANN401
+    """The running statistics in what `apply_fn` returned."""
+    updates = returned[1] if isinstance(returned, tuple) and len(returned) == 2 else None
+    if not isinstance(updates, Mapping) or "batch_stats" not in updates:
+        raise TypeError(
+            "apply_fn must return a pair of anything and the updated batch_stats, as model.apply(..., "
+            f'mutable=["batch_stats"]) does; got {jax.tree.structure(returned)}'
+        )
+    return updates["batch_stats"]

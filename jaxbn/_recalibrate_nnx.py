@@ -1,0 +1,83 @@
+"""`jaxbn.recalibrate` for NNX: the module in place of an apply function and variables."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from flax import nnx
+
+from jaxbn._moments import Moments
+from jaxbn._recalibrate import Norms, Path, Progress, Running, estimate
+from jaxbn._recording import empty
+
+Model = TypeVar("Model", bound=nnx.Module)
+
+
+def _call(model: Any, batch: Any) -> Any:  # noqa: ANN401
+    return model(batch)
+
+
+def recalibrate(
+    model: Model,
+    batches: Iterable[Any],
+    *,
+    call: Callable[[Model, Any], Any] = _call,
+    weights: Sequence[float] | None = None,
+    passes: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Estimates the running statistics of every `jaxbn.nnx.BatchNorm` in `model` anew, from data, in place.
+
+    What is estimated, and the options: as in `jaxbn.recalibrate`. Of the model only the running statistics change;
+    random number generators, for one, are as they were.
+
+    Args:
+        model: in training mode (`model.train()`).
+        batches: what `call` takes.
+        call: `call(model, batch)` runs the network; `model(batch)` by default.
+        weights: one number for each batch.
+        passes: how many; None for as many as are needed.
+        progress: is called with the batches of each pass and iterates over them.
+
+    Raises:
+        ValueError: there are no norms, no batches or no weight; the model is in evaluation mode; there is a norm that
+            does not record, such as `flax.nnx.BatchNorm`.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn.nnx
+        >>> from flax import nnx
+        >>> norm = jaxbn.nnx.BatchNorm(1, rngs=nnx.Rngs(0))
+        >>> x = jnp.arange(10.0)[:, None]
+        >>> jaxbn.nnx.recalibrate(norm, [x[:3], x[3:]])
+        >>> print(norm.mean[...], norm.var[...])  # of 0 to 9
+        [4.5] [8.25]
+
+    """
+    graph, variables = nnx.split(model)
+
+    def run(name: str, variables: Any, running: Norms, batch: Any) -> tuple[dict[Path, Moments], Norms]:  # noqa: ANN401
+        copy = nnx.merge(graph, variables)
+        norms = dict(_norms(copy))
+        for path, norm in norms.items():
+            norm.mean.set_value(running[path].mean)
+            norm.var.set_value(running[path].var)
+            setattr(norm, name, nnx.BatchStat(empty(running[path].mean)))
+        call(copy, batch)
+        records = {path: getattr(norm, name).get_value() for path, norm in norms.items()}
+        return records, _running(norms)
+
+    norms = dict(_norms(model))
+    after = estimate(run, variables, _running(norms), batches, weights=weights, passes=passes, progress=progress)
+    for path, norm in norms.items():
+        norm.mean.set_value(after[path].mean)
+        norm.var.set_value(after[path].var)
+
+
+def _norms(model: nnx.Module) -> Iterator[tuple[Path, Any]]:
+    """The modules that keep a running mean and a running variance."""
+    for path, module in nnx.iter_modules(model):
+        if all(isinstance(getattr(module, name, None), nnx.BatchStat) for name in Running._fields):
+            yield tuple(path), module
+
+
+def _running(norms: dict[Path, Any]) -> Norms:
+    return {path: Running(norm.mean.get_value(), norm.var.get_value()) for path, norm in norms.items()}
