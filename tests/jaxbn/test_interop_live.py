@@ -320,7 +320,11 @@ def test_trees_of_haiku_and_back(learned):
 def test_haiku_before_training_evaluates_with_the_batch_that_it_was_initialised_with():
     """Its counter and its hidden averages are 0, its averages are not; ours follow, until the first step."""
     hk = needs("haiku")
-    norm = hk.transform_with_state(lambda x, train: hk.BatchNorm(False, False, DECAY, EPSILON)(x, train))
+
+    def normalised(x, train):
+        return hk.BatchNorm(False, False, DECAY, EPSILON)(x, train)
+
+    norm = hk.transform_with_state(normalised)
     first, second = batches(SHAPE, 0, 2)
     params, state = norm.init(None, first, True)
     ours, tracked, options = interop.from_haiku(params, state, decay_rate=DECAY, eps=EPSILON)

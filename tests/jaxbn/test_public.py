@@ -1,0 +1,106 @@
+"""Whatever is public is explained, with an example, and functions with what they take and give."""
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+import jaxbn
+
+MODULES = ("jaxbn", "jaxbn.interop", "jaxbn.linen", "jaxbn.nnx")
+
+
+class Public(NamedTuple):
+    """A name that users may rely on."""
+
+    module: str
+    name: str
+    value: Any
+    documentation: str
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is defined by `def`, and not by an assignment, whatever its value is."""
+        return inspect.isfunction(self.value) and self.value.__module__.startswith("jaxbn")
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """What `__all__` names; or else what a module defines without underscore, or imports as itself to pass it on."""
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    imports = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ImportFrom)]
+    passed_on = {alias.name for node in imports for alias in node.names if alias.asname == alias.name}
+    named = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    return [n for n, v in named.items() if n in passed_on or getattr(v, "__module__", "") == module.__name__]
+
+
+def text_below_assignments() -> dict[str, str]:
+    """The strings below assignments at the top level of our files: how a constant is explained."""
+    found = {}
+    for path in Path(jaxbn.__path__[0]).glob("**/*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for statement, below in pairwise(body):
+            match statement, below:
+                case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = text
+    return found
+
+
+def documentation(name: str, value: Any) -> str:
+    """The docstring; of a NamedTuple without one Python makes some up, which does not count."""
+    if inspect.isclass(value) or (inspect.isfunction(value) and value.__module__.startswith("jaxbn")):
+        text = value.__doc__ or ""
+        return "" if text.startswith(f"{name}(") else inspect.cleandoc(text)
+    return text_below_assignments().get(name, "")
+
+
+def public() -> Iterator[Public]:
+    for place in MODULES:
+        module = importlib.import_module(place)
+        for name in public_names(module):
+            value = getattr(module, name)
+            yield Public(place, name, value, documentation(name, value))
+
+
+def section(text: str, title: str) -> str:
+    """What stands indented below a title such as `Args:`."""
+    found = re.search(rf"^{title}:\n((?:[ ].*\n|\n)*)", text + "\n", re.MULTILINE)
+    return found[1] if found else ""
+
+
+PUBLIC = list(public())
+FUNCTIONS = [entry for entry in PUBLIC if entry.is_function]
+
+
+def name_of(entry: Public) -> str:
+    return f"{entry.module}.{entry.name}"
+
+
+def test_the_public_names_are_found():
+    """Those that the other tests rely on being found: a function, a value, a constant, a module, a conversion."""
+    expected = {"jaxbn.batch_norm", "jaxbn.BatchNormState", "jaxbn.save_pre_norm", "jaxbn.linen.BatchNorm"}
+    found = {name_of(entry) for entry in PUBLIC}
+    assert expected | {"jaxbn.nnx.BatchNorm", "jaxbn.interop.from_torch"} <= found
+    assert not found & {"jaxbn.linen.promote", "jaxbn.linen.BatchNormState"}  # what is only imported there
+
+
+@pytest.mark.parametrize("entry", PUBLIC, ids=name_of)
+def test_is_explained_with_an_example(entry):
+    assert entry.documentation, "there is no docstring"
+    assert ">>> " in section(entry.documentation, "Example"), "there is no example"
+
+
+@pytest.mark.parametrize("entry", FUNCTIONS, ids=name_of)
+def test_says_what_it_takes_and_gives(entry):
+    signature = inspect.signature(entry.value)
+    explained = re.findall(r"^ {4}\*{0,2}(\w+):", section(entry.documentation, "Args"), re.MULTILINE)
+    assert explained == list(signature.parameters)
+    gives_nothing = signature.return_annotation in (None, "None")
+    assert gives_nothing or section(entry.documentation, "Returns"), "it does not say what it returns"
