@@ -280,7 +280,8 @@ def relative(left: Any, right: Any) -> float:
 
 def main(options: Options) -> None:
     """Measures and prints."""
-    installed = {module: peers.installed(module) for module, _ in LIBRARIES.values()}
+    modules = dict.fromkeys(module for module, _ in LIBRARIES.values())
+    installed = {module: peers.installed(module) for module in modules}
     facts = harness.environment()
     harness.show_facts(facts)
     shape, seeds = ((8, 4, 4, 16), 1) if options.quick else (SHAPE, options.seeds)
