@@ -90,9 +90,9 @@ def recalibrate(
 
     Source: Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3.
 
-    Differs elsewhere: fvcore's `update_bn_stats` is one pass, averages the batches' unbiased variances, and weighs all
-    batches alike by default; PyTorch's `torch.optim.swa_utils.update_bn` averages means and variances, leaving out the
-    variance between the batches.
+    Differs elsewhere: fvcore's `update_bn_stats` is `passes=1`, and takes the variance as E[x²] − E[x]², which cancels
+    where the mean is large. PyTorch's `torch.optim.swa_utils.update_bn` weighs all batches alike and averages their
+    variances, so that what varies between batches is left out.
 
     """
     if "batch_stats" not in variables:
