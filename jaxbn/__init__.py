@@ -1,5 +1,6 @@
 """Batch normalization for JAX: exact, lean in memory, a pure function with Flax modules over it."""
 
+from jaxbn import interop as interop
 from jaxbn._batch_norm import batch_norm as batch_norm
 from jaxbn._decay import decay_mask as decay_mask
 from jaxbn._diagnostics import Diagnostics as Diagnostics

@@ -15,7 +15,15 @@ from jaxbn._state import BatchNormParams, BatchNormState
 
 
 class Diagnostics(NamedTuple):
-    """A report on each channel; arrays of the shape of the feature axes."""
+    """A report on each channel; arrays of the shape of the feature axes.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn
+        >>> report = jaxbn.diagnostics(*jaxbn.init(2), jnp.array([[1.0, 7.0], [5.0, 7.0]]))
+        >>> isinstance(report, jaxbn.Diagnostics), report.dead.tolist()
+        (True, [False, True])
+
+    """
 
     mean_gap: jax.Array  # (μ_B − μ) / √(σ² + ε): how far off, in running deviations, evaluation sees this batch's mean
     variance_ratio: jax.Array  # (σ_B² + ε) / (σ² + ε): below 1 where the batch varies less than evaluation expects

@@ -9,7 +9,15 @@ _INPUT, _STATISTICS = "jaxbn_input", "jaxbn_statistics"
 Tree = TypeVar("Tree")
 
 save_pre_norm = jax.checkpoint_policies.save_only_these_names(_INPUT, _STATISTICS)
-"""A policy for `jax.checkpoint`: keeps the inputs of norms and their statistics, nothing else."""
+"""A policy for `jax.checkpoint`: keeps the inputs of norms and their statistics, nothing else.
+
+Example:
+    >>> import jax, jax.numpy as jnp, jaxbn
+    >>> params, state = jaxbn.init(2)
+    >>> layer = lambda x: jaxbn.batch_norm(params, state, x, train=True, activation="relu")[0]
+    >>> lean = jax.checkpoint(layer, policy=jaxbn.save_pre_norm)
+
+"""
 
 
 def name_input(x: jax.Array) -> jax.Array:

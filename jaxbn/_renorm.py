@@ -46,6 +46,9 @@ def batch_renorm_ramp(
         d_max: the final bound of d.
         d_steps: updates after which it is reached. All three numbers of updates are the paper's, of 160,000 in all.
 
+    Returns:
+        bounds for the argument `renorm` of `jaxbn.batch_norm`.
+
     Raises:
         ValueError: the bounds are out of range, or a ramp ends before it begins.
 

@@ -12,14 +12,33 @@ from jaxbn._dtypes import promote
 
 
 class BatchNormParams(NamedTuple):
-    """What is learned: γ (`scale`) and β (`bias`), each of the shape of the feature axes, or None where disabled."""
+    """What is learned: γ (`scale`) and β (`bias`), each of the shape of the feature axes, or None where disabled.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn
+        >>> params = jaxbn.BatchNormParams(scale=jnp.array([2.0]), bias=None)
+        >>> y, _ = jaxbn.batch_norm(params, None, jnp.array([[1.0], [3.0]]), train=True)
+        >>> print(y.round(3))
+        [[-2.]
+         [ 2.]]
+
+    """
 
     scale: jax.Array | None
     bias: jax.Array | None
 
 
 class BatchNormState(NamedTuple):
-    """What is tracked: the running statistics that evaluation normalises with."""
+    """What is tracked: the running statistics that evaluation normalises with.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn
+        >>> state = jaxbn.BatchNormState(mean=jnp.array([3.0]), var=jnp.array([4.0]), count=jnp.array(10))
+        >>> y, _ = jaxbn.batch_norm(jaxbn.BatchNormParams(None, None), state, jnp.array([[7.0]]), train=False)
+        >>> print(y.round(3))
+        [[2.]]
+
+    """
 
     mean: jax.Array  # shape of the feature axes, float32 or wider (complex for complex input)
     var: jax.Array  # shape of the feature axes, real, float32 or wider
