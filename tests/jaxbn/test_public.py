@@ -66,7 +66,8 @@ def public() -> Iterator[Public]:
         module = importlib.import_module(place)
         for name in public_names(module):
             value = getattr(module, name)
-            yield Public(place, name, value, documentation(name, value))
+            if not inspect.ismodule(value):  # whose own names are explained
+                yield Public(place, name, value, documentation(name, value))
 
 
 def section(text: str, title: str) -> str:
