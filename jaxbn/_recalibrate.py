@@ -85,8 +85,8 @@ def recalibrate(
         >>> print(variables["batch_stats"]["mean"], variables["batch_stats"]["var"])  # of 0 to 9
         [4.5] [8.25]
 
-    A norm that is called more than once in a forward pass gets the moments of all its inputs together; behind itself in
-    a chain, it is not exact after any number of passes, but settles.
+    A norm that is called more than once in a forward pass gets the moments of all its inputs together. Where it stands
+    behind itself in a chain, no number of passes makes it exact; ask for some, such as `passes=5`, for it to settle.
 
     Source: Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3.
 
