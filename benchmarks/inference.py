@@ -97,7 +97,7 @@ def trained(dataset: Dataset, batch_size: int = 64) -> tuple[Network, Any]:
         updates, state = tx.update(gradients, state)
         return (optax.apply_updates(params, updates), batch_stats, state), None
 
-    variables = model.init(jax.random.key(0), images[:2])
+    variables = jax.jit(model.init)(jax.random.key(0), images[:2])
     steps = len(labels) // batch_size
     order = jax.random.permutation(jax.random.key(1), len(labels))[: steps * batch_size].reshape(steps, -1)
     start = variables["params"], variables["batch_stats"], tx.init(variables["params"])

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from train.data import load
 def small() -> tuple[Network, dict]:
     """A network with some history, of the form of the trained one."""
     model = Network((4, 6), 8, 10, epsilon=1e-3)
-    variables = model.init(jax.random.key(0), jnp.zeros((2, 12, 12, 1), jnp.uint8))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((2, 12, 12, 1), jnp.uint8))
     rng = np.random.default_rng(0)
     return model, jax.tree.map(lambda a: a + jnp.asarray(rng.uniform(0, 0.5, a.shape), a.dtype), variables)
 
@@ -50,13 +51,17 @@ def test_a_run_without_convolutions_is_refused(tmp_path: Path):
         of_run(tmp_path / "run")
 
 
-def test_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "inference.json"
+    digits = load("digits")
+    few = {"train_inputs": digits.train_inputs[:512], "train_labels": digits.train_labels[:512]}
+    few |= {"test_inputs": digits.test_inputs[:101], "test_labels": digits.test_labels[:101]}
+    monkeypatch.setattr(inference, "load", lambda name: dataclasses.replace(digits, **few))
     inference.main(Options(batch_sizes=(2,), seconds=0, json=path))
     agreement, *records = json.loads(path.read_text())["records"]
     assert agreement["dataset"] == "digits"
-    assert agreement["same prediction"] == agreement["test images"] == len(load("digits").test_labels)
-    assert agreement["accuracy folded"] == agreement["accuracy with norms"] > 0.5
+    assert agreement["same prediction"] == agreement["test images"] == 101
+    assert agreement["accuracy folded"] == agreement["accuracy with norms"] > 0.2
     assert agreement["largest difference of logits, relative to the largest logit"] < 1e-5
     assert [(r["name"], r["batch_size"]) for r in records] == [("with norms", 2), ("folded", 2)]
     printed = capsys.readouterr().out
