@@ -16,7 +16,7 @@ def batch(dtype: Any = "float32", shape: tuple[int, ...] = (8, 5, 6), seed: int 
     return jnp.asarray(x + 1j * rng.normal(size=shape) if jnp.issubdtype(dtype, jnp.complexfloating) else x, dtype)
 
 
-def assert_same(ours: Any, flaxs: Any, scale: float = 1.0, least: float = 0.0) -> None:
+def assert_same(ours: Any, flaxs: Any, *, scale: float = 1.0, least: float = 0.0) -> None:
     """Equal structure, names, shapes and types, and values as close as their type allows, or by a `least`."""
     assert jax.tree.structure(ours) == jax.tree.structure(flaxs)
     for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(flaxs), strict=True):

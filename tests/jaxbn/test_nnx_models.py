@@ -252,9 +252,8 @@ def test_masks_over_shards_count_by_their_weight():
         return jax.jit(jax.vmap(one, axis_name="shards"))(x, masks)
 
     y, mean = run(OURS)
-    exact = oracle.batch_norm_shards(
-        BatchNormParams(None, None), oracle.State(np.zeros(6), np.ones(6), 0), list(x), True, masks=masks, momentum=0.0
-    )
+    params, state = BatchNormParams(None, None), oracle.State(np.zeros(6), np.ones(6), 0)
+    exact = oracle.batch_norm_shards(params, state, list(x), True, masks=list(masks), momentum=0.0)
     np.testing.assert_allclose(y, np.stack([part for part, _ in exact]), atol=2e-6)
     np.testing.assert_allclose(mean, np.stack([state.mean for _, state in exact]), atol=2e-6)
     assert np.isnan(run(FLAX)[0]).all()
