@@ -1,0 +1,55 @@
+"""Runs on disk that nobody trained: a small network with drawn parameters and statistics, in a checkpoint."""
+
+import functools
+import json
+from pathlib import Path
+from typing import cast
+
+import jax
+import numpy as np
+
+from train import checkpoint, config_file
+from train.config import Config, DataConfig, DatasetName, ModelConfig
+from train.data_card import DataCard
+from train.loop import Position
+from train.models import build
+from train.optimizer import optimizer
+from train.step import TrainState, init_state
+
+CNN = ModelConfig(channels=(3, 5), hidden=(8,))
+MLP = ModelConfig(hidden=(8, 6))
+DIGITS = DataCard("digits", (12, 12, 1), "uint8", tuple("abc"), "0" * 64)
+IRIS = DataCard("iris", (4,), "float32", ("setosa", "versicolor", "virginica"), "0" * 64)
+STEP, ACCURACY = 7, 0.875
+
+
+def write(folder: Path, data: DataCard = DIGITS, model: ModelConfig = CNN, seed: int = 0) -> Path:
+    """The folder of a run of one epoch, at whose end ACCURACY was measured."""
+    config = Config(data=DataConfig(dataset=cast(DatasetName, data.name)), model=model)
+    network = build(config, data.input_shape, len(data.class_names), "cpu", STEP)
+    inputs = jax.ShapeDtypeStruct((1, *data.input_shape), data.input_dtype)
+    initial = functools.partial(init_state, network, optimizer(config.optimizer, STEP), seed=0)
+    state = draw(jax.eval_shape(initial, inputs), np.random.default_rng(seed))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(config_file.to_json(config), encoding="utf-8")
+    checkpoint.save(folder / "checkpoints", state, Position(epoch=2), data, keep=1)
+    epoch = {"epoch": 1, "step": STEP, "train_loss": 0.5, "train_accuracy": 0.75, "test_loss": 0.25}
+    record = epoch | {"test_accuracy": ACCURACY, "images_per_second": 1e3, "train_seconds": 0.25}
+    (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return folder
+
+
+def draw(shapes: TrainState, random: np.random.Generator) -> TrainState:
+    """A state with arrays of these shapes: every one random, variances positive, the step STEP."""
+    drawn = jax.tree.map(lambda leaf: random.normal(0, 0.5, leaf.shape).astype(leaf.dtype), shapes)
+    positive = jax.tree.map(np.exp, drawn.batch_stats)
+    stats = {name: {"mean": drawn.batch_stats[name]["mean"], "var": positive[name]["var"]} for name in positive}
+    return drawn._replace(step=np.int32(STEP), batch_stats=stats)
+
+
+def images_of(data: DataCard, count: int) -> np.ndarray:
+    """Random inputs as this data has them."""
+    random = np.random.default_rng(1)
+    shape = (count, *data.input_shape)
+    drawn = random.integers(0, 256, shape) if data.input_dtype == "uint8" else random.normal(size=shape)
+    return drawn.astype(data.input_dtype)

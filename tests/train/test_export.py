@@ -1,0 +1,256 @@
+"""An exported network computes what the run's does, anywhere, and no bit of its file can change unnoticed."""
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import small_run
+
+import jaxbn.linen
+from train import artifact, classify, restored
+from train.artifact import Artifact, ArtifactError, Description, Preprocessing
+from train.errors import UsageError
+from train.export import Export, export, fold, serialize
+
+DESCRIPTION = Description(
+    dataset="digits",
+    class_names=("a", "é"),
+    input_shape=(2, 3, 1),
+    input_dtype="uint8",
+    preprocessing=Preprocessing(2, 3, 1),
+    norms="folded",
+    step=7,
+    test_accuracy=None,
+    jax_version="0",
+    platforms=("cpu",),
+)
+NETWORKS = {
+    "cnn": (small_run.DIGITS, small_run.CNN),
+    "cnn, smooth": (small_run.DIGITS, dataclasses.replace(small_run.CNN, activation="gelu", dropout=0.5)),
+    "mlp": (small_run.IRIS, small_run.MLP),
+    "mlp of images": (small_run.DIGITS, dataclasses.replace(small_run.MLP, network="mlp")),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a CNN's run."""
+    return small_run.write(tmp_path_factory.mktemp("runs") / "run")
+
+
+def logits_of(folder, inputs):
+    """What the network of a run says, with its norms, by Flax alone."""
+    found = restored.restore(folder, folder.parent)
+    inputs = inputs / np.float32(255) if inputs.dtype == np.uint8 else inputs
+    variables = {"params": found.state.params, "batch_stats": found.state.batch_stats}
+    return np.asarray(found.model.apply(variables, inputs, train=False), np.float32)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
+    data, model = NETWORKS[name]
+    folder = small_run.write(tmp_path / "run", data, model)
+    with pytest.MonkeyPatch.context() as patch:  # while a folded network is traced, no norm is called
+
+        def fail(*_, **__):
+            raise AssertionError("a norm is called")
+
+        found = restored.restore(folder, tmp_path)
+        network, remark = fold(found)
+        patch.setattr(jaxbn.linen.BatchNorm, "__call__", fail)
+        program = serialize(network, classify.describe(found, network))
+    assert network.norms == "folded"
+    assert remark.startswith("folded into the layers in front of them")
+    path = tmp_path / "file"
+    artifact.write(path, Artifact(classify.describe(found, network), program))
+    classifier = classify.of_file(path)
+    for count in (1, 3, 255):  # one program for any number, also for more than a batch
+        inputs = small_run.images_of(data, count)
+        expected = logits_of(folder, inputs)
+        assert classifier.logits(inputs).shape == (count, 3)
+        np.testing.assert_allclose(classifier.logits(inputs), expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    assert classifier.logits(inputs[:0]).shape == (0, 3)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("placement", "norms", "remark"),
+    [
+        ("after", "evaluation mode", "norms: kept, with their running statistics: they stand behind the activation"),
+        ("none", "none", "norms: the network has none"),
+    ],
+)
+def test_networks_whose_norms_cannot_go(placement, norms, remark, tmp_path, capsys):
+    model = dataclasses.replace(small_run.CNN, norm_placement=placement)
+    folder = small_run.write(tmp_path / "run", model=model)
+    export(Export(folder))
+    assert capsys.readouterr().out.startswith(remark)
+    classifier = classify.of_file(folder / "network.jaxbn")
+    assert classifier.description.norms == norms
+    inputs = small_run.images_of(small_run.DIGITS, 5)
+    np.testing.assert_allclose(classifier.logits(inputs), logits_of(folder, inputs), rtol=2e-6, atol=2e-6)
+
+
+def test_where_folding_is_inexact_norms_stay(run):
+    """The second convolution's outputs are a million times larger than they vary."""
+    found = restored.restore(run, run.parent)
+    params, stats = dict(found.state.params), dict(found.state.batch_stats)
+    params["norm1"] = {**params["norm1"], "bias": params["norm1"]["bias"] + 1e6}
+    stats["norm2"] = {**stats["norm2"], "mean": 1e6 * params["conv2"]["kernel"].sum((0, 1, 2))}
+    network, remark = fold(found._replace(state=found.state._replace(params=params, batch_stats=stats)))
+    assert network.norms == "evaluation mode"
+    assert "folded, logits would differ by up to " in remark
+
+
+def test_bfloat16_is_folded_within_its_precision(tmp_path):
+    folder = small_run.write(tmp_path / "run", model=dataclasses.replace(small_run.CNN, precision="bfloat16"))
+    network, _ = fold(restored.restore(folder, tmp_path))
+    assert network.norms == "folded"
+    assert network.variables["params"]["conv1"]["kernel"].dtype == np.float32
+
+
+def test_what_is_said_and_written(run, tmp_path, capsys):
+    path = tmp_path / "out.jaxbn"
+    export(Export(run.relative_to(run.parent), output=path, runs_dir=run.parent))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == ["test accuracy: 87.50%", "runs on: cpu, cuda, tpu, with any number of examples at once"]
+    digest = lines[3].rpartition("sha256 ")[2]
+    assert lines[3] == f"{path}: {path.stat().st_size:,} bytes, sha256 {digest}"
+    first, _, rest = path.read_bytes().partition(b"\n")
+    import hashlib
+
+    assert first.decode() == f"jaxbn network 1 sha256 {digest}" == f"{artifact.MAGIC.decode()}1 sha256 {digest}"
+    assert hashlib.sha256(rest).hexdigest() == digest
+    assert artifact.read(path).description == Description(
+        dataset="digits",
+        class_names=("a", "b", "c"),
+        input_shape=(12, 12, 1),
+        input_dtype="uint8",
+        preprocessing=Preprocessing(12, 12, 1, 1 / 255, 0.0, "light on dark"),
+        norms="folded",
+        step=small_run.STEP,
+        test_accuracy=small_run.ACCURACY,
+        jax_version=jax.__version__,
+        platforms=("cpu", "cuda", "tpu"),
+    )
+    assert [each.name for each in tmp_path.iterdir()] == ["out.jaxbn"]  # nothing temporary stays
+    assert b"classify.py" not in path.read_bytes()  # nor where this code lies on this machine
+    written = path.read_bytes()
+    export(Export(run, output=path))  # an earlier export is replaced, by the very same
+    assert path.read_bytes() == written
+
+
+def test_it_runs_without_this_code(run, tmp_path):
+    """The recipe in the docstring of `train.export`, in an interpreter that has neither jaxbn nor train."""
+    export(Export(run, output=tmp_path / "network.jaxbn"))
+    inputs = small_run.images_of(small_run.DIGITS, 4)
+    np.save(tmp_path / "inputs.npy", inputs)
+    code = """
+import pathlib, sys, jax, jax.export, numpy
+content = pathlib.Path("network.jaxbn").read_bytes()
+program = jax.export.deserialize(bytearray(content.split(b"\\n", 2)[2]))
+numpy.save("logits.npy", program.call(numpy.load("inputs.npy")))
+print([name for name in ("train", "jaxbn", "flax") if name in sys.modules])
+"""
+    finished = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (finished.stdout, finished.stderr) == ("[]\n", "")
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits_of(run, inputs), rtol=2e-6, atol=2e-6)
+
+
+def test_a_checkpoint_within_an_epoch_has_no_accuracy(tmp_path, capsys):
+    folder = small_run.write(tmp_path / "run")
+    (folder / "metrics.jsonl").unlink()
+    export(Export(folder))
+    assert "test accuracy: not measured at this step" in capsys.readouterr().out
+    assert artifact.read(folder / "network.jaxbn").description.test_accuracy is None
+
+
+def test_any_flipped_bit_is_noticed(tmp_path):
+    """Every bit of the first two lines, and 300 anywhere."""
+    path = tmp_path / "file"
+    program = np.random.default_rng(0).bytes(2000)
+    artifact.write(path, Artifact(DESCRIPTION, program))
+    assert artifact.read(path) == Artifact(DESCRIPTION, program)
+    whole = path.read_bytes()
+    head = 8 * (len(whole) - len(program))
+    sampled = np.random.default_rng(1).choice(np.arange(head, 8 * len(whole)), 300, replace=False)
+    for bit in [*range(head), *map(int, sampled)]:
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(ArtifactError):
+            artifact.read(path)
+
+
+@pytest.mark.parametrize("length", [14, 40, 88, 89, 200, -1])
+def test_a_file_that_was_cut_short(length, tmp_path):
+    path = tmp_path / "file"
+    artifact.write(path, Artifact(DESCRIPTION, b"program"))
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ArtifactError, match="file is damaged or cut short: its content does not match the SHA-256"):
+        artifact.read(path)
+
+
+def test_what_is_longer_is_damaged_too(tmp_path):
+    artifact.write(tmp_path / "file", Artifact(DESCRIPTION, b"program"))
+    (tmp_path / "file").write_bytes((tmp_path / "file").read_bytes() + b"\0")
+    with pytest.raises(ArtifactError, match="damaged or cut short"):
+        artifact.read(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no .*file$"),
+        (b"", "file is empty: export the network again"),
+        (b"PK\x03\x04", "file is no exported network: `python -m train export RUN` makes one"),
+        (b"jaxbn network 2 sha256 0\n", "file is of format 2, or damaged; this version of jaxbn reads 1: update"),
+    ],
+)
+def test_what_is_no_exported_network(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ArtifactError, match=message):
+        artifact.read(tmp_path / "file")
+
+
+def test_a_folder_is_no_exported_network(tmp_path):
+    with pytest.raises(ArtifactError, match="is a folder, and no exported network"):
+        artifact.read(tmp_path)
+    with pytest.raises(ArtifactError, match=r"is a folder: pass the name of a file in it, as in .*network\.jaxbn"):
+        artifact.write(tmp_path, Artifact(DESCRIPTION, b""))
+
+
+def test_what_is_something_else_is_never_replaced(run, tmp_path):
+    path = tmp_path / "thesis.tex"
+    path.write_text("of years")
+    with pytest.raises(UsageError, match=r"thesis\.tex is no exported network, and stays as it is: pass another"):
+        export(Export(run, output=path))
+    assert path.read_text() == "of years"
+
+
+def test_no_place_to_write_to(run, tmp_path):
+    with pytest.raises(OSError, match=r"there/out cannot be written: No such file or directory"):
+        export(Export(run, output=tmp_path / "there" / "out"))
+
+
+def test_a_sound_file_that_this_jax_cannot_read(tmp_path):
+    artifact.write(tmp_path / "file", Artifact(DESCRIPTION, b"of another age"))
+    with pytest.raises(ArtifactError, match=rf"file is sound, and made by jax 0; jax {jax.__version__} cannot read it"):
+        classify.of_file(tmp_path / "file")
+
+
+def test_a_platform_that_it_was_not_made_for(tmp_path):
+    artifact.write(tmp_path / "file", Artifact(dataclasses.replace(DESCRIPTION, platforms=("tpu",)), b""))
+    with pytest.raises(ArtifactError, match="file runs on tpu, and JAX uses cpu here: set JAX_PLATFORMS"):
+        classify.of_file(tmp_path / "file")
+
+
+def test_no_best_checkpoint(run):
+    with pytest.raises(UsageError, match="kept no best checkpoint: a run does with --validation"):
+        export(Export(run, checkpoint="best"))

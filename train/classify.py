@@ -1,0 +1,133 @@
+"""A network that only classifies: that of a run, or an exported one."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+
+from train import artifact
+from train.artifact import Artifact, ArtifactError, Description
+from train.fold_network import Folded
+from train.models import CNN, MLP
+from train.restored import Restored
+from train.results import METRICS
+from train.step import TrainState, prepare
+
+BATCH = 250
+PLATFORMS = ("cpu", "cuda", "tpu")  # that exported networks run on
+
+
+class Classifier(NamedTuple):
+    """Inputs (N, …) as the dataset has them to logits (N, classes)."""
+
+    name: str
+    description: Description
+    function: Callable[[jax.Array], jax.Array]
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """Float32 logits of any number of inputs, in batches."""
+        function = jax.jit(self.function)
+        parts = [np.asarray(function(inputs[i : i + BATCH])) for i in range(0, len(inputs), BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.description.class_names)), np.float32)
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """Of each class, for each input."""
+        return softmax(self.logits(inputs))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Logits to probabilities, in float64.
+
+    Example:
+        >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
+
+    """
+    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def forward(model: CNN | MLP, variables: dict[str, Any]) -> Callable[[jax.Array], jax.Array]:
+    """The network as a function of its inputs alone, exact on any platform.
+
+    Products are taken in full float32 (GPU and TPU round the factors otherwise), and convolutions as `lax` has them.
+    """
+    model = model.clone(convolution=lax.conv_general_dilated) if isinstance(model, CNN) else model
+
+    def logits(inputs: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision("float32"):
+            output = model.apply(variables, prepare(inputs), train=False)
+        return jax.numpy.asarray(output).astype(jax.numpy.float32)
+
+    return logits
+
+
+def describe(run: Restored, network: Folded) -> Description:
+    """The description of a network of a run."""
+    data = run.data
+    return Description(
+        dataset=data.name,
+        class_names=data.class_names,
+        input_shape=data.input_shape,
+        input_dtype=data.input_dtype,
+        preprocessing=artifact.describe_preprocessing(data.input_shape, data.input_dtype),
+        norms=network.norms,
+        step=int(run.state.step),
+        test_accuracy=measured_accuracy(run),
+        jax_version=jax.__version__,
+        platforms=PLATFORMS,
+    )
+
+
+def measured_accuracy(run: Restored) -> float | None:
+    """The test accuracy of the checkpoint's step; one within an epoch has none."""
+    path, step = run.folder / METRICS, int(run.state.step)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines if line.endswith("}")]
+    return next((record["test_accuracy"] for record in records if record["step"] == step), None)
+
+
+def unfolded(model: CNN | MLP, state: TrainState) -> Folded:
+    """The network as it was trained, evaluating with its running statistics."""
+    norms = "none" if model.style.norm is None else "evaluation mode"
+    return Folded(model, {"params": state.params, "batch_stats": state.batch_stats}, norms)
+
+
+def of_run(run: Restored) -> Classifier:
+    """The network of a run, with its norms."""
+    network = unfolded(run.model, run.state)
+    return Classifier(str(run.folder), describe(run, network), forward(network.model, network.variables))
+
+
+def of_file(path: Path) -> Classifier:
+    """An exported network.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or this JAX or this platform cannot run it.
+
+    """
+    return of_artifact(path, artifact.read(path))
+
+
+def of_artifact(path: Path, stored: Artifact) -> Classifier:
+    """An exported network whose file has been read."""
+    from jax import export
+
+    description, platform = stored.description, export.default_export_platform()
+    if platform not in description.platforms:
+        raise ArtifactError(
+            f"{path} runs on {', '.join(description.platforms)}, and JAX uses {platform} here: set JAX_PLATFORMS=cpu"
+        )
+    try:
+        program = export.deserialize(bytearray(stored.program))
+    except Exception as error:  # whatever it is: the bytes are those that were written
+        raise ArtifactError(
+            f"{path} is sound, and made by jax {description.jax_version}; jax {jax.__version__} cannot read it "
+            f"({type(error).__name__}: {error}): export the network again"
+        ) from error
+    return Classifier(str(path), description, partial(program.call))
