@@ -1,97 +1,139 @@
-"""The command line of `python -m train`."""
+"""The command line of `python -m train`: which command it is, its options, and how it ends."""
 
 import argparse
+import dataclasses
+import difflib
 import logging
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import tyro
 
-from train.config import PRESETS, Config
+from train import config_file
+from train.config import PRESETS, Config, RunConfig
+from train.errors import InterruptedRunError, UsageError
+from train.evaluate import Evaluate, evaluate
+from train.presets import Presets, presets
+
+PROGRAM = "python -m train"
+STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+
+Options = TypeVar("Options")
+
+
+class Command(NamedTuple):
+    """A subcommand: the dataclass of its options, and the function that they are given to."""
+
+    options: type[Any]
+    run: Callable[[Any], None]
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return (self.options.__doc__ or "").splitlines()[0]
+
+
+def train(config: Config) -> None:
+    """One run; its imports are slow, and not needed for --help."""
+    from train import session
+
+    session.train(config)
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(Config, train),
+    "evaluate": Command(Evaluate, evaluate),
+    "presets": Command(Presets, presets),
+}
+DEFAULT = "train"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains as the command line says; returns the exit code: 0, or 1 after an error that was printed."""
-    config = parse(sys.argv[1:] if arguments is None else arguments)
+    """Does what the command line says; returns the exit code.
+
+    0; 1 after an error, which is printed in one line; 2 for options that there are not (from tyro, as an exit); 130
+    after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on.
+    """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
     try:
-        train(config)
+        command, rest = select(sys.argv[1:] if arguments is None else arguments)
+        COMMANDS[command].run(parse_options(command, rest))
     except (OSError, FloatingPointError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except InterruptedRunError as interruption:
+        print(interruption, file=sys.stderr)
+        return interruption.code
     except KeyboardInterrupt:
-        print("interrupted: no network is written", file=sys.stderr)
+        print("interrupted: nothing is saved since the last checkpoint", file=sys.stderr)
         return 130
     return 0
 
 
-class UsageError(Exception):
-    """The options, or the data that they name, cannot be trained with."""
+def select(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The command that is meant, and its arguments; without one, it is `train`.
+
+    Raises:
+        UsageError: there is no such command.
+
+    """
+    if not arguments or arguments[0].startswith("-"):
+        return DEFAULT, arguments
+    if arguments[0] in COMMANDS:
+        return arguments[0], arguments[1:]
+    near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+    perhaps = f"perhaps {near[0]}? " if near else ""
+    raise UsageError(f"there is no command {arguments[0]!r}: {perhaps}Commands are {', '.join(COMMANDS)}")
 
 
-def parse(arguments: Sequence[str]) -> Config:
-    """The configuration that the arguments describe, beginning at the preset that they name."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--preset", nargs="?", default="default")
-    preset = finder.parse_known_args(arguments)[0].preset
+def parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401  (each command has its own)
+    """The options that the arguments describe, whichever the command."""
+    return parse_options(*select(arguments))
+
+
+def parse_options(command: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401
+    """The options of a command."""
+    options = COMMANDS[command].options
+    if command != DEFAULT:
+        return tyro.cli(options, args=arguments, prog=f"{PROGRAM} {command}", config=STYLE)
+    others = ", ".join(f"{name} ({each.summary})" for name, each in COMMANDS.items() if name != DEFAULT)
     return tyro.cli(
-        Config,
+        options,
         args=arguments,
-        default=PRESETS.get(preset, Config()),  # tyro itself refuses a preset that there is not
-        prog="python -m train",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        default=begin(arguments),
+        prog=PROGRAM,
+        description=f"{COMMANDS[command].summary}\n\nOther commands, each with its --help: {others}",
+        config=STYLE,
     )
 
 
-def train(config: Config) -> None:
-    """One run, from its configuration to its results."""
-    # Slow to import, and not needed for --help.
-    from rich.console import Console
+def begin(arguments: Sequence[str]) -> Config:
+    """The configuration that the other options begin with: that of a preset, of a file, or of a stopped run.
 
-    from train import loop, results, terminal
-    from train.data import MnistUnavailableError, load
-    from train.step import prepare
-    from train.summary import summarize
+    Raises:
+        UsageError: more than one of them is named, or the file cannot be read.
 
-    console = Console()
-    try:
-        run = config.run
-        if run.name is not None:  # before the data is fetched
-            results.check_folder(run.runs_dir, run.name, run.overwrite)
-        dataset = load(config.data.dataset, data_dir=config.data.data_dir)
-        run = replace(run, name=run.name or default_name(dataset.name))
-        folder = results.check_folder(run.runs_dir, str(run.name), run.overwrite)
-        plan = loop.make_plan(config, dataset)
-        state = loop.initial_state(plan)
-    except (ValueError, MnistUnavailableError) as error:
-        raise UsageError(error) from error
-    results.make_folder(folder)
-    results.write_config(folder, replace(config, run=run))
-    layers = summarize(
-        plan.model, {"params": state.params, "batch_stats": state.batch_stats}, prepare(plan.test.inputs)
-    )
-    terminal.print_start(console, config, dataset, plan, layers)
-
-    programs = loop.compile_programs(plan, state)
-    progress: list[loop.Progress] = []
-    epochs: list[loop.Epoch] = []
-    with terminal.Monitor(console, plan) as monitor:
-        for event, state in loop.run(plan, programs, state):  # noqa: B020, B007 (the last state is the result)
-            if isinstance(event, loop.Progress):
-                progress.append(event)
-                monitor.advance(event)
-            else:
-                epochs.append(event)
-                monitor.epoch(event)
-                results.append_metrics(folder, event, dataset)
-    results.write_variables(folder, state)
-    results.write_curves(folder, progress, epochs, dataset)
-    terminal.print_end(console, epochs[-1], dataset, programs.seconds, str(folder))
-
-
-def default_name(dataset: str) -> str:
-    """A name that says what and when."""
-    return f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("preset", "config", "resume", "runs-dir"):
+        finder.add_argument(f"--{name}", nargs="?")
+    found = finder.parse_known_args(arguments)[0]
+    named = [f"--{name}" for name in ("preset", "config", "resume") if getattr(found, name) is not None]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} each say what the other options begin with: pass one of them")
+    if found.config is not None:
+        path = Path(found.config)
+        config = config_file.read(path)
+        # Not the folder: it holds the run that the file is of.
+        return dataclasses.replace(
+            config, run=dataclasses.replace(config.run, name=None, overwrite=False, config=path, resume=None)
+        )
+    if found.resume is not None:
+        folder = config_file.find_run(Path(found.resume), Path(found.runs_dir or RunConfig.runs_dir))
+        config = config_file.read(folder / "config.json")
+        run = dataclasses.replace(config.run, runs_dir=folder.parent, name=folder.name, overwrite=False, config=None)
+        return dataclasses.replace(config, run=dataclasses.replace(run, resume=folder))
+    return PRESETS.get(found.preset or "default", Config())  # tyro itself refuses a preset that there is not

@@ -3,27 +3,16 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from train.config import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config
-from train.data import Dataset
-from train.models import build
-from train.step import (
-    Batches,
-    Metrics,
-    TrainState,
-    evaluate,
-    init_state,
-    optimizer,
-    train_steps,
-)
+from train.plan import Plan
+from train.step import Batches, TrainState, evaluate, init_state, train_steps
 
 REPORTS_PER_EPOCH = 20
 EVALUATION_BATCH = 250
@@ -42,12 +31,14 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """The record of an epoch; averages over its training batches, and over the whole test set after it."""
+    """The record of an epoch; averages over its training batches, and over the whole other sets after it."""
 
     epoch: int
     step: int
     train_loss: float
     train_accuracy: float
+    validation_loss: float | None  # None where nothing is held out
+    validation_accuracy: float | None
     test_loss: float
     test_accuracy: float
     images_per_second: float
@@ -55,60 +46,22 @@ class Epoch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """A run before its first step: what is trained on what, for how long."""
+class Position:
+    """How far a run has come, beside its state: all that the loop needs to go on from there."""
 
-    model: nn.Module
-    tx: optax.GradientTransformation
-    train: Batches
-    test: Batches
-    epochs: int
-    batch_size: int
-    seed: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Full batches in the training set."""
-        return self.train.labels.size // self.batch_size
-
-    @property
-    def left_out(self) -> int:
-        """Examples that sit out an epoch."""
-        return self.train.labels.size % self.batch_size
+    epoch: int = 1  # the one under way
+    step: int = 0  # how many of its steps are done
+    epoch_seconds: float = 0.0  # in its training steps
+    seconds: float = 0.0  # in those of the whole run
+    reports: tuple[tuple[float, int, int], ...] = ()  # its summed losses, correct and counted examples, by report
 
 
-def make_plan(config: Config, dataset: Dataset) -> Plan:
-    """Puts the data on the device and builds the network and the optimiser.
+class Happening(NamedTuple):
+    """What the loop yields: an event, the state that it led to, and where that is."""
 
-    Raises:
-        ValueError: there is nothing to do, or the batch does not fit the training set.
-
-    """
-    options = config.optimizer
-    epochs = DEFAULT_EPOCHS[dataset.name] if options.epochs is None else options.epochs
-    batch_size = DEFAULT_BATCH_SIZE[dataset.name] if options.batch_size is None else options.batch_size
-    examples = len(dataset.train_labels)
-    if epochs < 1:
-        raise ValueError(f"--epochs must be at least 1; got {epochs}")
-    if not 2 <= batch_size <= examples:
-        raise ValueError(
-            f"--batch-size must be from 2 (batch normalization needs more than one value) to {examples}, "
-            f"the training examples of {dataset.name}; got {batch_size}"
-        )
-    if not (options.learning_rate > 0 and math.isfinite(options.learning_rate)):
-        raise ValueError(f"--learning-rate must be positive and finite; got {options.learning_rate}")
-    if not 0 <= config.run.seed < 2**32:
-        raise ValueError(f"--seed must be from 0 to {2**32 - 1}; got {config.run.seed}")
-    model = build(config, dataset.train_inputs.shape[1:], len(dataset.class_names), jax.default_backend())
-    return Plan(
-        model=model,
-        tx=optimizer(options, epochs * (examples // batch_size)),
-        train=Batches(jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)),
-        test=Batches(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_labels)),
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=config.run.seed,
-    )
+    event: Progress | Epoch
+    state: TrainState
+    position: Position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,21 +72,31 @@ class Programs:
     train: Any
     evaluate: Any
     seconds: float
+    validate: Any = None
 
 
 def compile_programs(plan: Plan, state: TrainState) -> Programs:
-    """Compiles the programs that the whole run consists of."""
+    """Compiles the programs that the whole run consists of; shapes are enough of a state."""
     start = time.perf_counter()
     step = jnp.zeros((), jnp.int32)
-    order = jnp.zeros(plan.train.labels.shape, jnp.int32)
-    training = jax.jit(partial(train_steps, plan.model, plan.tx, batch_size=plan.batch_size), donate_argnums=0)
-    evaluation = jax.jit(partial(evaluate, plan.model, batch_size=min(EVALUATION_BATCH, plan.test.labels.size)))
+    order = jax.ShapeDtypeStruct(plan.train.labels.shape, jnp.int32)
+    steps = partial(train_steps, plan.model, plan.tx, batch_size=plan.batch_size, options=plan.options)
     programs = (
         jax.jit(partial(epoch_order, plan)).lower(step).compile(),
-        training.lower(state, plan.train, order, (step, step)).compile(),
-        evaluation.lower(state, plan.test).compile(),
+        jax.jit(steps, donate_argnums=0).lower(state, plan.train, order, (step, step)).compile(),
+        compile_evaluation(plan.model, state, plan.test),
     )
-    return Programs(*programs, seconds=time.perf_counter() - start)
+    validate = None if plan.validation is None else compile_evaluation(plan.model, state, plan.validation)
+    return Programs(*programs, seconds=time.perf_counter() - start, validate=validate)
+
+
+def compile_evaluation(model: nn.Module, state: TrainState, data: Batches) -> Any:  # noqa: ANN401
+    """The program that measures a state on a split: (state, data) to metrics."""
+    return (
+        jax.jit(partial(evaluate, model, batch_size=min(EVALUATION_BATCH, data.labels.size)))
+        .lower(state, data)
+        .compile()
+    )
 
 
 def initial_state(plan: Plan) -> TrainState:
@@ -141,35 +104,68 @@ def initial_state(plan: Plan) -> TrainState:
     return jax.jit(partial(init_state, plan.model, plan.tx, seed=plan.seed))(plan.train.inputs[:1])
 
 
-def run(plan: Plan, programs: Programs, state: TrainState) -> Iterator[tuple[Progress | Epoch, TrainState]]:
+def run(
+    plan: Plan,
+    programs: Programs,
+    state: TrainState,
+    position: Position = Position(),
+) -> Iterator[Happening]:
     """Trains, and yields what happened as it happens, with the state that it led to.
 
     The state of an earlier yield is gone when the next one arrives: its memory is used again.
+
+    Args:
+        plan: what is trained.
+        programs: the plan's, compiled.
+        state: where it begins; its memory is used again, too.
+        position: where that is; only what an earlier run yielded together with the state goes on as that would have.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
 
     """
-    seconds = 0.0
-    for epoch in range(1, plan.epochs + 1):
-        order = programs.shuffle(jnp.int32(epoch))
-        reports: list[Metrics] = []
-        start = seconds
+    while position.epoch <= plan.epochs:
+        order = programs.shuffle(jnp.int32(position.epoch))
         for span in spans(plan.steps_per_epoch):
+            if span[0] < position.step:  # done before: a run stops between spans only
+                continue
             began = time.perf_counter()
             state, metrics = programs.train(state, plan.train, order, tuple(jnp.int32(i) for i in span))
             metrics = jax.block_until_ready(metrics)
             elapsed = time.perf_counter() - began
-            seconds += elapsed
-            loss, accuracy = _averages([metrics])
-            step = (epoch - 1) * plan.steps_per_epoch + span[1]
-            _check_finite("loss", loss, epoch, step)
-            reports.append(metrics)
-            yield Progress(epoch, step, loss, accuracy, int(metrics.count) / elapsed), state
-        train, test = _averages(reports), _averages([programs.evaluate(state, plan.test)])
-        _check_finite("test loss", test[0], epoch, epoch * plan.steps_per_epoch)
-        rate = plan.steps_per_epoch * plan.batch_size / (seconds - start)
-        yield Epoch(epoch, epoch * plan.steps_per_epoch, *train, *test, rate, seconds), state
+            step = (position.epoch - 1) * plan.steps_per_epoch + span[1]
+            report = (float(metrics.loss), int(metrics.correct), int(metrics.count))
+            loss, accuracy = _averages([report])
+            _check_finite("loss", loss, position.epoch, step)
+            position = Position(
+                epoch=position.epoch,
+                step=span[1],
+                epoch_seconds=position.epoch_seconds + elapsed,
+                seconds=position.seconds + elapsed,
+                reports=(*position.reports, report),
+            )
+            yield Happening(Progress(position.epoch, step, loss, accuracy, report[2] / elapsed), state, position)
+        record = _record(plan, programs, state, position)
+        position = Position(epoch=position.epoch + 1, seconds=position.seconds)
+        yield Happening(record, state, position)
+
+
+def _record(plan: Plan, programs: Programs, state: TrainState, position: Position) -> Epoch:
+    """The record of an epoch whose steps are done."""
+    step = position.epoch * plan.steps_per_epoch
+    train, test = _averages(position.reports), measure(programs.evaluate, state, plan.test)
+    _check_finite("test loss", test[0], position.epoch, step)
+    held = (None, None) if plan.validation is None else measure(programs.validate, state, plan.validation)
+    if held[0] is not None:
+        _check_finite("validation loss", held[0], position.epoch, step)
+    rate = plan.steps_per_epoch * plan.batch_size / position.epoch_seconds
+    return Epoch(position.epoch, step, *train, *held, *test, rate, position.seconds)
+
+
+def measure(evaluation: Any, state: TrainState, data: Batches) -> tuple[float, float]:  # noqa: ANN401
+    """The mean loss and the accuracy of a state on a split, by its compiled program."""
+    metrics = evaluation(state, data)
+    return _averages([(float(metrics.loss), int(metrics.correct), int(metrics.count))])
 
 
 def epoch_order(plan: Plan, epoch: int | jax.Array) -> jax.Array:
@@ -192,6 +188,6 @@ def _check_finite(name: str, value: float, epoch: int, step: int) -> None:
         )
 
 
-def _averages(reports: list[Metrics]) -> tuple[float, float]:
-    count = sum(int(m.count) for m in reports)
-    return sum(float(m.loss) for m in reports) / count, sum(int(m.correct) for m in reports) / count
+def _averages(reports: Sequence[tuple[float, int, int]]) -> tuple[float, float]:
+    count = sum(report[2] for report in reports)
+    return sum(report[0] for report in reports) / count, sum(report[1] for report in reports) / count

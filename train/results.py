@@ -1,22 +1,36 @@
 """The files that a run leaves in its folder."""
 
+import contextlib
 import dataclasses
+import io
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from train import config_file, files
 from train.config import Config
 from train.data import Dataset
 from train.loop import Epoch, Progress
 from train.step import TrainState
 from train.summary import count
 
-FILES = ("config.json", "metrics.jsonl", "variables.npz", "curves.png")
+CONFIG, METRICS, PROGRESS, VARIABLES, CURVES = (
+    "config.json",
+    "metrics.jsonl",
+    "progress.jsonl",
+    "variables.npz",
+    "curves.png",
+)
+CHECKPOINTS, BEST, TENSORBOARD, PROFILE, LOCK = "checkpoints", "best", "tensorboard", "profile", ".lock"
+FOLDERS = (CHECKPOINTS, BEST, TENSORBOARD, PROFILE)
+FILES = (CONFIG, METRICS, PROGRESS, VARIABLES, CURVES, LOCK)
 TRAINING_COLOUR, TEST_COLOUR = "#0072B2", "#D55E00"  # blue and vermilion, told apart by the colour-blind
 
 
@@ -35,7 +49,7 @@ def check_folder(runs: Path, name: str, overwrite: bool) -> Path:
         return folder
     if not folder.is_dir() or folder.is_symlink():
         raise FileExistsError(f"{folder} is no folder of a run; pass another --name")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    others = sorted(path.name for path in folder.iterdir() if path.name not in (*FILES, *FOLDERS))
     if others:
         raise FileExistsError(f"{folder} holds {others[0]}, which is of no run; pass another --name")
     if any(folder.iterdir()) and not overwrite:
@@ -43,24 +57,90 @@ def check_folder(runs: Path, name: str, overwrite: bool) -> Path:
     return folder
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder that `check_folder` found; an earlier run in it goes."""
-    folder.mkdir(parents=True, exist_ok=folder.is_dir())
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Makes the folder of a run where it is missing, and keeps other processes from training in it meanwhile.
+
+    Raises:
+        FileExistsError: another process does.
+        OSError: the folder cannot be made or written to.
+
+    """
+    with files.naming(folder):
+        folder.mkdir(parents=True, exist_ok=folder.is_dir())
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        with files.naming(folder):
+            lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise FileExistsError(f"{folder}: another process is training there at this moment") from None
+    with lock:
+        yield
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier run left in a folder that `check_folder` approved."""
+    with files.naming(folder, "cleared"):
+        for name in FILES:
+            if name != LOCK:
+                (folder / name).unlink(missing_ok=True)
+        for name in FOLDERS:
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
 
 
 def write_config(folder: Path, config: Config) -> None:
     """config.json: every option as it was in effect."""
-    text = json.dumps(dataclasses.asdict(config), indent=2, default=str)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    files.write(folder / CONFIG, config_file.to_json(config))
+
+
+def record(folder: Path, dataset: Dataset, event: Progress | Epoch) -> None:
+    """An event, in the file for its kind."""
+    if isinstance(event, Epoch):
+        append_metrics(folder, event, dataset)
+    else:
+        append_progress(folder, event)
 
 
 def append_metrics(folder: Path, epoch: Epoch, dataset: Dataset) -> None:
     """One line of metrics.jsonl."""
     record = dataclasses.asdict(epoch) | {"dataset": dataset.name, "source": dataset.source, "note": dataset.note}
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
+    files.append(folder / METRICS, json.dumps(record, allow_nan=False))
+
+
+def append_progress(folder: Path, progress: Progress) -> None:
+    """One line of progress.jsonl."""
+    files.append(folder / PROGRESS, json.dumps(dataclasses.asdict(progress), allow_nan=False))
+
+
+def sync_records(folder: Path) -> None:
+    """Waits until the lines so far are on the disk."""
+    for name in (METRICS, PROGRESS):
+        if (folder / name).exists():
+            files.sync(folder / name)
+
+
+def rewind(folder: Path, step: int, epoch: int) -> tuple[list[Progress], list[Epoch]]:
+    """Returns the records up to a step of an epoch, and removes the others: what they tell of is done again."""
+    fields = {field.name for field in dataclasses.fields(Epoch)}
+    progress = _rewind(folder / PROGRESS, lambda record: record["step"] <= step)
+    epochs = _rewind(folder / METRICS, lambda record: record["epoch"] < epoch)
+    return (
+        [Progress(**record) for record in progress],
+        [Epoch(**{key: value for key, value in record.items() if key in fields}) for record in epochs],
+    )
+
+
+def _rewind(path: Path, stays: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # a line that was being written when the run was killed
+            record = json.loads(line)
+            records += [record] if stays(record) else []
+    files.write(path, "".join(json.dumps(record) + "\n" for record in records))
+    return records
 
 
 def write_variables(folder: Path, state: TrainState) -> None:
@@ -69,15 +149,17 @@ def write_variables(folder: Path, state: TrainState) -> None:
     arrays: dict[str, Any] = {
         name: np.asarray(leaf) for name, leaf in flatten_dict(jax.device_get(tree), sep="/").items()
     }
-    with (folder / "variables.npz").open("wb") as file:
-        np.savez(file, **arrays)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    files.write(folder / VARIABLES, buffer.getvalue())
 
 
-def write_curves(folder: Path, progress: Sequence[Progress], epochs: Sequence[Epoch], dataset: Dataset) -> None:
+def write_curves(
+    folder: Path, progress: Sequence[Progress], epochs: Sequence[Epoch], dataset: Dataset, steps_per_epoch: int
+) -> None:
     """curves.png: loss and accuracy over the epochs, of training batches and of the test set."""
     from matplotlib.figure import Figure  # without pyplot: no window system is looked for
 
-    steps_per_epoch = epochs[0].step
     batches = [p.step / steps_per_epoch for p in progress]
     tested = [e.epoch for e in epochs]
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -96,4 +178,6 @@ def write_curves(folder: Path, progress: Sequence[Progress], epochs: Sequence[Ep
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     loss.legend(frameon=False)
-    figure.savefig(folder / "curves.png", dpi=150)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150)
+    files.write(folder / CURVES, buffer.getvalue())

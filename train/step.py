@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from train.config import OptimizerConfig
-
 
 class TrainState(NamedTuple):
     """Everything that a step changes."""
@@ -34,21 +32,19 @@ class Batches(NamedTuple):
     labels: jax.Array  # int32 (N,)
 
 
+class StepOptions(NamedTuple):
+    """What a step does beyond the plain: options that are fixed for a run."""
+
+    label_smoothing: float = 0.0  # share of the target that is spread over all classes
+    seed: int = 0  # of dropout
+
+
+PLAIN_STEP = StepOptions()
+
+
 def no_metrics() -> Metrics:
     """The sums of nothing."""
     return Metrics(loss=jnp.zeros(()), correct=jnp.zeros((), jnp.int32), count=jnp.zeros((), jnp.int32))
-
-
-def optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Adam under the schedule of the configuration."""
-    match config.schedule:
-        case "constant":
-            rate = optax.constant_schedule(config.learning_rate)
-        case "cosine":
-            rate = optax.cosine_decay_schedule(config.learning_rate, total_steps)
-        case "one-cycle":
-            rate = optax.cosine_onecycle_schedule(max(total_steps, 5), config.learning_rate, pct_start=0.2)
-    return optax.adam(rate)
 
 
 def init_state(model: nn.Module, tx: optax.GradientTransformation, inputs: jax.Array, seed: int) -> TrainState:
@@ -64,9 +60,13 @@ def prepare(inputs: jax.Array) -> jax.Array:
 
 
 def train_step(
-    model: nn.Module, tx: optax.GradientTransformation, state: TrainState, batch: Batches
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    batch: Batches,
+    options: StepOptions = PLAIN_STEP,
 ) -> tuple[TrainState, Metrics]:
-    """One step of gradient descent on the mean cross-entropy of a batch."""
+    """One step of gradient descent on the mean cross-entropy of a batch, with smoothed labels where asked for."""
 
     def loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:  # noqa: ANN401
         logits, updates = model.apply(
@@ -74,14 +74,24 @@ def train_step(
             prepare(batch.inputs),
             train=True,
             mutable=["batch_stats"],
+            rngs={"dropout": dropout_key(options.seed, state.step)},
         )
         metrics = measure(logits, batch.labels, jnp.ones(batch.labels.shape, bool))
-        return metrics.loss / batch.labels.size, (updates.get("batch_stats", {}), metrics)
+        mean = metrics.loss / batch.labels.size
+        if options.label_smoothing:
+            spread = -jax.nn.log_softmax(logits.astype(metrics.loss.dtype)).mean()
+            mean = (1 - options.label_smoothing) * mean + options.label_smoothing * spread
+        return mean, (updates.get("batch_stats", {}), metrics)
 
     gradients, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
     updates, opt_state = tx.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+
+def dropout_key(seed: int, step: jax.Array) -> jax.Array:
+    """The key of a step from seed and step alone, so that nothing random need be kept (orders begin at epoch 1)."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0), step)
 
 
 def train_steps(
@@ -92,13 +102,14 @@ def train_steps(
     order: jax.Array,
     span: tuple[jax.Array, jax.Array],
     batch_size: int,
+    options: StepOptions = PLAIN_STEP,
 ) -> tuple[TrainState, Metrics]:
     """The steps from `span[0]` to `span[1]` of the epoch that visits the data in `order`, in one loop on the device."""
 
     def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, total = carry
         chosen = jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size)
-        state, metrics = train_step(model, tx, state, Batches(data.inputs[chosen], data.labels[chosen]))
+        state, metrics = train_step(model, tx, state, Batches(data.inputs[chosen], data.labels[chosen]), options)
         return state, add(total, metrics)
 
     return jax.lax.fori_loop(*span, body, (state, no_metrics()))
@@ -120,6 +131,7 @@ def evaluate(model: nn.Module, state: TrainState, data: Batches, batch_size: int
 
 def measure(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Metrics:
     """The metrics of the examples that are `counted`."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return Metrics(
         loss=jnp.sum(losses, where=counted),

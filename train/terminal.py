@@ -1,7 +1,8 @@
 """What a person sees while a run goes on: a bar in a terminal, plain lines anywhere else."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,21 +14,26 @@ from rich.table import Table
 
 from train.config import Config
 from train.data import Dataset
-from train.loop import Epoch, Plan, Progress
+from train.keeping import best
+from train.loop import Epoch, Progress
+from train.plan import Plan
 from train.summary import Layer, count
+
+OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "adamw": "AdamW"}
 
 
 def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, layers: Iterable[Layer]) -> None:
     """The run in short, and the network."""
     device = jax.devices()[0]
     processors = f", {os.cpu_count()} processors" if device.platform == "cpu" else ""
-    examples, tests = len(dataset.train_labels), len(dataset.test_labels)
+    examples, tests = plan.train.labels.size, plan.test.labels.size
+    held_out = f", {plan.validation.labels.size:,} validation" if plan.validation else ""
     options = config.optimizer
     lines = {
         "device": f"{device.device_kind}{processors}, jax {jax.__version__}",
-        "dataset": f"{dataset.name} ({dataset.source}): {examples:,} training and {tests:,} test examples",
-        "optimizer": f"Adam, learning rate {options.learning_rate:g}, {options.schedule}",
-        "norm": f"momentum {config.norm.norm_momentum:g}, epsilon {config.norm.norm_epsilon:g}",
+        "dataset": f"{dataset.name} ({dataset.source}): {examples:,} training{held_out} and {tests:,} test examples",
+        "optimizer": f"{OPTIMIZERS[options.optimizer]}, learning rate {options.learning_rate:g}, {options.schedule}",
+        "norm": describe_norm(config),
         "training": f"{count(plan.epochs, 'epoch')} of {count(plan.steps_per_epoch, 'step')} of {plan.batch_size}, "
         f"seed {plan.seed}",
     }
@@ -38,6 +44,21 @@ def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, 
     if dataset.note:
         _say(console, f"{'note':>9}  {dataset.note}")
     console.print(_network_table(layers))
+
+
+def describe_norm(config: Config) -> str:
+    """The norm in short; what is as usual goes without saying."""
+    norm, placement = config.norm, config.model.norm_placement
+    if placement == "none":
+        return "none"
+    parts = [f"momentum {norm.norm_momentum:g}"] if norm.norm_average != "cumulative" else []
+    parts += [norm.norm_average] if norm.norm_average != "constant" else []
+    parts += [f"epsilon {norm.norm_epsilon:g}"]
+    parts += ["unbiased"] if norm.norm_unbiased else []
+    parts += [f"ghost batches of {norm.norm_ghost_batch}"] if norm.norm_ghost_batch else []
+    parts += [f"renorm {norm.norm_renorm}"] if norm.norm_renorm != "off" else []
+    parts += ["after the activation"] if placement == "after" else []
+    return ", ".join(parts)
 
 
 def _network_table(layers: Iterable[Layer]) -> Table:
@@ -86,6 +107,13 @@ class Monitor:
     ) -> None:
         self._bar.__exit__(kind, error, trace)
 
+    def show(self, event: Progress | Epoch) -> None:
+        """Something happened."""
+        if isinstance(event, Epoch):
+            self.epoch(event)
+        else:
+            self.advance(event)
+
     def advance(self, done: Progress) -> None:
         """A part of an epoch has been done."""
         text = f"loss {done.loss:.4f}  accuracy {done.accuracy:.2%}  {done.images_per_second:,.0f} images/s"
@@ -97,21 +125,35 @@ class Monitor:
             self._console,
             f"epoch {done.epoch:>{len(str(self._plan.epochs))}}/{self._plan.epochs}  "
             f"train loss {done.train_loss:.4f} accuracy {done.train_accuracy:.2%}  "
-            f"test loss {done.test_loss:.4f} accuracy {done.test_accuracy:.2%}  "
+            + _held_out(done)
+            + f"test loss {done.test_loss:.4f} accuracy {done.test_accuracy:.2%}  "
             f"{done.images_per_second:,.0f} images/s  {done.train_seconds:.1f} s",
         )
 
 
-def print_end(console: Console, last: Epoch, dataset: Dataset, compile_seconds: float, folder: str) -> None:
+def _held_out(done: Epoch) -> str:
+    if done.validation_accuracy is None:
+        return ""
+    return f"validation loss {done.validation_loss:.4f} accuracy {done.validation_accuracy:.2%}  "
+
+
+def print_end(
+    console: Console, epochs: Sequence[Epoch], plan: Plan, dataset: Dataset, compile_seconds: float, folder: Path
+) -> None:
     """What came of the run."""
+    last, first = epochs[-1], best(epochs)
     correct = round(last.test_accuracy * len(dataset.test_labels))
+    if last.epoch < plan.epochs:
+        _say(console, f"\nstopped after epoch {last.epoch} of {plan.epochs}: the validation accuracy rises no more")
     _say(
         console,
         f"\ntest accuracy {last.test_accuracy:.2%} of {dataset.name} "
         f"({correct:,} of {len(dataset.test_labels):,} right, loss {last.test_loss:.4f}) after "
-        f"{last.train_seconds:.1f} s of training (and {compile_seconds:.1f} s of compiling)\n"
-        f"results in {folder}",
+        f"{last.train_seconds:.1f} s of training (and {compile_seconds:.1f} s of compiling)",
     )
+    if first is not None:
+        _say(console, f"best validation accuracy {first.validation_accuracy:.2%} after epoch {first.epoch}: kept apart")
+    _say(console, f"results in {folder}")
 
 
 def _say(console: Console, text: str) -> None:

@@ -19,7 +19,9 @@ from train.config import OptimizerConfig
 from train.convolution import convolve_by_patches
 from train.data import Dataset, MnistUnavailableError, load, mnist
 from train.models import CNN
-from train.step import Batches, TrainState, optimizer
+from train.optimizer import optimizer
+from train.plan import Plan
+from train.step import Batches, TrainState
 
 ROOT = Path(__file__).parents[2]
 REAL_MNIST = Path(os.environ.get("JAXBN_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))
@@ -43,9 +45,9 @@ def blobs() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def plan(blobs: Dataset) -> loop.Plan:
+def plan(blobs: Dataset) -> Plan:
     """Two epochs of 6 steps with a very small CNN; 2 of the 50 examples sit out each epoch."""
-    return loop.Plan(
+    return Plan(
         model=CNN(3, channels=(4,), hidden=8, convolution=convolve_by_patches),
         tx=optimizer(OptimizerConfig(learning_rate=1e-2), total_steps=12),
         train=Batches(jax.numpy.asarray(blobs.train_inputs), jax.numpy.asarray(blobs.train_labels)),
@@ -57,7 +59,7 @@ def plan(blobs: Dataset) -> loop.Plan:
 
 
 @pytest.fixture(scope="session")
-def programs(plan: loop.Plan) -> loop.Programs:
+def programs(plan: Plan) -> loop.Programs:
     """The compiled programs of the plan."""
     return loop.compile_programs(plan, loop.initial_state(plan))
 
@@ -65,8 +67,15 @@ def programs(plan: loop.Plan) -> loop.Programs:
 class Recorded(NamedTuple):
     """What a run yielded, with the state of each event on the host."""
 
-    events: list[loop.Progress | loop.Epoch]
-    states: list[TrainState]
+    happenings: list[loop.Happening]
+
+    @property
+    def events(self) -> list[loop.Progress | loop.Epoch]:
+        return [happening.event for happening in self.happenings]
+
+    @property
+    def states(self) -> list[TrainState]:
+        return [happening.state for happening in self.happenings]
 
     @property
     def progress(self) -> list[loop.Progress]:
@@ -81,20 +90,19 @@ class Recorded(NamedTuple):
 def record() -> Callable[..., Recorded]:
     """Runs a plan to its end."""
 
-    def run(plan: loop.Plan, programs: loop.Programs | None = None) -> Recorded:
+    def run(plan: Plan, programs: loop.Programs | None = None) -> Recorded:
         state = loop.initial_state(plan)
         programs = loop.compile_programs(plan, state) if programs is None else programs
-        events, states = [], []
-        for event, state in loop.run(plan, programs, state):  # noqa: B020
-            events.append(event)
-            states.append(jax.tree.map(np.array, state))
-        return Recorded(events, states)
+        happenings = []
+        for happening in loop.run(plan, programs, state):
+            happenings.append(happening._replace(state=jax.tree.map(np.array, happening.state)))
+        return Recorded(happenings)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def recorded(plan: loop.Plan, programs: loop.Programs, record: Callable[..., Recorded]) -> Recorded:
+def recorded(plan: Plan, programs: loop.Programs, record: Callable[..., Recorded]) -> Recorded:
     """The plan's run."""
     return record(plan, programs)
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import train.cli
 import train.data
-from train.cli import UsageError, default_name, main
-from train.config import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, NormConfig, OptimizerConfig
+from train import session
+from train.cli import main
+from train.config import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, NormConfig, OptimizerConfig
+from train.errors import UsageError
+from train.session import default_name
 
 ROOT = Path(__file__).parents[2]
 BATCH = DEFAULT_BATCH_SIZE["digits"]
@@ -79,13 +81,14 @@ def test_a_run_without_mnist_says_all_there_is_to_know(digits_run):
 
 def test_the_files_of_a_run(digits_run):
     names = sorted(path.name for path in digits_run.folder.iterdir())
-    assert names == ["config.json", "curves.png", "metrics.jsonl", "variables.npz"]
-    assert json.loads((digits_run.folder / "config.json").read_text(encoding="utf-8")) == {
-        "preset": "default",
-        "data": {"dataset": "auto", "data_dir": None},
-        "norm": dataclasses.asdict(NormConfig()),
-        "optimizer": dataclasses.asdict(OptimizerConfig(epochs=2)),
-        "run": {"runs_dir": str(digits_run.folder.parent), "name": "run", "overwrite": False, "seed": 0},
+    expected = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "progress.jsonl", "variables.npz"]
+    assert names == [".lock", *expected]
+    config = json.loads((digits_run.folder / "config.json").read_text(encoding="utf-8"))
+    usual = dataclasses.asdict(Config())
+    assert config == usual | {
+        "data": usual["data"] | {"dataset": "digits"},
+        "optimizer": dataclasses.asdict(OptimizerConfig(epochs=2, batch_size=BATCH)),
+        "run": usual["run"] | {"runs_dir": str(digits_run.folder.parent), "name": "run"},
     }
     metrics = digits_run.metrics
     assert [(record["epoch"], record["step"]) for record in metrics] == [(1, 1437 // BATCH), (2, 2 * (1437 // BATCH))]
@@ -154,6 +157,16 @@ def test_mnist_without_a_network_is_an_error_with_a_way_out(no_mnist, capsys, tm
         (["--batch-size", "121"], "error: --batch-size must be from 2 "),
         (["--epochs", "0"], "error: --epochs must be at least 1; got 0"),
         (["--data-dir", "files"], "error: iris is bundled with scikit-learn"),
+        (["--norm-momentum", "2"], "error: momentum must be in [0, 1]"),
+        (["--checkpoint-minutes", "-1"], "error: --checkpoint-minutes must be at least 0; got -1"),
+        (["--checkpoint-epochs", "0"], "error: --checkpoint-epochs must be at least 1; got 0"),
+        (["--keep-checkpoints", "0"], "error: --keep-checkpoints must be at least 1; got 0"),
+        (["--patience", "0"], "error: --patience must be at least 1; got 0"),
+        (["--patience", "1"], "error: --patience goes by the validation accuracy: hold something out"),
+        (["--channels", "8"], "error: --channels are of a cnn, and this is an mlp"),
+        (["--resume", "nothing"], "error: there is no run nothing, neither as a folder nor in "),
+        (["--config", "nothing.json"], "error: there is no nothing.json"),
+        (["--config", "a", "--preset", "default"], "error: --preset and --config each say what the other options"),
     ],
 )
 def test_a_mistake_leaves_no_folder(arguments, message, capsys, tmp_path):
@@ -175,7 +188,7 @@ def test_errors_that_are_for_people_are_one_line_and_code_1(error, monkeypatch, 
     def fail(_):
         raise error("what happened, and what to do")
 
-    monkeypatch.setattr(train.cli, "train", fail)
+    monkeypatch.setattr(session, "train", fail)
     assert main([]) == 1
     assert capsys.readouterr() == ("", "error: what happened, and what to do\n")
 
@@ -184,7 +197,7 @@ def test_other_errors_are_not_hidden(monkeypatch):
     def fail(_):
         raise ValueError("a mistake in the program")
 
-    monkeypatch.setattr(train.cli, "train", fail)
+    monkeypatch.setattr(session, "train", fail)
     with pytest.raises(ValueError, match="a mistake in the program"):
         main([])
 
@@ -193,18 +206,29 @@ def test_an_interruption_has_its_own_code(monkeypatch, capsys):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.cli, "train", interrupt)
+    monkeypatch.setattr(session, "train", interrupt)
     assert main([]) == 130
     assert capsys.readouterr().err.startswith("interrupted")
 
 
 def test_a_run_is_named_after_dataset_and_time(monkeypatch):
-    monkeypatch.setattr(train.cli.time, "strftime", lambda form: f"<{form}>")
+    monkeypatch.setattr(session.time, "strftime", lambda form: f"<{form}>")
     assert default_name("iris") == "iris-<%Y%m%d-%H%M%S>"
 
 
 def test_help_comes_without_importing_what_it_does_not_need():
-    slow = ["jax", "flax", "optax", "matplotlib", "sklearn", "tensorflow_datasets", "PIL"]
+    slow = [
+        "jax",
+        "flax",
+        "optax",
+        "orbax",
+        "tensorboardX",
+        "rich.progress",
+        "matplotlib",
+        "sklearn",
+        "tensorflow_datasets",
+        "PIL",
+    ]
     finished = python(f"""
 import runpy, sys
 sys.argv = ["train", "--help"]

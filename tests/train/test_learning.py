@@ -1,7 +1,7 @@
 """It learns: each dataset to a level that a broken step, norm or schedule does not reach."""
 
-from train import loop
 from train.config import Config, OptimizerConfig
+from train.plan import make_plan
 
 
 def test_iris_by_its_default_recipe(iris_run):
@@ -22,7 +22,7 @@ def test_two_epochs_of_digits(digits_run):
 def test_sixty_steps_of_mnist(real_mnist, record):
     """Each of 6,000 examples once; and the running statistics serve: the test set does as well as the training set."""
     config = Config(optimizer=OptimizerConfig(epochs=1, batch_size=100))
-    (epoch,) = record(loop.make_plan(config, real_mnist)).epochs
+    (epoch,) = record(make_plan(config, real_mnist)).epochs
     assert epoch.step == 60
     assert epoch.test_accuracy > 0.9
     assert epoch.test_loss < 0.4

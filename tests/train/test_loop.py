@@ -14,6 +14,7 @@ from train import loop
 from train.config import DEFAULT_EPOCHS, Config, OptimizerConfig, RunConfig
 from train.data import load
 from train.models import CNN, MLP
+from train.plan import Plan, make_plan
 from train.step import Batches
 
 
@@ -51,7 +52,7 @@ def test_a_run_compiles_its_two_programs_once(plan):
     try:
         state = loop.initial_state(plan)
         programs = loop.compile_programs(plan, state)
-        for event, _ in loop.run(plan, programs, state):
+        for event, _, _ in loop.run(plan, programs, state):
             if isinstance(event, loop.Epoch) and event.epoch == 1:
                 compiled.append("the second epoch")
     finally:
@@ -66,7 +67,7 @@ def test_a_run_compiles_its_two_programs_once(plan):
 def test_the_memory_of_a_state_is_used_again(plan, programs):
     first = loop.initial_state(plan)
     running = loop.run(plan, programs, first)
-    _, second = next(running)
+    _, second, _ = next(running)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(second))
     next(running)
@@ -116,7 +117,7 @@ def bits(total):
 def test_each_epoch_leaves_out_what_fills_no_batch_and_other_examples_each_time(record):
     """The losses are powers of two, so the summed loss of an epoch tells which examples it visited."""
     data = Batches(128 * 2.0 ** jnp.arange(11, dtype=jnp.float32)[:, None], jnp.ones(11, jnp.int32))
-    plan = loop.Plan(Powers(), optax.sgd(0.0), data, data, epochs=6, batch_size=4, seed=0)
+    plan = Plan(Powers(), optax.sgd(0.0), data, data, epochs=6, batch_size=4, seed=0)
     assert (plan.steps_per_epoch, plan.left_out) == (2, 11 % 4)
     events = record(plan).events
     epochs = [event for event in events if isinstance(event, loop.Epoch)]
@@ -170,7 +171,7 @@ def test_values_in_the_data_that_are_not_finite_are_noticed():
     iris = load("iris")
     features = iris.train_inputs.copy()
     features[17, 2] = math.inf
-    plan = loop.make_plan(
+    plan = make_plan(
         Config(optimizer=OptimizerConfig(batch_size=120)), dataclasses.replace(iris, train_inputs=features)
     )
     with pytest.raises(FloatingPointError, match=r"in epoch 1, by step 1: .* values in the data that are not finite"):
@@ -179,7 +180,7 @@ def test_values_in_the_data_that_are_not_finite_are_noticed():
 
 def test_a_plan_from_a_configuration(blobs):
     options = OptimizerConfig(epochs=4, batch_size=12)
-    plan = loop.make_plan(Config(optimizer=options, run=RunConfig(seed=5)), blobs)
+    plan = make_plan(Config(optimizer=options, run=RunConfig(seed=5)), blobs)
     assert isinstance(plan.model, CNN)
     assert plan.model.num_classes == 3
     assert (plan.epochs, plan.batch_size, plan.seed) == (4, 12, 5)
@@ -195,14 +196,14 @@ def test_a_plan_from_a_configuration(blobs):
 
 def test_the_epochs_of_a_dataset_are_its_own_by_default():
     assert set(DEFAULT_EPOCHS) == {"mnist", "digits", "iris"}
-    assert loop.make_plan(Config(), load("iris")).epochs == DEFAULT_EPOCHS["iris"]
-    assert loop.make_plan(Config(optimizer=OptimizerConfig(epochs=2)), load("iris")).epochs == 2
+    assert make_plan(Config(), load("iris")).epochs == DEFAULT_EPOCHS["iris"]
+    assert make_plan(Config(optimizer=OptimizerConfig(epochs=2)), load("iris")).epochs == 2
 
 
 def test_the_schedule_of_a_plan_ends_with_its_last_step(blobs):
     """Cosine over 2 epochs of 4 steps: 8 steps down from the learning rate."""
     options = OptimizerConfig(epochs=2, batch_size=12, learning_rate=0.5, schedule="cosine")
-    tx = loop.make_plan(Config(optimizer=options), blobs).tx
+    tx = make_plan(Config(optimizer=options), blobs).tx
     state, taken = tx.init(jnp.ones(())), []
     for _ in range(8):
         updates, state = tx.update(jnp.ones(()), state)
@@ -226,10 +227,10 @@ def test_the_schedule_of_a_plan_ends_with_its_last_step(blobs):
 )  # fmt: skip
 def test_a_plan_that_cannot_be_is_refused(blobs, options, message):
     with pytest.raises(ValueError, match=message):
-        loop.make_plan(Config(optimizer=OptimizerConfig(**{"epochs": 1, "batch_size": 8, **options})), blobs)
+        make_plan(Config(optimizer=OptimizerConfig(**{"epochs": 1, "batch_size": 8, **options})), blobs)
 
 
 def test_the_smallest_and_the_largest_batch_are_allowed(blobs):
     for size, steps in [(2, 25), (50, 1)]:
-        plan = loop.make_plan(Config(optimizer=OptimizerConfig(epochs=1, batch_size=size)), blobs)
+        plan = make_plan(Config(optimizer=OptimizerConfig(epochs=1, batch_size=size)), blobs)
         assert (plan.steps_per_epoch, plan.left_out) == (steps, 0)

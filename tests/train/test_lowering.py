@@ -10,7 +10,8 @@ from jax import lax
 from train.config import OptimizerConfig
 from train.convolution import convolve_by_patches
 from train.models import CNN, MLP
-from train.step import Batches, evaluate, init_state, optimizer, train_steps
+from train.optimizer import optimizer
+from train.step import Batches, evaluate, init_state, train_steps
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 IMAGES = jax.ShapeDtypeStruct((1000, 28, 28, 1), jnp.uint8)

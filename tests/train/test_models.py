@@ -14,7 +14,7 @@ from jax import lax
 import jaxbn.linen
 from train.config import Config, NormConfig
 from train.convolution import convolve_by_patches
-from train.models import CNN, MLP, build, max_pool
+from train.models import CNN, MLP, Style, build, max_pool
 from train.step import Batches, init_state, train_step
 from train.summary import Layer, summarize
 
@@ -27,7 +27,7 @@ def shapes(model, *shape):
 
 def test_the_cnn_is_the_keras_one_less_the_biases_in_front_of_norms():
     """https://keras.io/examples: conv2d 320 and 18,496 with 32 and 64 biases, which a norm would subtract again."""
-    model = build(Config(), (28, 28, 1), 10, "cpu")
+    model = build(Config(), (28, 28, 1), 10, "cpu", total_steps=100)
     layers = summarize(model, *shapes(model, 28, 28, 1))
     assert layers == [
         Layer("conv1", "Conv", (26, 26, 32), 320 - 32, 0),
@@ -42,7 +42,7 @@ def test_the_cnn_is_the_keras_one_less_the_biases_in_front_of_norms():
 
 
 def test_the_mlp_for_iris():
-    model = build(Config(), (4,), 3, "cpu")
+    model = build(Config(), (4,), 3, "cpu", total_steps=100)
     assert summarize(model, *shapes(model, 4)) == [
         Layer("dense1", "Dense", (512,), 4 * 512, 0),
         Layer("norm1", "BatchNorm", (512,), 1024, 1024),
@@ -65,7 +65,7 @@ def test_logits_for_any_number_of_classes_and_inputs_of_any_size(model, shape, t
 
 @pytest.mark.parametrize(("shape", "layers"), [((28, 28, 1), ("conv1", "conv2")), ((4,), ("dense1", "dense2"))])
 def test_no_layer_in_front_of_a_norm_has_a_bias(shape, layers):
-    model = build(Config(), shape, 3, "cpu")
+    model = build(Config(), shape, 3, "cpu", total_steps=100)
     variables, _ = shapes(model, *shape)
     assert [list(variables["params"][name]) for name in layers] == [["kernel"]] * 2
     assert set(variables["params"]["logits"]) == {"kernel", "bias"}
@@ -80,7 +80,7 @@ def test_the_norms_are_ours_with_the_options_of_the_configuration(shape):
             seen.append((context.module.momentum, context.module.epsilon, context.module.use_running_average))
         return call(*args, **kwargs)
 
-    model = build(Config(norm=NormConfig(norm_momentum=0.7, norm_epsilon=0.25)), shape, 3, "cpu")
+    model = build(Config(norm=NormConfig(norm_momentum=0.7, norm_epsilon=0.25)), shape, 3, "cpu", total_steps=100)
     variables, inputs = shapes(model, *shape)
     with nn.intercept_methods(watch):
         jax.eval_shape(partial(model.apply, train=False), variables, inputs)
@@ -89,7 +89,7 @@ def test_the_norms_are_ours_with_the_options_of_the_configuration(shape):
 
 @pytest.mark.parametrize(("platform", "expected"), [("cpu", convolve_by_patches), ("gpu", lax.conv_general_dilated)])
 def test_the_convolution_suits_the_platform(platform, expected):
-    model = build(Config(), (28, 28, 1), 10, platform)
+    model = build(Config(), (28, 28, 1), 10, platform, total_steps=100)
     assert isinstance(model, CNN)
     assert model.convolution is expected
 
@@ -109,12 +109,12 @@ def test_what_is_injected_makes_no_difference_to_the_training(plan, x64):
     options = {"momentum": 0.9, "epsilon": 1e-5}
     theirs, ours = partial(nn.BatchNorm, **options), partial(jaxbn.linen.BatchNorm, **options)
     make, tx = partial(CNN, 3, channels=(4,), hidden=8), optax.adam(1e-2)
-    start = jax.jit(lambda x: init_state(make(norm=theirs), tx, x, seed=0))(plan.train.inputs)
+    start = jax.jit(lambda x: init_state(make(style=Style(theirs)), tx, x, seed=0))(plan.train.inputs)
     start = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, start)
-    expected = three_steps(make(norm=theirs, convolution=lax.conv_general_dilated), tx, start, plan.train)
+    expected = three_steps(make(style=Style(theirs), convolution=lax.conv_general_dilated), tx, start, plan.train)
     assert len(expected) == 9
     for norm, convolution in [(ours, lax.conv_general_dilated), (ours, convolve_by_patches)]:
-        actual = three_steps(make(norm=norm, convolution=convolution), tx, start, plan.train)
+        actual = three_steps(make(style=Style(norm), convolution=convolution), tx, start, plan.train)
         assert actual.keys() == expected.keys()
         for name, leaf in actual.items():
             np.testing.assert_allclose(leaf, expected[name], 1e-8, 1e-8, err_msg=name)

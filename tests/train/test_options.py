@@ -6,9 +6,9 @@ import re
 import pytest
 
 from train.cli import main, parse
-from train.config import PRESETS, Config, DataConfig, NormConfig, OptimizerConfig, RunConfig
+from train.config import PRESETS, Config, DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig
 
-SECTIONS = (DataConfig, NormConfig, OptimizerConfig, RunConfig)
+SECTIONS = (DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig)
 
 
 def refused(arguments, capsys):
@@ -28,7 +28,7 @@ def refused(arguments, capsys):
 def test_a_mistyped_option_is_answered_with_the_nearest(typed, meant, capsys):
     errors = refused([typed, "3"], capsys)
     assert f"Unrecognized options: {typed}" in errors
-    assert re.search(rf"Perhaps you meant:[^-]*{meant}\b", errors)
+    assert re.search(rf"Perhaps you meant:.*\s{meant}\b", errors, re.DOTALL)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,6 @@ def test_a_mistyped_option_is_answered_with_the_nearest(typed, meant, capsys):
         (["--epochs", "many"], "--epochs"),
         (["--learning-rate", "fast"], "--learning-rate"),
         (["--batch-size"], "--batch-size"),
-        (["extra"], "extra"),
     ],
 )
 def test_values_that_cannot_be_are_refused_with_what_can(arguments, part, capsys):
@@ -53,19 +52,30 @@ def test_without_arguments_the_configuration_is_the_default():
 
 def test_every_option_reaches_the_configuration(tmp_path):
     arguments = (
-        f"--dataset mnist --data-dir {tmp_path} --norm-momentum 0.5 --norm-epsilon 0.25 --epochs 7 --batch-size 9 "
-        f"--learning-rate 0.125 --schedule cosine --runs-dir {tmp_path} --name n --overwrite --seed 11"
+        f"--dataset mnist --data-dir {tmp_path} --validation 0.1 "
+        "--network mlp --channels 3 5 --hidden 7 --norm-placement after --activation elu --dropout 0.5 "
+        "--kernel-init normal --kernel-std 0.5 --precision bfloat16 "
+        "--norm-momentum 0.5 --norm-epsilon 0.25 --norm-average debiased --norm-unbiased --norm-ghost-batch 4 "
+        "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 "
+        "--epochs 7 --batch-size 9 --optimizer adamw --learning-rate 0.125 --schedule cosine --warmup 0.2 "
+        "--sgd-momentum 0.5 --adam-epsilon 0.5 --weight-decay 0.5 --clip-norm 2 --clip-value 3 --label-smoothing 0.5 "
+        f"--runs-dir {tmp_path} --name n --overwrite --seed 11 --checkpoint-minutes 2 --checkpoint-epochs 3 "
+        "--keep-checkpoints 4 --patience 5 --tensorboard --profile"
     )
     config = parse(arguments.split())
+    run = RunConfig(tmp_path, "n", True, 11, None, None, 2.0, 3, 4, 5, True, True)
     assert config == Config(
         "default",
-        DataConfig("mnist", tmp_path),
-        NormConfig(0.5, 0.25),
-        OptimizerConfig(7, 9, 0.125, "cosine"),
-        RunConfig(tmp_path, "n", True, 11),
+        DataConfig("mnist", tmp_path, 0.1),
+        ModelConfig("mlp", (3, 5), (7,), "after", "elu", 0.5, "normal", 0.5, "bfloat16"),
+        NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0),
+        OptimizerConfig(7, 9, "adamw", 0.125, "cosine", 0.2, 0.5, 0.5, 0.5, 2.0, 3.0, 0.5),
+        run,
     )
-    for section in (config.data, config.norm, config.optimizer, config.run):
+    for section in (config.data, config.model, config.norm, config.optimizer, config.run):
         for field in dataclasses.fields(section):
+            if field.name in ("config", "resume"):  # these name files that are read at once
+                continue
             assert getattr(section, field.name) != field.default, f"{field.name} is not tested here"
 
 
@@ -74,8 +84,9 @@ def test_a_preset_sets_options_and_single_ones_override_it(spelling):
     preset = parse(spelling)
     assert preset == Config(
         preset="mnist-cnn-keras",
+        model=ModelConfig(kernel_init="glorot"),
         norm=NormConfig(norm_momentum=0.99, norm_epsilon=1e-3),
-        optimizer=OptimizerConfig(epochs=5, batch_size=32, learning_rate=1e-3, schedule="constant"),
+        optimizer=OptimizerConfig(epochs=5, batch_size=32, learning_rate=1e-3, schedule="constant", adam_epsilon=1e-7),
     )
     for arguments in (["--epochs", "1", *spelling], [*spelling, "--epochs", "1"]):
         assert parse(arguments) == dataclasses.replace(

@@ -28,20 +28,21 @@ def test_a_new_folder_is_made_with_its_parents(tmp_path, overwrite):
     for _ in range(2):  # an empty one is as good as a new one
         folder = results.check_folder(tmp_path / "a", "b", overwrite)
         assert folder == tmp_path / "a" / "b"
-        results.make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         assert list(folder.iterdir()) == []
 
 
 def test_an_earlier_run_is_replaced_only_on_request(tmp_path):
     folder = tmp_path / "run"
-    results.make_folder(folder)
+    folder.mkdir()
     results.write_config(folder, Config())
+    (folder / "checkpoints" / "step-000000001").mkdir(parents=True)
     with pytest.raises(
         FileExistsError, match=r"run holds an earlier run; pass another --name, or --overwrite to replace"
     ):
         results.check_folder(tmp_path, "run", overwrite=False)
     assert (folder / "config.json").exists()
-    results.make_folder(results.check_folder(tmp_path, "run", overwrite=True))
+    results.clear(results.check_folder(tmp_path, "run", overwrite=True))
     assert list(folder.iterdir()) == []
 
 
@@ -77,12 +78,13 @@ def test_the_configuration_is_written_option_by_option(tmp_path):
     results.write_config(tmp_path, config)
     text = (tmp_path / "config.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
-    assert json.loads(text) == {
-        "preset": "mnist-cnn-keras",
-        "data": {"dataset": "mnist", "data_dir": str(tmp_path / "ü")},
-        "norm": {"norm_momentum": 0.5, "norm_epsilon": 1e-3},
-        "optimizer": {"epochs": 7, "batch_size": 9, "learning_rate": 0.25, "schedule": "cosine"},
-        "run": {"runs_dir": "runs", "name": "a", "overwrite": False, "seed": 3},
+    written = json.loads(text)
+    assert written["preset"] == "mnist-cnn-keras"
+    assert written["data"] == {"dataset": "mnist", "data_dir": str(tmp_path / "ü"), "validation": 0.0}
+    assert written["norm"] | {"norm_momentum": 0.5, "norm_epsilon": 1e-3} == written["norm"]
+    assert {name: set(values) for name, values in written.items() if name != "preset"} == {
+        name: {field.name for field in dataclasses.fields(getattr(config, name))}
+        for name in ("data", "model", "norm", "optimizer", "run")
     }
 
 
@@ -116,7 +118,7 @@ def colour_count(image, colour):
 
 
 def test_the_curves_are_a_picture_with_both_of_them(tmp_path, blobs, recorded):
-    results.write_curves(tmp_path, recorded.progress, recorded.epochs, blobs)
+    results.write_curves(tmp_path, recorded.progress, recorded.epochs, blobs, steps_per_epoch=6)
     with Image.open(tmp_path / "curves.png") as image:
         assert image.format == "PNG"
         assert image.size == (1350, 570)
@@ -130,7 +132,7 @@ def test_the_curves_are_a_picture_with_both_of_them(tmp_path, blobs, recorded):
 def test_the_curves_of_a_single_epoch_without_loss(tmp_path, blobs):
     """A loss of 0 has no place on a log scale; it is no reason to fail."""
     progress = [loop.Progress(1, 1, 0.5, 0.75, 1e3), loop.Progress(1, 2, 0.0, 1.0, 1e3)]
-    epochs = [loop.Epoch(1, 2, 0.25, 0.9, 0.0, 1.0, 1e3, 0.1)]
-    results.write_curves(tmp_path, progress, epochs, blobs)
+    epochs = [loop.Epoch(1, 2, 0.25, 0.9, None, None, 0.0, 1.0, 1e3, 0.1)]
+    results.write_curves(tmp_path, progress, epochs, blobs, steps_per_epoch=2)
     with Image.open(tmp_path / "curves.png") as image:
         assert colour_count(image.convert("RGB"), results.TEST_COLOUR) > 20

@@ -13,7 +13,8 @@ import pytest
 import jaxbn.linen
 from train.config import OptimizerConfig
 from train.loop import epoch_order, initial_state
-from train.models import MLP
+from train.models import MLP, Style
+from train.optimizer import optimizer
 from train.step import (
     Batches,
     Metrics,
@@ -22,7 +23,6 @@ from train.step import (
     evaluate,
     init_state,
     no_metrics,
-    optimizer,
     prepare,
     train_step,
     train_steps,
@@ -30,7 +30,7 @@ from train.step import (
 
 MOMENTUM, EPSILON, RATE = 0.8, 1e-3, 3e-3
 BATCH, STEPS = 8, 5
-MODEL = MLP(3, hidden=(5,), norm=partial(jaxbn.linen.BatchNorm, momentum=MOMENTUM, epsilon=EPSILON))
+MODEL = MLP(3, hidden=(5,), style=Style(norm=partial(jaxbn.linen.BatchNorm, momentum=MOMENTUM, epsilon=EPSILON)))
 NAMES = {
     "kernel1": ("dense1", "kernel"),
     "scale": ("norm1", "scale"),

@@ -2,17 +2,18 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from train import terminal
-from train.config import Config, OptimizerConfig
+from train.config import Config, ModelConfig, NormConfig, OptimizerConfig
 from train.loop import Epoch, Progress
 from train.summary import Layer
 
 DONE = Progress(epoch=2, step=9, loss=0.51234, accuracy=0.875, images_per_second=12345.6)
-RECORD = Epoch(2, 12, 0.25, 0.9, 0.5, 0.75, 12345.6, 3.21)
+RECORD = Epoch(2, 12, 0.25, 0.9, None, None, 0.5, 0.75, 12345.6, 3.21)
 
 
 def show(plan, **options):
@@ -79,11 +80,40 @@ def test_nothing_is_said_to_be_left_out_where_nothing_is(plan, blobs):
     assert "left out" not in stream.getvalue()
 
 
-def test_the_end_of_a_run_counts_what_was_right(blobs):
+def test_the_end_of_a_run_counts_what_was_right(plan, blobs):
     console = Console(file=(stream := io.StringIO()), width=40)
-    terminal.print_end(console, dataclasses.replace(RECORD, test_accuracy=17 / 23), blobs, 4.56, "runs/a")
+    last = dataclasses.replace(RECORD, test_accuracy=17 / 23)
+    terminal.print_end(console, [last], plan, blobs, 4.56, Path("runs/a"))
     assert stream.getvalue() == (
         "\ntest accuracy 73.91% of blobs (17 of 23 right, loss 0.5000) after 3.2 s of training "
         "(and 4.6 s of compiling)\n"
         "results in runs/a\n"
     )
+
+
+def test_the_end_of_a_run_with_validation_names_the_best_epoch_and_says_that_it_stopped_early(plan, blobs):
+    console = Console(file=(stream := io.StringIO()), width=40)
+    first, last = (dataclasses.replace(RECORD, epoch=i, validation_accuracy=1 / i, validation_loss=0.5) for i in (1, 2))
+    terminal.print_end(console, [first, last], dataclasses.replace(plan, epochs=9), blobs, 4.56, Path("runs/a"))
+    assert stream.getvalue().startswith("\nstopped after epoch 2 of 9: the validation accuracy rises no more\n")
+    assert "\nbest validation accuracy 100.00% after epoch 1: kept apart\n" in stream.getvalue()
+    with terminal.Monitor(console, plan) as monitor:
+        monitor.show(last)
+    assert "accuracy 90.00%  validation loss 0.5000 accuracy 50.00%  test loss 0.5000" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("norm", "placement", "text"),
+    [
+        (NormConfig(), "before", "momentum 0.9, epsilon 1e-05"),
+        (NormConfig(), "none", "none"),
+        (NormConfig(norm_average="cumulative"), "after", "cumulative, epsilon 1e-05, after the activation"),
+        (
+            NormConfig(norm_average="debiased", norm_unbiased=True, norm_ghost_batch=8, norm_renorm="ramp"),
+            "before",
+            "momentum 0.9, debiased, epsilon 1e-05, unbiased, ghost batches of 8, renorm ramp",
+        ),
+    ],
+)
+def test_the_norm_in_short(norm, placement, text):
+    assert terminal.describe_norm(Config(norm=norm, model=ModelConfig(norm_placement=placement))) == text

@@ -1,0 +1,92 @@
+"""config.json: a configuration as a file, written whole and read strictly."""
+
+import dataclasses
+import difflib
+import json
+import types
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from train.config import Config
+from train.errors import UsageError
+
+Section = TypeVar("Section")
+
+
+def to_json(config: Config) -> str:
+    """Every option, as text that `read` takes."""
+    return json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n"
+
+
+def read(path: Path) -> Config:
+    """The configuration in a file that `to_json` filled; options that it lacks have their defaults.
+
+    Raises:
+        UsageError: there is no such file, it is no JSON, or holds an option or a value that there is not.
+
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no {path}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is no configuration: {error}") from error
+    try:
+        return _section(Config, values, "")
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def find_run(run: Path, runs_dir: Path) -> Path:
+    """The folder of a run that is named by its folder, or by its name in the folder of all runs.
+
+    Raises:
+        UsageError: there is no such run.
+
+    """
+    for folder in (run, runs_dir / run):
+        if (folder / "config.json").is_file():
+            return folder
+    if run.is_dir():
+        raise UsageError(f"{run} is no folder of a run: it has no config.json")
+    raise UsageError(f"there is no run {run}, neither as a folder nor in {runs_dir}")
+
+
+def _section(kind: type[Section], values: Any, name: str) -> Section:  # noqa: ANN401  (any JSON)
+    """A dataclass from a dictionary of its fields."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{name or 'a configuration'} must be an object of options; got {json.dumps(values)}")
+    hints = get_type_hints(kind)
+    options = {}
+    for key, value in values.items():
+        label = f"{name}.{key}" if name else key
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            raise ValueError(f"there is no option {label!r}" + (f"; perhaps {near[0]!r}?" if near else ""))
+        whole = dataclasses.is_dataclass(hints[key])
+        options[key] = _section(hints[key], value, label) if whole else _value(hints[key], value, label)
+    return kind(**options)
+
+
+def _value(hint: Any, value: Any, label: str) -> Any:  # noqa: ANN401  (of the type that the hint says)
+    """A value of a field's type."""
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None:
+            return None
+        (hint,) = (each for each in get_args(hint) if each is not type(None))
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        raise ValueError(f"{label} must be one of {', '.join(get_args(hint))}; got {json.dumps(value)}")
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_value(get_args(hint)[0], each, label) for each in value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint:
+        return value
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    raise ValueError(f"{label} must be {wanted.get(hint, 'a list of whole numbers')}; got {json.dumps(value)}")

@@ -1,0 +1,53 @@
+"""`python -m train evaluate RUN`: how good the network of a run is."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from train.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measures the network of a run on the test set, and on what it held out."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder (or name) of the run."""
+    checkpoint: Literal["newest", "best"] = "newest"
+    """best: that of the highest validation accuracy."""
+    data_dir: Path | None = None
+    """Folder with MNIST's files; None: as in the run."""
+    runs_dir: Path = RunConfig.runs_dir
+    """Folder that holds one folder a run."""
+
+
+def evaluate(options: Evaluate) -> None:
+    """Restores the network, and prints its loss and accuracy on each set.
+
+    Raises:
+        UsageError: there is no such run, or it has no sound checkpoint of this kind.
+
+    """
+    # Slow to import, and not needed for --help.
+    from train import plan, restored
+    from train.data import MnistUnavailableError, load
+    from train.data_card import describe
+    from train.errors import UsageError
+    from train.loop import compile_evaluation, measure
+
+    run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
+    try:
+        dataset = load(run.data.name, data_dir=options.data_dir or run.config.data.data_dir)
+    except (ValueError, MnistUnavailableError) as error:
+        raise UsageError(error) from error
+    if describe(dataset) != run.data:
+        raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")
+    print(f"{run.folder}, step {int(run.state.step):,}")
+    splits = plan.splits(dataset, run.config.data.validation)
+    for name, data in splits._asdict().items():
+        if data is not None and name != "train":
+            loss, accuracy = measure(compile_evaluation(run.model, run.state, data), run.state, data)
+            count = data.labels.size
+            print(f"{name} accuracy {accuracy:.2%} ({round(accuracy * count):,} of {count:,} right, loss {loss:.4f})")

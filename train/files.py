@@ -1,0 +1,63 @@
+"""Files that are there whole or not at all, also after a crash or a power failure; and errors that name them."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def naming(path: Path, what: str = "written") -> Iterator[None]:
+    """Errors of the system say which file it is about.
+
+    Example:
+        >>> with naming(Path("here"), "read"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        OSError: here cannot be read: No space left on device
+
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} cannot be {what}: {error.strerror or error}") from error
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Replaces a file by another content, durably."""
+    data = content.encode() if isinstance(content, str) else content
+    part = path.with_name(f".{path.name}.part")
+    with naming(path):
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        sync(path.parent)
+
+
+def append(path: Path, line: str) -> None:
+    """Adds a line to a file."""
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # folders cannot be opened there
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Waits until everything in a folder is on the disk."""
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)

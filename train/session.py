@@ -1,0 +1,225 @@
+"""`python -m train`: one run, from its configuration to its results; also one that was stopped, to its end."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from rich.console import Console
+
+from train import checkpoint, config_file, loop, results, tensorboard, terminal
+from train.config import Config, RunConfig
+from train.data import Dataset, MnistUnavailableError, load
+from train.data_card import DataCard, describe
+from train.errors import InterruptedRunError, UsageError
+from train.interruption import Interruption
+from train.keeping import Keeper, out_of_patience
+from train.plan import Plan, make_plan, resolve
+from train.step import TrainState, prepare
+from train.summary import summarize
+
+_log = logging.getLogger(__name__)
+
+
+class Start(NamedTuple):
+    """Where a run begins, or goes on."""
+
+    state: TrainState
+    position: loop.Position
+    progress: list[loop.Progress]
+    epochs: list[loop.Epoch]
+
+    @property
+    def saved(self) -> int | None:
+        """The step whose checkpoint this is; None at the beginning."""
+        return int(self.state.step) or None
+
+
+def train(config: Config) -> None:
+    """One run, from its configuration to its results."""
+    console = Console()
+    try:
+        check(config.run, config.data.validation)
+        folder = find_folder(config.run)
+        if config.run.resume is not None:
+            check_resumed(config, config_file.read(config.run.resume / results.CONFIG))
+        dataset = load(config.data.dataset, data_dir=config.data.data_dir)
+        config = resolve(config, dataset)
+        plan = make_plan(config, dataset)
+        folder = folder or results.check_folder(config.run.runs_dir, default_name(dataset.name), overwrite=False)
+        initial = functools.partial(loop.initial_state, plan)
+        shapes = jax.eval_shape(initial)  # raises where the norm's options do not fit
+    except (ValueError, MnistUnavailableError) as error:
+        raise UsageError(error) from error
+    data = functools.cache(functools.partial(describe, dataset))
+    with results.claim(folder):
+        if config.run.resume is not None:
+            start = resume(folder, initial, shapes, data)
+        else:
+            results.clear(folder)
+            start = Start(initial(), loop.Position(), [], [])
+        config = dataclasses.replace(
+            config, run=dataclasses.replace(config.run, runs_dir=folder.parent, name=folder.name)
+        )
+        results.write_config(folder, config)
+        run(console, config, dataset, plan, folder, start, data)
+
+
+def find_folder(options: RunConfig) -> Path | None:
+    """The folder of the run, found to be free or to be resumed; None where its name will come from the dataset's.
+
+    Raises:
+        ValueError: the name is none, or not that of the run to resume.
+        FileExistsError: the folder holds what must not be replaced.
+
+    """
+    if options.resume is None:
+        return None if options.name is None else results.check_folder(options.runs_dir, options.name, options.overwrite)
+    if options.name != options.resume.name or options.runs_dir != options.resume.parent:
+        raise ValueError(f"a resumed run stays in its folder, {options.resume}: leave out --name and --runs-dir")
+    return options.resume
+
+
+def run(
+    console: Console,
+    config: Config,
+    dataset: Dataset,
+    plan: Plan,
+    folder: Path,
+    start: Start,
+    data: Callable[[], DataCard],
+) -> None:
+    """Trains from the start to the end, or until it is told to stop, and writes everything that a run leaves."""
+    variables = {"params": start.state.params, "batch_stats": start.state.batch_stats}
+    terminal.print_start(console, config, dataset, plan, summarize(plan.model, variables, prepare(plan.test.inputs)))
+    with Interruption() as interruption:
+        programs = loop.compile_programs(plan, start.state)
+        keeper = Keeper(folder, config.run, data, start.saved)
+        progress, epochs, state, happening = list(start.progress), list(start.epochs), start.state, None
+        stopped = out_of_patience(epochs, config.run.patience)
+        with _listeners(console, config.run, plan, folder, dataset, start) as listeners:
+            for happening in loop.run(plan, programs, start.state, start.position) if not stopped else ():
+                state, event = happening.state, happening.event
+                progress += [event] if isinstance(event, loop.Progress) else []
+                epochs += [event] if isinstance(event, loop.Epoch) else []
+                for listen in listeners:
+                    listen(event)
+                keeper.keep(happening, epochs)
+                if interruption.signal is not None:
+                    keeper.save(happening)
+                    raise InterruptedRunError(how_to_go_on(folder, event.step), interruption.code)
+                if isinstance(event, loop.Epoch) and out_of_patience(epochs, config.run.patience):
+                    break
+        if happening is not None:
+            keeper.save(happening)
+    results.write_variables(folder, state)
+    results.write_curves(folder, progress, epochs, dataset, plan.steps_per_epoch)
+    terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
+
+
+Listener = Callable[[loop.Progress | loop.Epoch], None]
+
+
+@contextlib.contextmanager
+def _listeners(
+    console: Console, options: RunConfig, plan: Plan, folder: Path, dataset: Dataset, start: Start
+) -> Iterator[list[Listener]]:
+    """What is told of every event: the files, the terminal, and what else was asked for."""
+    with contextlib.ExitStack() as stack:
+        listeners: list[Listener] = [functools.partial(results.record, folder, dataset)]
+        listeners.append(stack.enter_context(terminal.Monitor(console, plan)).show)
+        if options.tensorboard:
+            listeners.append(stack.enter_context(tensorboard.writer(folder / results.TENSORBOARD, start.saved or 0)))
+        if options.profile:
+            listeners.append(stack.enter_context(profile(folder / results.PROFILE)))
+        yield listeners
+
+
+@contextlib.contextmanager
+def profile(folder: Path) -> Iterator[Listener]:
+    """A listener that traces what is computed between the first event and the second: some steps, compiled already."""
+    tracing = iter((jax.profiler.start_trace, None))
+    with contextlib.ExitStack() as stack:
+
+        def listen(_: loop.Progress | loop.Epoch) -> None:
+            stack.close()
+            if next(tracing, None):
+                stack.enter_context(jax.profiler.trace(str(folder)))
+
+        yield listen
+
+
+def resume(folder: Path, initial: Callable[[], TrainState], shapes: TrainState, data: Callable[[], DataCard]) -> Start:
+    """Where a stopped run goes on: at its newest sound checkpoint, or at the beginning if it never came to one.
+
+    Raises:
+        UsageError: no checkpoint is sound, or the data are not those that the run began with.
+
+    """
+    try:
+        found = checkpoint.newest(folder / results.CHECKPOINTS, shapes)
+    except checkpoint.NoCheckpointError as error:
+        raise UsageError(f"{error}. To begin anew: --overwrite --name {folder.name}") from error
+    if found is None:
+        _log.warning("%s has no checkpoint yet: it begins anew", folder)
+        position, state = loop.Position(), initial()
+    else:
+        if found.data != data():
+            raise UsageError(
+                f"the data are not those that {folder} began with: pass the same --data-dir as then, or begin a new run"
+            )
+        position, state = found.position, found.state
+    progress, epochs = results.rewind(folder, int(state.step), position.epoch)
+    return Start(state, position, progress, epochs)
+
+
+def check(options: RunConfig, validation: float) -> None:
+    """Raises a ValueError where an option of the run is out of its range."""
+    minutes, epochs = options.checkpoint_minutes, options.checkpoint_epochs
+    if minutes is not None and not minutes >= 0:
+        raise ValueError(f"--checkpoint-minutes must be at least 0; got {minutes:g}")
+    if epochs is not None and epochs < 1:
+        raise ValueError(f"--checkpoint-epochs must be at least 1; got {epochs}")
+    if options.keep_checkpoints < 1:
+        raise ValueError(f"--keep-checkpoints must be at least 1; got {options.keep_checkpoints}")
+    if options.patience is not None and options.patience < 1:
+        raise ValueError(f"--patience must be at least 1; got {options.patience}")
+    if options.patience is not None and not validation:
+        raise ValueError("--patience goes by the validation accuracy: hold something out, as with --validation 0.1")
+    if options.resume is not None and options.overwrite:
+        raise ValueError("--resume goes on with a run and --overwrite replaces it: pass one of them")
+
+
+def check_resumed(config: Config, stored: Config) -> None:
+    """Raises a ValueError where a resumed run would not be the one that was stopped.
+
+    What it keeps and shows may change, and where its data are; with a constant learning rate, how long it goes on, too.
+    """
+    free = {"data_dir"} | ({"epochs"} if stored.optimizer.schedule == "constant" else set())
+    for section in ("data", "model", "norm", "optimizer"):
+        before, now = (dataclasses.asdict(getattr(each, section)) for each in (stored, config))
+        for name, value in before.items():
+            if name not in free and now[name] != value:
+                also = " (its schedule depends on it)" if name == "epochs" else ""
+                raise ValueError(
+                    f"--{name.replace('_', '-')} cannot change when a run is resumed{also}: it was {value}, "
+                    f"got {now[name]}"
+                )
+    if config.run.seed != stored.run.seed:
+        raise ValueError(f"--seed cannot change when a run is resumed: it was {stored.run.seed}, got {config.run.seed}")
+
+
+def how_to_go_on(folder: Path, step: int) -> str:
+    """What is said when a run is stopped."""
+    return f"stopped, and saved at step {step:,}. To go on: python -m train --resume {shlex.quote(str(folder))}"
+
+
+def default_name(dataset: str) -> str:
+    """A name that says what and when."""
+    return f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
