@@ -19,9 +19,8 @@ def logits_for(labels, predictions, classes=3, sure=4.0):
 def colours(path):
     """How many pixels are of each colour."""
     with Image.open(path) as image:
-        counted = image.convert("RGB").getcolors(image.width * image.height)
-        assert counted is not None
-        return {f"#{r:02X}{g:02X}{b:02X}": count for count, (r, g, b) in counted}
+        pixels, counts = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0, return_counts=True)
+    return {"#" + bytes(pixel).hex().upper(): int(count) for pixel, count in zip(pixels, counts, strict=True)}
 
 
 def write(folder, labels, predictions, names=NAMES, inputs=None):

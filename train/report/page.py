@@ -1,0 +1,180 @@
+"""report.html: everything about a finished run on one page that needs nothing else, not even a network."""
+
+import base64
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train import classify, files
+from train.config import Config
+from train.data import Dataset
+from train.figures import CONFUSION, MISTAKES, write_pictures
+from train.norm_table import norm_table
+from train.report.environment import environment
+from train.report.norms import diagnose
+from train.restored import Restored
+from train.results import CURVES, METRICS
+from train.step import measure, prepare
+from train.summary import summarize
+
+REPORT = "report.html"
+TEMPLATE = "report.html.jinja"
+NORM_BATCH = 250  # test examples that the norms are looked at with
+PICTURES = {
+    CURVES: ("Curves", "Loss and accuracy over the epochs, of the training batches and of the test set."),
+    CONFUSION: ("Confusion", "What each class is taken for, and how often: right in green, wrong in purple."),
+    MISTAKES: ("Mistakes", "The test examples to whose class the network gives the least probability."),
+}
+
+
+class Option(NamedTuple):
+    """An option of the configuration."""
+
+    section: str
+    name: str
+    value: str
+    usual: bool  # as it is by default
+
+
+class Picture(NamedTuple):
+    """A picture, in the page itself."""
+
+    title: str
+    caption: str
+    source: str  # a data URI
+
+
+def write_report(run: Restored, dataset: Dataset) -> Path:
+    """Writes a run's confusion.png, mistakes.png and report.html; curves.png is shown if it is there.
+
+    Args:
+        run: its network, as `train.restored` gives it, or made of what training has at its end.
+        dataset: what it learned from.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        OSError: a file cannot be written.
+
+    """
+    logits = classify.of_run(run).logits(dataset.test_inputs)
+    write_pictures(run.folder, dataset.name, dataset.class_names, dataset.test_inputs, dataset.test_labels, logits)
+    path = run.folder / REPORT
+    files.write(path, render(run, dataset, logits))
+    return path
+
+
+def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
+    """The page, with the pictures that the run's folder has."""
+    import jinja2
+
+    source = resources.files("train.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    surroundings = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
+    norms = norm_table(diagnose(run.model, run.state, jnp.asarray(dataset.test_inputs[:NORM_BATCH])))
+    return surroundings.from_string(source).render(
+        name=run.folder.name,
+        dataset=dataset,
+        results=results(run, dataset, logits),
+        pictures=pictures(run.folder),
+        norm_columns=[str(column.header) for column in norms.columns],
+        norm_rows=list(zip(*(column.cells for column in norms.columns), strict=True)),
+        norm_batch=min(NORM_BATCH, len(dataset.test_labels)),
+        layers=summarize(run.model, variables, prepare(jnp.asarray(dataset.test_inputs[:1]))),
+        epochs=epochs(run.folder),
+        options=options(run.config),
+        environment=environment(),
+    )
+
+
+def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, str]:
+    """What came of the run, by name."""
+    count = len(dataset.test_labels)
+    metrics = measure(jnp.asarray(logits), jnp.asarray(dataset.test_labels), jnp.ones(count, bool))
+    correct = int(metrics.correct)
+    parameters = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(run.state.params))
+    found = {
+        "test accuracy": f"{correct / count:.2%}: {correct:,} of {count:,} right",
+        "test loss": f"{float(metrics.loss) / count:.4f} nats an example",
+        "steps": f"{int(run.state.step):,}",
+        "parameters": f"{parameters:,}",
+    }
+    last = next(reversed(_records(run.folder)), None)
+    if last is not None:
+        found["time in training steps"] = f"{last['train_seconds']:.1f} s"
+        found["speed in the last epoch"] = f"{last['images_per_second']:,.0f} examples/s"
+    return found
+
+
+def epochs(folder: Path) -> list[dict[str, str]]:
+    """The record of each epoch, by column."""
+    rows = []
+    for record in _records(folder):
+        row = {"epoch": f"{record['epoch']}"}
+        for part in ("train", "validation", "test"):
+            if record.get(f"{part}_loss") is not None:
+                row[f"{part} loss"] = f"{record[f'{part}_loss']:.4f}"
+                row[f"{part} accuracy"] = f"{record[f'{part}_accuracy']:.2%}"
+        rows.append(row)
+    return rows
+
+
+def options(config: Config) -> list[Option]:
+    """Every option, section by section."""
+    found = []
+    for section in dataclasses.fields(config):
+        part, usual = getattr(config, section.name), getattr(Config(), section.name)
+        if dataclasses.is_dataclass(part):
+            for option in dataclasses.fields(part):
+                value = getattr(part, option.name)
+                name, same = option.name.replace("_", "-"), value == getattr(usual, option.name)
+                found.append(Option(section.name, name, text(value), same))
+    return found
+
+
+def text(value: Any) -> str:  # noqa: ANN401  (any option's)
+    """A value as it is written on the command line.
+
+    Example:
+        >>> text((32, 64)), text(None), text(True)
+        ('32 64', 'none', 'true')
+
+    """
+    if isinstance(value, tuple):
+        return " ".join(map(text, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def pictures(folder: Path) -> list[Picture]:
+    """The pictures that the folder has."""
+    return [
+        Picture(title, caption, data_uri((folder / name).read_bytes()))
+        for name, (title, caption) in PICTURES.items()
+        if (folder / name).exists()
+    ]
+
+
+def data_uri(png: bytes) -> str:
+    """A picture as an address that holds it.
+
+    Example:
+        >>> data_uri(b"PNG")
+        'data:image/png;base64,UE5H'
+
+    """
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
