@@ -1,0 +1,67 @@
+"""`python -m train study`: the options, and what is printed."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+StudyName = Literal[
+    "all",
+    "init-scale",
+    "learning-rate",
+    "activations",
+    "vanishing",
+    "regularization",
+    "placement",
+    "smoothness",
+    "small-batch",
+    "ghost-batch",
+    "running-stats",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyOptions:
+    """Puts claims about batch normalization to the test: with norm and without, over several seeds."""
+
+    name: Annotated[StudyName, tyro.conf.Positional]
+    """Which claim, or all of them."""
+    full: bool = False
+    """The sources' own sizes, or many more seeds: hours on a CPU. The quick form takes about a minute a study."""
+    data_dir: Path | None = None
+    """Folder with the four MNIST files in IDX form; without it, scikit-learn's digits."""
+    output: Path = Path("runs/studies")
+    """Folder that gets a folder a study, with results.json and figure.png; what is there of the same study is
+    replaced."""
+    docs: Path | None = None
+    """Write the page studies.md, and its figures, into this folder, from all results in --output."""
+
+
+def study(options: StudyOptions) -> None:
+    """Runs studies, and prints their tables and verdicts.
+
+    Raises:
+        UsageError: the data cannot be had.
+
+    """
+    # Slow to import, and not needed for --help.
+    from rich.console import Console
+
+    from train.errors import UsageError
+    from train.studies import page, run
+    from train.studies.terminal import show
+
+    console = Console(highlight=False)
+    try:
+        data = run.load_data(options.data_dir)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(error) from error
+    for name in run.NAMES if options.name == "all" else (options.name,):
+        with console.status(f"{name}, on {data.name}"):
+            finding = run.run(run.find(name), data, options.output / name, full=options.full)
+        record = json.loads((options.output / name / run.RESULTS).read_text(encoding="utf-8"))
+        show(console, name, finding, record["seconds"], options.output / name)
+    if options.docs is not None:
+        console.print(f"written: {page.write(options.output, options.docs)}")

@@ -1,0 +1,123 @@
+"""Do large batches generalise better with ghost statistics?"""
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import optax
+
+from train.models import MLP, Style
+from train.studies import figures
+from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
+from train.studies.sweep import NORM, accuracy, fit, orders, product, start
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A batch of a quarter of the training set."""
+
+    seeds: int = 5
+    train_images: int = 4096
+    test_images: int = 2000
+    hidden: tuple[int, ...] = (200, 200)
+    batch_size: int = 1024
+    small_batch: int = 32
+    ghosts: tuple[int, ...] = (16, 32, 128)
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    epochs: int = 15
+
+
+def measure(data: Data, settings: Settings) -> Numbers:
+    """`ghost`: test accuracy, (ghost size…, whole batch; seed); `small`, `none`: (seed,)."""
+    data = data.first(settings.train_images, settings.test_images)
+    examples = data.train.labels.size
+    large = min(settings.batch_size, 1 << (examples.bit_length() - 1))  # the digits are fewer
+
+    def run(norm: Any, batch_size: int, seed: jax.Array) -> jax.Array:  # noqa: ANN401
+        model = MLP(10, settings.hidden, Style(norm=norm))
+        rate = settings.learning_rate * (batch_size / settings.small_batch) ** 0.5  # as Hoffer et al. scale it
+        tx = optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(rate, momentum=settings.momentum))
+        steps = settings.epochs * (examples // batch_size)
+        order = orders(seed, examples, steps, batch_size)
+        state = start(model, tx, data.train, seed)
+        return fit(model, tx, state, data.train, order, accuracy(model, data.test), every=steps)[2][-1]
+
+    seeds = range(settings.seeds)
+    norms = [partial(NORM, ghost_batch_size=ghost) for ghost in (*settings.ghosts, None)]
+    return {
+        "ghost": np.stack([product(partial(run, norm, large), seeds) for norm in norms]),
+        "small": product(partial(run, NORM, settings.small_batch), seeds),
+        "none": product(partial(run, None, large), seeds),
+    }
+
+
+def conclude(numbers: Numbers, settings: Settings) -> Finding:
+    """The best ghost size against the whole batch, and how much of the gap to the small batch it closes."""
+    ghosts, whole, small = numbers["ghost"][:-1], numbers["ghost"][-1], numbers["small"]
+    best = int(ghosts.mean(1).argmax())
+    gain = ghosts[best].mean() - whole.mean()
+    better = bool(gain > 0 and differs(ghosts[best], whole))
+    gap = small.mean() - whole.mean()
+    closes = f", {gain / gap:.0%} of the gap to batches of {settings.small_batch}" if better and gap > 0 else ""
+    rows = [(f"ghosts of {g}", spread(v, 2)) for g, v in zip(settings.ghosts, ghosts, strict=True)]
+    rows += [
+        ("whole batch", spread(whole, 2)),
+        (f"batches of {settings.small_batch}", spread(small, 2)),
+        ("no norm, whole batch", spread(numbers["none"], 2)),
+    ]
+    return Finding(
+        "reproduced" if better else "not reproduced",
+        f"Ghosts of {settings.ghosts[best]} in a large batch: {gain:+.2f} points of test accuracy{closes}",
+        f"With batches of {settings.batch_size:,} the statistics of the whole batch give {spread(whole, 2)}% on the "
+        f"test set, "
+        f"those of {settings.ghosts[best]} examples {spread(ghosts[best], 2)}%: "
+        f"{'better' if better else 'no difference beyond the noise'}{closes}. Batches of {settings.small_batch}, for "
+        f"as "
+        f"many epochs, give {spread(small, 2)}%.",
+        Table(("statistics of", "test accuracy (%)"), tuple(rows)),
+    )
+
+
+def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+    """A bar a ghost size; the small batch as a line."""
+    axes = figure.subplots()
+    ghosts = np.arange(len(settings.ghosts))
+    figures.bars(axes, ghosts, numbers["ghost"][:-1], figures.THIRD, "ghost statistics", 0.6)
+    x, small = len(ghosts), numbers["small"]
+    figures.bars(axes, np.array([x]), numbers["ghost"][-1:], figures.WITH, "statistics of the whole batch", 0.6)
+    figures.bars(axes, np.array([x + 1]), numbers["none"][None], figures.WITHOUT, "no norm", 0.6)
+    axes.axhline(small.mean(), color=figures.GREY, linestyle="--", label=f"batches of {settings.small_batch}")
+    axes.set_xticks(range(x + 2), [f"ghosts of {g}" for g in settings.ghosts] + ["whole batch", "no norm"])
+    low = min(values.min() for values in numbers.values())
+    high = max(values.max() for values in numbers.values())
+    figures.plain(
+        axes, ylabel="test accuracy (%), axis not from 0", ylim=(low - (high - low) / 2, high + (high - low) / 2)
+    )
+    axes.legend(frameon=False, ncols=2, loc="upper center")
+
+
+STUDY = Study(
+    name="ghost-batch",
+    title="Large batches generalise better with ghost statistics",
+    claim="In large batches, statistics of small groups ('ghost' batches) generalise better than those of the whole "
+    "batch.",
+    source="Hoffer, Hubara & Soudry 2017, arXiv 1705.08741",
+    procedure="{train_images} training images, an MLP with hidden layers of {hidden}, batches of {batch_size} for "
+    "{epochs} "
+    "epochs; statistics of groups of {ghosts}, and of the whole batch. SGD with momentum {momentum} and gradient "
+    "clipping, "
+    "at {learning_rate} for batches of {small_batch}, and by the root of the batch's size more for larger ones, as "
+    "in the "
+    "paper.",
+    quick=Settings(),
+    full=Settings(seeds=10, train_images=60_000, test_images=10_000, hidden=(512, 512), batch_size=4096, epochs=50),
+    measure=measure,
+    conclude=conclude,
+    draw=draw,
+)

@@ -1,0 +1,189 @@
+"""Do larger learning rates converge, and is training faster?"""
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from train.convolution import Convolution, convolution_for
+from train.models import Style, max_pool
+from train.studies import figures
+from train.studies.study import Data, Finding, Numbers, Study, Table
+from train.studies.sweep import NORM, accuracy, fit, orders, product, start
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+KINDS = ("with", "partly", "without")
+LABELS = {"with": "with norm", "partly": "convolutions only", "without": "without"}
+COLOURS = {"with": figures.WITH, "partly": figures.THIRD, "without": figures.WITHOUT}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The quick form: a small CNN."""
+
+    seeds: int = 3
+    rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    channels: tuple[int, ...] = (4, 8)
+    hidden: int = 64
+    train_images: int = 5000
+    test_images: int = 512
+    batch_size: int = 64
+    steps: int = 150
+    every: int = 5
+    target: float = 90.0
+
+
+class Network(nn.Module):
+    """Convolution, norm, relu and pooling for each of `channels`; a hidden layer with relu, or norm and relu; logits.
+
+    Attributes:
+        channels: of the convolutions.
+        hidden: units of the hidden layer.
+        norm: behind each convolution; None for none.
+        hidden_norm: behind the hidden layer.
+        convolution: what `flax.linen.Conv` calls.
+
+    """
+
+    channels: tuple[int, ...]
+    hidden: int
+    norm: Any
+    hidden_norm: Any
+    convolution: Convolution
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images (N, H, W, C) to logits (N, 10)."""
+        style = Style(norm=self.norm)
+        conv = partial(nn.Conv, kernel_size=(3, 3), padding="VALID", conv_general_dilated=self.convolution)
+        for i, features in enumerate(self.channels, 1):
+            x = conv(features, use_bias=style.bias, name=f"conv{i}")(x)
+            x = max_pool(style.normalize_and_activate(x, train, f"norm{i}"))
+        style = Style(norm=self.hidden_norm)
+        x = nn.Dense(self.hidden, use_bias=style.bias, name="dense")(x.reshape(x.shape[0], -1))
+        return nn.Dense(10, name="logits")(style.normalize_and_activate(x, train, "norm"))
+
+
+def measure(data: Data, settings: Settings) -> Numbers:
+    """For each kind: test accuracy, (rate, seed, measurement)."""
+    data = data.first(settings.train_images, settings.test_images)
+    examples = data.train.labels.size
+    convolution = convolution_for(jax.default_backend())
+
+    def run(norms: tuple[Any, Any], rate: jax.Array, seed: jax.Array) -> jax.Array:
+        model = Network(settings.channels, settings.hidden, *norms, convolution)
+        tx = optax.sgd(rate)
+        order = orders(seed, examples, settings.steps, settings.batch_size)
+        state = start(model, tx, data.train, seed)
+        return fit(model, tx, state, data.train, order, accuracy(model, data.test), every=settings.every)[2]
+
+    axes = np.float32(settings.rates), range(settings.seeds)
+    norms = {"with": (NORM, NORM), "partly": (NORM, None), "without": (None, None)}
+    return {kind: product(partial(run, each), *axes) for kind, each in norms.items()}
+
+
+def steps_to_target(values: np.ndarray, settings: Settings) -> np.ndarray:
+    """The first measured step at which the accuracy is at the target, along the last axis; inf where it never is.
+
+    Example:
+        >>> steps_to_target(np.array([[50.0, 95.0, 80.0], [0.0, 1.0, 2.0]]), Settings(every=5, target=90.0))
+        array([10., inf])
+
+    """
+    reached = values >= settings.target
+    return np.where(reached.any(-1), settings.every * (1 + reached.argmax(-1)), np.inf)
+
+
+def conclude(numbers: Numbers, settings: Settings) -> Finding:
+    """The largest rate at which every seed gets there, and the fewest steps at any rate."""
+    steps = {kind: steps_to_target(numbers[kind], settings) for kind in KINDS}
+    largest, fewest = {}, {}
+    for kind, values in steps.items():
+        usable = np.isfinite(values).all(1)
+        largest[kind] = max(np.array(settings.rates)[usable], default=0.0)
+        fewest[kind] = float(values.mean(1).min())
+    higher, faster = largest["with"] > largest["without"], fewest["with"] < fewest["without"]
+    rows = tuple(
+        (f"{rate:g}", *(cell for k in KINDS for cell in _cells(steps[k][i], numbers[k][i, :, -1])))
+        for i, rate in enumerate(settings.rates)
+    )
+    return Finding(
+        "reproduced" if higher and faster else "partly reproduced" if higher or faster else "not reproduced",
+        f"With the norm, rates up to {largest['with']:g} reach {settings.target:g}%; without, up to "
+        f"{largest['without']:g}",
+        f"The largest rate at which every seed reaches {settings.target:g}% test accuracy within {settings.steps} "
+        f"steps is "
+        f"{largest['with']:g} with the norm and {largest['without']:g} without; at its own best rate the norm needs "
+        f"{fewest['with']:.0f} steps, the network without it {fewest['without']:.0f}. With the norm behind the "
+        f"convolutions "
+        f"only, and a hidden layer without, it is {largest['partly']:g} and {fewest['partly']:.0f} steps: one layer "
+        f"without "
+        "norm sets the limit for all. (The paper, Inception on ImageNet: 31.0 million steps to 72.2% without, 13.3 "
+        "with at "
+        "the same rate, 2.1 with at five times the rate.)",
+        Table(
+            ("rate", *(f"{LABELS[kind]}: {what}" for kind in KINDS for what in ("steps", "last accuracy (%)"))), rows
+        ),
+    )
+
+
+def _cells(steps: np.ndarray, last: np.ndarray) -> tuple[str, str]:
+    reached = np.isfinite(steps)
+    few = f"{steps[reached].mean():.0f} ± {steps[reached].std(ddof=1):.0f}" if reached.sum() > 1 else "never"
+    if 0 < reached.sum() < len(steps):
+        few = f"{reached.sum()} of {len(steps)} seeds: {steps[reached].mean():.0f}"
+    return few, f"{last.mean():.1f} ± {last.std(ddof=1):.1f}" if len(last) > 1 else f"{last.mean():.1f}"
+
+
+def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+    """Steps to the target by rate; accuracy at the end by rate."""
+    left, right = figure.subplots(1, 2)
+    rates = np.array(settings.rates)
+    for kind in KINDS:
+        steps = steps_to_target(numbers[kind], settings)
+        usable = np.isfinite(steps).all(1)
+        figures.band(left, rates[usable], steps[usable].T, COLOURS[kind], LABELS[kind], marker="o")
+        height = settings.steps * (1.05 + 0.07 * KINDS.index(kind))
+        left.plot(rates[~usable], np.full((~usable).sum(), height), "x", color=COLOURS[kind])
+        figures.band(right, rates, numbers[kind][:, :, -1].T, COLOURS[kind], LABELS[kind], marker="o")
+    left.text(rates[0], settings.steps * 1.24, "×: not every seed gets there", fontsize=9, va="bottom")
+    title = f"steps to {settings.target:g}% test accuracy (fewer is better)"
+    figures.plain(left, xscale="log", ylim=(0, settings.steps * 1.4), xlabel="learning rate", ylabel="steps")
+    left.set_title(title, fontsize=10)
+    figures.plain(right, xscale="log", ylim=(0, 102), xlabel="learning rate", ylabel="test accuracy (%)")
+    right.set_title(f"accuracy after {settings.steps} steps", fontsize=10)
+    right.legend(frameon=False, loc="lower left")
+
+
+STUDY = Study(
+    name="learning-rate",
+    title="Larger learning rates converge, and training is faster",
+    claim="With batch normalization larger learning rates converge, and fewer steps lead to the same accuracy.",
+    source="Ioffe & Szegedy 2015, section 4.2.2; two of the tutorials that this project began with",
+    procedure="A CNN of {channels} channels and {hidden} hidden units, with the norm behind every layer but the "
+    "last, behind the "
+    "convolutions only, and without, on {train_images} training images, plain SGD "
+    "at rates {rates}, batches of {batch_size}, {steps} steps; test accuracy (of {test_images} images) every {every} "
+    "steps.",
+    quick=Settings(),
+    full=Settings(
+        seeds=5,
+        channels=(32, 64),
+        hidden=256,
+        train_images=60_000,
+        test_images=10_000,
+        steps=2000,
+        every=10,
+        target=98.0,
+    ),
+    measure=measure,
+    conclude=conclude,
+    draw=draw,
+)

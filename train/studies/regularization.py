@@ -1,0 +1,138 @@
+"""Is over-fitting held back, and dropout less needed?"""
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import optax
+
+from train.models import MLP, Style
+from train.studies import figures
+from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
+from train.studies.sweep import NORM, accuracy, fit, orders, product, start
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS = ("with", "ghost", "without")
+LABELS = {"with": "with norm", "ghost": "norm of few", "without": "without"}
+COLOURS = {"with": figures.WITH, "ghost": figures.THIRD, "without": figures.WITHOUT}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A training set far too small for the network."""
+
+    seeds: int = 5
+    train_images: int = 500
+    test_images: int = 2000
+    hidden: tuple[int, ...] = (256, 256)
+    dropouts: tuple[float, ...] = (0.0, 0.2, 0.5)
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    ghost: int = 8
+    steps: int = 500
+
+
+def measure(data: Data, settings: Settings) -> Numbers:
+    """`{kind}_{train|test}`: accuracy at the end, (dropout, seed)."""
+    data = data.first(settings.train_images, settings.test_images)
+    examples, tx = data.train.labels.size, optax.adam(settings.learning_rate)
+
+    def run(norm: Any, dropout: float, seed: jax.Array) -> Any:  # noqa: ANN401
+        model = MLP(10, settings.hidden, Style(norm=norm, dropout=dropout))
+        order = orders(seed, examples, settings.steps, settings.batch_size)
+        state = start(model, tx, data.train, seed)
+        state, _, _ = fit(model, tx, state, data.train, order, lambda _: None, every=settings.steps, seed=seed)
+        return accuracy(model, data.train)(state), accuracy(model, data.test)(state)
+
+    numbers = {}
+    norms = {"with": NORM, "ghost": partial(NORM, ghost_batch_size=settings.ghost), "without": None}
+    for name, norm in norms.items():
+        found = [product(partial(run, norm, dropout), range(settings.seeds)) for dropout in settings.dropouts]
+        numbers[f"{name}_train"], numbers[f"{name}_test"] = (np.stack(each) for each in zip(*found, strict=True))
+    return numbers
+
+
+def conclude(numbers: Numbers, settings: Settings) -> Finding:
+    """Three parts: the gap is smaller; dropout gains less; and it still gains something beside the norm."""
+    train, test = ({k: numbers[f"{k}_{part}"] for k in KINDS} for part in ("train", "test"))
+    gap = {k: train[k] - test[k] for k in KINDS}
+    best = {k: int(test[k].mean(1).argmax()) for k in KINDS}
+    gain = {k: test[k][best[k]] - test[k][0] for k in KINDS}
+    held = {k: compare(gap[k][0], gap["without"][0]) for k in KINDS}
+    parts = (
+        held["with"] == "smaller",
+        compare(gain["with"], gain["without"]) == "smaller",
+        best["with"] > 0 and differs(test["with"][best["with"]], test["with"][0]),
+    )
+    rows = tuple(
+        (f"{dropout:g}", *(spread(each[k][i]) for k in KINDS for each in (test, gap)))
+        for i, dropout in enumerate(settings.dropouts)
+    )
+    return Finding(
+        "reproduced" if all(parts) else "partly reproduced" if any(parts) else "not reproduced",
+        f"Over-fitting without dropout: {gap['with'][0].mean():.1f} points with the norm, "
+        f"{gap['without'][0].mean():.1f} without",
+        f"Without dropout the gap between training and test accuracy is {spread(gap['with'][0])} points with the "
+        f"norm and "
+        f"{spread(gap['without'][0])} without: {held['with']}. The best dropout gains {gain['with'].mean():.1f} "
+        f"points of "
+        f"test accuracy with the norm and {gain['without'].mean():.1f} without; dropout beside the norm "
+        f"{'helps' if parts[2] else 'does not help beyond the noise'}. If the norm regularises by the noise of its "
+        f"statistics, statistics of only {settings.ghost} examples should do so more: their gap is "
+        f"{spread(gap['ghost'][0])} points, {held['ghost']} than without norm.".replace("the same than", "the same as"),
+        Table(("dropout", *(f"{LABELS[k]}: {part}" for k in KINDS for part in ("test (%)", "gap"))), rows),
+    )
+
+
+def compare(a: np.ndarray, b: np.ndarray) -> str:
+    """Whether the mean of a is "smaller" or "larger" than that of b, or "the same" within the noise.
+
+    Example:
+        >>> compare(np.array([1.0, 1.1]), np.array([2.0, 2.1])), compare(np.array([1.0, 3.0]), np.array([2.0, 4.0]))
+        ('smaller', 'the same')
+
+    """
+    return ("smaller" if a.mean() < b.mean() else "larger") if differs(a, b) else "the same"
+
+
+def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+    """Test accuracy, and the gap, by dropout."""
+    left, right = figure.subplots(1, 2)
+    x = np.arange(len(settings.dropouts))
+    for i, kind in enumerate(KINDS):
+        label = f"norm of {settings.ghost} examples" if kind == "ghost" else LABELS[kind]
+        test, train = numbers[f"{kind}_test"], numbers[f"{kind}_train"]
+        figures.bars(left, x + 0.27 * (i - 1), test, COLOURS[kind], label, 0.25)
+        figures.bars(right, x + 0.27 * (i - 1), train - test, COLOURS[kind], label, 0.25)
+    lowest = min(numbers[f"{kind}_test"].min() for kind in KINDS)
+    for axes in (left, right):
+        axes.set_xticks(x, [f"{dropout:g}" for dropout in settings.dropouts])
+    figures.plain(left, xlabel="dropout", ylabel="test accuracy (%)", ylim=(np.floor(lowest - 3), None))
+    figures.plain(right, xlabel="dropout", ylabel="training − test accuracy (points)")
+    left.set_title("test accuracy (axis not from 0)", fontsize=10)
+    right.set_title("over-fitting (less is better)", fontsize=10)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+
+
+STUDY = Study(
+    name="regularization",
+    title="Over-fitting is held back, and dropout is less needed",
+    claim="Batch normalization holds over-fitting back; dropout is less needed beside it, and still combines with it.",
+    source="two of the tutorials that this project began with; Ioffe & Szegedy 2015, section 3.4",
+    procedure="{train_images} training and {test_images} test images, an MLP with hidden layers of {hidden}, relu, "
+    "Adam at "
+    "{learning_rate}, batches of {batch_size}, {steps} steps, dropout {dropouts} behind each hidden layer; without "
+    "norm, with it, and with "
+    "statistics of groups of {ghost} examples.",
+    quick=Settings(),
+    full=Settings(
+        seeds=10, train_images=1000, test_images=10_000, hidden=(512, 512), dropouts=(0.0, 0.2, 0.35, 0.5), steps=4000
+    ),
+    measure=measure,
+    conclude=conclude,
+    draw=draw,
+)

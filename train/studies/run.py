@@ -1,0 +1,143 @@
+"""Running studies: the data, the files that each leaves, and what it ran on."""
+
+import dataclasses
+import importlib
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxbn
+from train import files
+from train.data import Dataset, load
+from train.step import Batches
+from train.studies import figures
+from train.studies.study import Data, Finding, Numbers, Study
+
+NAMES = (
+    "init-scale",
+    "learning-rate",
+    "activations",
+    "vanishing",
+    "regularization",
+    "placement",
+    "smoothness",
+    "small-batch",
+    "ghost-batch",
+    "running-stats",
+)
+RESULTS, FIGURE = "results.json", "figure.png"
+HEIGHTS = {"init-scale": 6.4, "smoothness": 4.6}  # inches; 3.9 for others
+
+
+def find(name: str) -> Study:
+    """A study by its name; its module is loaded only now."""
+    return importlib.import_module(f"train.studies.{name.replace('-', '_')}").STUDY
+
+
+def data_of(dataset: Dataset) -> Data:
+    """A dataset on the device."""
+    return Data(
+        dataset.name,
+        Batches(jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)),
+        Batches(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_labels)),
+    )
+
+
+def load_data(data_dir: Path | None) -> Data:
+    """MNIST from a folder, or the digits that come with scikit-learn."""
+    return data_of(load("digits") if data_dir is None else load("mnist", data_dir=data_dir))
+
+
+def run(study: Study, data: Data, folder: Path, *, full: bool = False) -> Finding:
+    """Measures, concludes, and writes results.json and figure.png into a folder."""
+    settings = study.full if full else study.quick
+    begin = time.perf_counter()
+    numbers = study.measure(data, settings)
+    seconds = time.perf_counter() - begin
+    finding = study.conclude(numbers, settings)
+    with files.naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    files.write(folder / FIGURE, picture(study, numbers, settings, finding))
+    record = describe(study, data, settings, numbers, finding, seconds, full=full)
+    files.write(folder / RESULTS, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
+    return finding
+
+
+def picture(study: Study, numbers: Numbers, settings: Any, finding: Finding) -> bytes:  # noqa: ANN401
+    """The study's figure as PNG."""
+    figure = figures.new_figure(HEIGHTS.get(study.name, 3.9), finding.headline)
+    study.draw(numbers, settings, figure)
+    return figures.png(figure)
+
+
+def describe(
+    study: Study,
+    data: Data,
+    settings: Any,  # noqa: ANN401
+    numbers: Numbers,
+    finding: Finding,
+    seconds: float,
+    *,
+    full: bool,
+) -> dict[str, Any]:
+    """What results.json holds: the finding, everything that was measured, and on what."""
+    return {
+        "study": study.name,
+        "form": "full" if full else "quick",
+        "claim": study.claim,
+        **finding._asdict() | {"table": finding.table._asdict()},
+        "procedure": study.procedure.format(**{k: words(v) for k, v in dataclasses.asdict(settings).items()}),
+        "data": data.name,
+        "seeds": settings.seeds,
+        "settings": dataclasses.asdict(settings),
+        "seconds": round(seconds, 1),
+        "machine": machine(),
+        "numbers": {name: plain(values) for name, values in numbers.items()},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "jaxbn": jaxbn.__version__,
+    }
+
+
+def words(value: Any) -> str:  # noqa: ANN401
+    """A setting as it is written in a sentence.
+
+    Example:
+        >>> words((100, 100)), words(0.001), words(50_000)
+        ('100, 100', '0.001', '50,000')
+
+    """
+    if isinstance(value, tuple):
+        return ", ".join(words(v) for v in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def plain(values: np.ndarray) -> Any:  # noqa: ANN401
+    """An array as JSON has it: five digits, and null for what is no number.
+
+    Example:
+        >>> plain(np.array([[1.0, np.nan], [np.inf, 2.0]]))
+        [[1.0, None], [None, 2.0]]
+
+    """
+    if values.ndim:
+        return [plain(row) for row in values]
+    value = float(values)
+    return float(f"{value:.5g}") if math.isfinite(value) else None

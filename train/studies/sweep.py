@@ -1,0 +1,120 @@
+"""Many runs of one network, over seeds and settings, in one compiled program."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxbn.linen
+from train.step import Batches, StepOptions, TrainState, evaluate, init_state, train_step
+
+Tree = Any
+
+NORM = partial(jaxbn.linen.BatchNorm, momentum=0.9)  # of every study that does not say otherwise
+EVALUATION_ROWS = 256
+
+
+def product(run: Callable[..., Tree], *axes: Sequence[Any]) -> Tree:
+    """`run(*point)` at every point of the product of some axes, compiled once.
+
+    On an accelerator all at once (`vmap`); on a CPU, where products of many small matrices gain nothing, one after the
+    other (`lax.map`).
+
+    Args:
+        run: a function of scalars that jax can trace.
+        *axes: the values of each argument.
+
+    Returns:
+        What `run` returns, as NumPy arrays with the axes in front.
+
+    Example:
+        >>> product(lambda a, b: a + b, (1, 2), (10, 20, 30)).tolist()
+        [[11, 21, 31], [12, 22, 32]]
+
+    """
+    columns = tuple(jnp.asarray(column) for column in zip(*itertools.product(*axes), strict=True))
+    together = jax.default_backend() != "cpu"
+    mapped = jax.vmap(run) if together else lambda *points: jax.lax.map(lambda point: run(*point), points)
+    shape = tuple(len(axis) for axis in axes)
+    results = jax.device_get(jax.jit(mapped)(*columns))
+    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[1:]), results)
+
+
+def orders(seed: jax.Array, examples: int, steps: int, batch_size: int) -> jax.Array:
+    """Which examples each step takes, (steps, batch_size): every epoch in another order, without its remainder."""
+    each = examples // batch_size
+    epochs = -(-steps // each)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), epochs)
+    shuffled = jax.lax.map(lambda key: jax.random.permutation(key, examples)[: each * batch_size], keys)
+    return shuffled.reshape(-1, batch_size)[:steps]
+
+
+def start(model: nn.Module, tx: optax.GradientTransformation, data: Batches, seed: jax.Array) -> TrainState:
+    """The state before the first step; the seed may be traced."""
+    return init_state(model, tx, data.inputs[:2], seed)  # pyright: ignore[reportArgumentType]
+
+
+def fit(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    data: Batches,
+    order: jax.Array,
+    measure: Callable[[TrainState], Tree],
+    *,
+    every: int,
+    seed: jax.Array | int = 0,
+) -> tuple[TrainState, jax.Array, Tree]:
+    """Trains, and measures every so many steps.
+
+    Args:
+        model: called as `model(inputs, train)`.
+        tx: the optimiser.
+        state: where to begin.
+        data: the training set.
+        order: (steps, batch_size), from `orders`; `every` divides the steps.
+        measure: what is wanted of a state.
+        every: steps between two measurements.
+        seed: of dropout and other noise.
+
+    Returns:
+        the last state, the loss of each step, and the measurements, stacked.
+
+    """
+    options = StepOptions(seed=seed)  # pyright: ignore[reportArgumentType]
+
+    def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
+        state, metrics = train_step(model, tx, state, Batches(data.inputs[rows], data.labels[rows]), options)
+        return state, metrics.loss / rows.size
+
+    def interval(state: TrainState, rows: jax.Array) -> tuple[TrainState, tuple[jax.Array, Tree]]:
+        state, losses = jax.lax.scan(step, state, rows)
+        return state, (losses, measure(state))
+
+    state, (losses, measured) = jax.lax.scan(interval, state, order.reshape(-1, every, order.shape[-1]))
+    return state, losses.ravel(), measured
+
+
+def accuracy(model: nn.Module, data: Batches) -> Callable[[TrainState], jax.Array]:
+    """The share of a set that a state gets right in evaluation, in percent."""
+
+    def measure(state: TrainState) -> jax.Array:
+        metrics = evaluate(model, state, data, EVALUATION_ROWS)
+        return 100 * metrics.correct / metrics.count
+
+    return measure
+
+
+def scale_kernels(state: TrainState, factor: jax.Array) -> TrainState:
+    """All kernels times a number: for initial weights of a traced standard deviation."""
+
+    def scale(path: Any, leaf: jax.Array) -> jax.Array:  # noqa: ANN401
+        return leaf * factor if jax.tree_util.keystr(path).endswith("['kernel']") else leaf
+
+    return state._replace(params=jax.tree_util.tree_map_with_path(scale, state.params))
