@@ -1,6 +1,5 @@
 """A network that only classifies: that of a run, or an exported one."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,8 @@ from train import artifact
 from train.artifact import Artifact, ArtifactError, Description
 from train.fold_network import Folded
 from train.models import CNN, MLP
+from train.records import epoch_records
 from train.restored import Restored
-from train.results import METRICS
 from train.step import TrainState, prepare
 
 BATCH = 250
@@ -86,9 +85,7 @@ def describe(run: Restored, network: Folded) -> Description:
 
 def measured_accuracy(run: Restored) -> float | None:
     """The test accuracy of the checkpoint's step; one within an epoch has none."""
-    path, step = run.folder / METRICS, int(run.state.step)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    records = [json.loads(line) for line in lines if line.endswith("}")]
+    records, step = epoch_records(run.folder), int(run.state.step)
     return next((record["test_accuracy"] for record in records if record["step"] == step), None)
 
 

@@ -201,6 +201,20 @@ def test_the_validation_set_has_its_columns(tmp_path):
         assert row.get("validation accuracy") == ("12.50%" if columns == 7 else None)
 
 
+def test_a_line_that_was_never_finished_is_left_out(tmp_path):
+    whole = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 2.0, "test_accuracy": 0.25}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(whole) + "\n" + json.dumps(whole)[:50], encoding="utf-8")
+    assert page.epochs(tmp_path) == [
+        {
+            "epoch": "1",
+            "train loss": "1.0000",
+            "train accuracy": "50.00%",
+            "test loss": "2.0000",
+            "test accuracy": "25.00%",
+        }
+    ]
+
+
 @pytest.fixture(scope="module")
 def iris(tmp_path_factory):
     """The folder of a run on the real iris."""

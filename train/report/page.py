@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +15,11 @@ from train.config import Config
 from train.data import Dataset
 from train.figures import CONFUSION, MISTAKES, write_pictures
 from train.norm_table import norm_table
+from train.records import epoch_records
 from train.report.environment import environment
 from train.report.norms import diagnose
 from train.restored import Restored
-from train.results import CURVES, METRICS
+from train.results import CURVES
 from train.step import measure, prepare
 from train.summary import summarize
 
@@ -108,7 +108,7 @@ def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, st
         "steps": f"{int(run.state.step):,}",
         "parameters": f"{parameters:,}",
     }
-    last = next(reversed(_records(run.folder)), None)
+    last = next(reversed(epoch_records(run.folder)), None)
     if last is not None:
         found["time in training steps"] = f"{last['train_seconds']:.1f} s"
         found["speed in the last epoch"] = f"{last['images_per_second']:,.0f} examples/s"
@@ -118,7 +118,7 @@ def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, st
 def epochs(folder: Path) -> list[dict[str, str]]:
     """The record of each epoch, by column."""
     rows = []
-    for record in _records(folder):
+    for record in epoch_records(folder):
         row = {"epoch": f"{record['epoch']}"}
         for part in ("train", "validation", "test"):
             if record.get(f"{part}_loss") is not None:
@@ -172,9 +172,3 @@ def data_uri(png: bytes) -> str:
 
     """
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _records(folder: Path) -> list[dict[str, Any]]:
-    path = folder / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
