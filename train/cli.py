@@ -15,7 +15,10 @@ from train import config_file
 from train.config import PRESETS, Config, RunConfig
 from train.errors import InterruptedRunError, UsageError
 from train.evaluate import Evaluate, evaluate
+from train.export import Export, export
+from train.predict import Predict, predict
 from train.presets import Presets, presets
+from train.report import Report, report
 
 PROGRAM = "python -m train"
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -45,6 +48,9 @@ def train(config: Config) -> None:
 COMMANDS: dict[str, Command] = {
     "train": Command(Config, train),
     "evaluate": Command(Evaluate, evaluate),
+    "export": Command(Export, export),
+    "predict": Command(Predict, predict),
+    "report": Command(Report, report),
     "presets": Command(Presets, presets),
 }
 DEFAULT = "train"
