@@ -3,14 +3,15 @@
 import dataclasses
 from pathlib import Path
 
-from train.data import bundled, cache, mnist
+from train.data import bundled, cache, cifar10, fashion_mnist, mnist
+from train.data.cifar10 import CifarError as CifarError
 from train.data.dataset import Dataset as Dataset
 from train.data.download import ChecksumError as ChecksumError
 from train.data.download import DownloadError as DownloadError
 from train.data.idx import IdxError as IdxError
 from train.data.mnist import MnistUnavailableError as MnistUnavailableError
 
-NAMES = ("auto", "mnist", "digits", "iris")
+NAMES = ("auto", "mnist", "digits", "iris", "fashion_mnist", "cifar10")
 
 
 def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> Dataset:
@@ -19,16 +20,20 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
     `"mnist"` comes from the IDX files in `data_dir` where one is given, else from the cache, else through
     tensorflow-datasets, and if none of this works, it is an error. `"auto"` is the same, but where MNIST cannot be had
     it is `"digits"`, and the note of the dataset says why. `"digits"` and `"iris"` never need a network.
+    `"fashion_mnist"` and `"cifar10"` are read from `data_dir`, and never downloaded.
 
     Args:
         name: one of `NAMES`.
-        data_dir: a folder with MNIST's four IDX files; then nothing else is tried.
+        data_dir: a folder with the dataset's files; then nothing else is tried. Of MNIST and Fashion-MNIST the four
+            IDX files; of CIFAR-10 see `cifar10.from_folder`.
         cache_dir: where MNIST is kept once prepared; by default `$XDG_CACHE_HOME/jaxbn` or `~/.cache/jaxbn`.
 
     Raises:
-        ValueError: there is no such dataset, or `data_dir` is given for one that is not read from files.
+        ValueError: there is no such dataset, or `data_dir` is given for one that is not read from files, or is missing
+            for one that is read from nothing else.
         FileNotFoundError: `data_dir` lacks some of the files.
         IdxError: a file in `data_dir` is damaged, or not what its name says.
+        CifarError: the same, of CIFAR-10.
         MnistUnavailableError: under "mnist", it is not cached and cannot be downloaded.
         ChecksumError: what was downloaded is not the published MNIST (also under "auto").
 
@@ -43,6 +48,11 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
         if data_dir is not None:
             raise ValueError(f"{name} is bundled with scikit-learn and reads no files: leave out --data-dir {data_dir}")
         return bundled.digits() if name == "digits" else bundled.iris()
+    if name in ("fashion_mnist", "cifar10"):
+        if data_dir is None:
+            raise ValueError(f"{name} is read from files: pass --data-dir DIR, the folder that holds them")
+        source = fashion_mnist if name == "fashion_mnist" else cifar10
+        return source.from_folder(Path(data_dir).expanduser())
     if data_dir is not None:
         return mnist.from_folder(Path(data_dir).expanduser())
 
