@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict
 from train import config_file, files
 from train.config import Config
 from train.data import Dataset
+from train.errors import UsageError
 from train.loop import Epoch, Progress
 from train.step import TrainState
 from train.summary import count
@@ -62,20 +63,22 @@ def claim(folder: Path) -> Iterator[None]:
     """Makes the folder of a run where it is missing, and keeps other processes from training in it meanwhile.
 
     Raises:
-        FileExistsError: another process does.
+        UsageError: another process does.
         OSError: the folder cannot be made or written to.
 
     """
     with files.naming(folder):
         folder.mkdir(parents=True, exist_ok=folder.is_dir())
     lock = filelock.FileLock(folder / LOCK)
-    try:
-        with files.naming(folder):
+    with files.naming(folder):
+        try:
             lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise FileExistsError(f"{folder}: another process is training there at this moment") from None
-    with lock:
+        except filelock.Timeout:
+            raise UsageError(f"{folder}: another process is training there at this moment") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def clear(folder: Path) -> None:

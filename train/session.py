@@ -47,8 +47,8 @@ def train(config: Config) -> None:
     try:
         check(config.run, config.data.validation)
         folder = find_folder(config.run)
-        if config.run.resume is not None:
-            check_resumed(config, config_file.read(config.run.resume / results.CONFIG))
+        if config.run.resume is not None and folder is not None:
+            check_resumed(config, config_file.read(folder / results.CONFIG))
         dataset = load(config.data.dataset, data_dir=config.data.data_dir)
         config = resolve(config, dataset)
         plan = make_plan(config, dataset)
@@ -81,9 +81,10 @@ def find_folder(options: RunConfig) -> Path | None:
     """
     if options.resume is None:
         return None if options.name is None else results.check_folder(options.runs_dir, options.name, options.overwrite)
-    if options.name != options.resume.name or options.runs_dir != options.resume.parent:
-        raise ValueError(f"a resumed run stays in its folder, {options.resume}: leave out --name and --runs-dir")
-    return options.resume
+    folder = config_file.find_run(options.resume, options.runs_dir)
+    if options.name is None or options.runs_dir / options.name != folder:
+        raise ValueError(f"a resumed run stays in its folder, {folder}: leave out --name and --runs-dir")
+    return folder
 
 
 def run(

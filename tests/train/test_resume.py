@@ -1,0 +1,310 @@
+"""A run that is stopped, however, and goes on ends where the uninterrupted one does: to the bit.
+
+JAXBN_KILLS says how many times a run is killed (2 by default).
+"""
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from train import config_file, keeping, results
+from train.cli import main
+from train.loop import Epoch, Position
+from train.restored import restore
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("JAXBN_KILLS", "2"))
+CLOCK = {"images_per_second", "train_seconds"}
+# Everything that a run can forget: dropout's keys, the norms' counts, an order an epoch, what was best.
+TINY = shlex.split("--hidden 8 --dropout 0.2 --norm-average debiased --validation 0.2 --batch-size 8 --epochs 3")
+DIGITS = shlex.split(
+    "--dataset digits --channels 2 4 --hidden 8 --dropout 0.2 --norm-average debiased --validation 0.1 "
+    f"--checkpoint-minutes 0 --epochs {2 + KILLS // 4}"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Programs are compiled once for all runs here, as they are for a person's."""
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
+def outcome(folder):
+    """All that two runs must have in common: the records without the clock, and every array to the bit."""
+    records = []
+    for name in (results.METRICS, results.PROGRESS):
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        records += [{key: value for key, value in json.loads(line).items() if key not in CLOCK} for line in lines]
+    newest = [max((folder / kind).iterdir()) for kind in (results.CHECKPOINTS, results.BEST)]
+    arrays = [json.loads((path / "position.json").read_text())["arrays"] for path in newest]
+    state = restore(folder, folder.parent).state
+    return records, arrays, state.step, (folder / results.VARIABLES).read_bytes()
+
+
+def run(runs, *arguments):
+    return main(["--dataset", "iris", "--runs-dir", str(runs), "--name", "run", *TINY, *arguments])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A run of 3 epochs of 12 steps, from beginning to end."""
+    runs = tmp_path_factory.mktemp("whole")
+    assert run(runs) == 0
+    return outcome(runs / "run")
+
+
+@pytest.fixture
+def signals_at(monkeypatch):
+    """Sends this process a signal when a run reports a step."""
+
+    def install(step, number):
+        append = results.append_progress
+
+        def record(folder, progress):
+            append(folder, progress)
+            if progress.step == step:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(results, "append_progress", record)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "code"),
+    [(signal.SIGTERM, 7, 143), (signal.SIGINT, 12, 130), (signal.SIGTERM, 25, 143), (signal.SIGINT, 36, 130)],
+)
+def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
+    number, step, code, signals_at, uninterrupted, tmp_path, capsys, monkeypatch
+):
+    """In the middle of an epoch, after its last step but before its evaluation, and at the very end."""
+    before = signal.getsignal(number)
+    signals_at(step, number)
+    assert run(tmp_path) == code
+    assert signal.getsignal(number) is before
+    folder = tmp_path / "run"
+    errors = capsys.readouterr().err
+    assert errors == f"stopped, and saved at step {step}. To go on: python -m train --resume {folder}\n"
+    assert not (folder / results.VARIABLES).exists()
+    monkeypatch.undo()
+    assert main(errors.split("python -m train ")[1].split()) == 0
+    assert outcome(folder) == uninterrupted
+
+
+def test_a_second_signal_stops_at_once(monkeypatch, tmp_path, capsys):
+    def record(folder, progress):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(results, "append_progress", record)
+    assert run(tmp_path) == 130
+    assert capsys.readouterr().err == "interrupted: nothing is saved since the last checkpoint\n"
+
+
+def test_a_run_that_never_came_to_a_checkpoint_begins_anew(monkeypatch, uninterrupted, tmp_path, capsys):
+    def fail(*_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(results, "append_progress", fail)
+    assert run(tmp_path) == 1
+    monkeypatch.undo()
+    assert main(["--resume", "run", "--runs-dir", str(tmp_path)]) == 0
+    assert outcome(tmp_path / "run") == uninterrupted
+
+
+def test_a_finished_run_stays_as_it_is(uninterrupted, tmp_path):
+    assert run(tmp_path) == 0
+    (tmp_path / "run" / results.VARIABLES).unlink()  # as if it was killed just before it wrote them
+    assert main(["--resume", str(tmp_path / "run")]) == 0
+    assert outcome(tmp_path / "run") == uninterrupted
+
+
+def test_with_a_constant_rate_a_run_can_go_on_for_longer(tmp_path):
+    """Two epochs and then a third are the same as three."""
+    constant = ["--schedule", "constant", "--patience", "9"]
+    assert run(tmp_path / "a", *constant) == 0
+    assert run(tmp_path / "b", *constant, "--epochs", "2") == 0
+    assert main(["--resume", str(tmp_path / "b" / "run"), "--epochs", "3"]) == 0
+    assert outcome(tmp_path / "b" / "run") == outcome(tmp_path / "a" / "run")
+    assert config_file.read(tmp_path / "b" / "run" / "config.json").optimizer.epochs == 3
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A finished run that tests try to resume wrongly."""
+    runs = tmp_path_factory.mktemp("stopped")
+    assert run(runs, "--epochs", "1") == 0
+    return runs / "run"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "9"], "--batch-size cannot change when a run is resumed: it was 8, got 9"),
+        (["--epochs", "4"], "--epochs cannot change when a run is resumed (its schedule depends on it): it was 1, got"),
+        (["--seed", "4"], "--seed cannot change when a run is resumed: it was 0, got 4"),
+        (["--norm-momentum", "0.5"], "--norm-momentum cannot change when a run is resumed: it was 0.9, got 0.5"),
+        (["--name", "other"], "a resumed run stays in its folder, "),
+        (["--overwrite"], "--resume goes on with a run and --overwrite replaces it: pass one of them"),
+        (["--preset", "default"], "--preset and --resume each say what the other options begin with"),
+    ],
+)
+def test_a_resumed_run_cannot_become_another(arguments, message, stopped, capsys):
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    assert main(["--resume", str(stopped), *arguments]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_other_data_are_refused(stopped, capsys, monkeypatch):
+    position = next((stopped / "checkpoints").iterdir()) / "position.json"
+    monkeypatch.setattr("train.session.describe", lambda dataset: None)
+    assert main(["--resume", str(stopped)]) == 1
+    assert "the data are not those that" in capsys.readouterr().err
+    assert position.exists()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
+    assert main(["--resume", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path} is no folder of a run: it has no config.json\n"
+
+
+def test_only_damaged_checkpoints_are_an_error_with_a_way_out(tmp_path, capsys):
+    assert run(tmp_path, "--epochs", "1") == 0
+    for path in (tmp_path / "run").glob("checkpoints/*/position.json"):
+        path.write_text("{}")
+    capsys.readouterr()
+    assert main(["--resume", str(tmp_path / "run")]) == 1
+    errors = capsys.readouterr().err
+    assert re.search(
+        r"no checkpoint in .* is sound: nothing can be restored\. To begin anew: --overwrite --name", errors
+    )
+
+
+def test_two_processes_do_not_train_in_one_folder(stopped, capsys):
+    with results.claim(stopped):
+        assert main(["--resume", str(stopped)]) == 1
+    assert "another process is training there at this moment" in capsys.readouterr().err
+
+
+def test_runs_are_not_made_where_there_can_be_no_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(tmp_path / "file") == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file' / 'run'} cannot be written: ")
+
+
+def test_a_configuration_repeats_its_run(uninterrupted, tmp_path):
+    assert run(tmp_path) == 0
+    config = str(tmp_path / "run" / "config.json")
+    assert main(["--config", config, "--name", "again"]) == 0
+    assert outcome(tmp_path / "again") == uninterrupted
+    assert main(["--name", "other", "--seed", "1", "--config", config]) == 0  # what is explicit wins
+    assert outcome(tmp_path / "other")[3] != uninterrupted[3]
+
+
+def record_of(epoch, accuracy):
+    return Epoch(epoch, epoch, 1.0, 0.5, 1.0, accuracy, 1.0, 0.5, 1.0, 1.0)
+
+
+def test_patience_counts_epochs_since_the_best():
+    epochs = [record_of(i, accuracy) for i, accuracy in enumerate([0.5, 0.7, 0.6, 0.7], 1)]
+    assert keeping.best(epochs) is epochs[1]
+    assert not keeping.out_of_patience(epochs, None)
+    assert not keeping.out_of_patience(epochs, 3)
+    assert keeping.out_of_patience(epochs, 2)
+    assert not keeping.out_of_patience([], 1)
+    assert keeping.best([record_of(1, None)]) is None
+
+
+def test_a_run_out_of_patience_stops_and_keeps_the_best_apart(tmp_path, capsys):
+    """A rate that is far too small: no epoch is better than the first."""
+    arguments = ["--learning-rate", "1e-9", "--patience", "2", "--epochs", "50", "--schedule", "constant"]
+    assert run(tmp_path, *arguments, "--norm-average", "constant", "--norm-momentum", "1", "--tensorboard") == 0
+    assert "stopped after epoch 3 of 50" in capsys.readouterr().out
+    (best,) = (tmp_path / "run" / "best").iterdir()
+    assert best.name == "step-000000012"
+    position = json.loads((best / "position.json").read_text())["position"]
+    assert Position(**position | {"reports": ()}).epoch == 2
+    assert len(list((tmp_path / "run" / "tensorboard").glob("events.*"))) == 1
+    assert main(["--resume", str(tmp_path / "run")]) == 0
+    assert "stopped after epoch 3 of 50" in capsys.readouterr().out
+    assert main(["evaluate", "run", "--runs-dir", str(tmp_path), "--checkpoint", "best"]) == 0
+    assert "run, step 12\nvalidation accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--checkpoint-epochs", "2"], [24, 36]), (["--checkpoint-minutes", "0"], list(range(1, 37)))],
+    ids=["epochs", "clock"],
+)
+def test_checkpoints_come_by_epochs_and_by_the_clock(arguments, expected, monkeypatch, tmp_path):
+    kept = []
+    save = keeping.checkpoint.save
+
+    def record(parent, state, position, data, keep):
+        kept.append((parent.name, int(state.step)))
+        return save(parent, state, position, data, keep)
+
+    monkeypatch.setattr(keeping.checkpoint, "save", record)
+    assert run(tmp_path, *arguments) == 0
+    steps = [step for name, step in kept if name == "checkpoints"]
+    assert steps == expected
+    assert sorted(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").iterdir()) == steps[-2:]
+
+
+def start(arguments, environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "train", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_the_uninterrupted_one(tmp_path):
+    """SIGKILL at random moments, from before the first import to within a save."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    whole = start([*DIGITS, "--runs-dir", str(tmp_path), "--name", "whole"], environment)
+    assert whole.communicate() == (None, "")
+    folder = tmp_path / "killed"
+    draw = random.Random(KILLS)
+    killed = 0
+    for _ in range(KILLS):
+        resumed = (folder / "config.json").exists()
+        arguments = ["--resume", str(folder)] if resumed else [*DIGITS, "--runs-dir", str(tmp_path), "--name", "killed"]
+        process = start([*arguments, *([] if resumed else ["--overwrite"])], environment)
+        progress = folder / results.PROGRESS
+        done = progress.read_bytes().count(b"\n") if progress.exists() else 0
+        wanted = done + draw.choice([0, 1, 1, 2, 3])
+        while process.poll() is None and wanted > done:
+            done = progress.read_bytes().count(b"\n") if progress.exists() else 0
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.15 if wanted else 2))
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed == KILLS
+    last = start(["--resume", str(folder)], environment)
+    _, errors = last.communicate()
+    assert last.returncode == 0, errors
+    assert outcome(folder) == outcome(tmp_path / "whole")
+    np.testing.assert_equal(sorted(path.name for path in folder.glob("checkpoints/.*")), [])
