@@ -31,7 +31,7 @@ class ArtifactError(UsageError):
 class Preprocessing:
     """From the numbers of an image to those that the network computes with: (value - mean) * scale.
 
-    The program does this itself: it takes images of bytes. `polarity` is how images must be.
+    The program does this itself: it takes images of bytes. `polarity` is how images must be; None: as photographs are.
     """
 
     height: int
@@ -39,7 +39,7 @@ class Preprocessing:
     channels: int
     scale: float = 1 / 255
     mean: float = 0.0
-    polarity: str = "light on dark"
+    polarity: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,10 @@ def describe_preprocessing(input_shape: tuple[int, ...], input_dtype: str) -> Pr
         (28, None)
 
     """
-    return Preprocessing(*input_shape) if input_dtype == "uint8" and len(input_shape) == 3 else None
+    if input_dtype != "uint8" or len(input_shape) != 3:
+        return None
+    grey = input_shape[2] == 1  # of all datasets here, as in MNIST
+    return Preprocessing(*input_shape, polarity="light on dark" if grey else None)
 
 
 def write(path: Path, artifact: Artifact) -> str:

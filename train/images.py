@@ -54,7 +54,7 @@ def read(path: Path, form: Preprocessing, invert: bool = False) -> Picture:
     pixels[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
     if invert:
         pixels, scaled = 255 - pixels, 255 - scaled
-    return Picture(pixels, _remark(scaled, invert))
+    return Picture(pixels, _remark(scaled, form, invert))
 
 
 def _decode(path: Path, channels: int, background: int) -> "Image.Image":
@@ -131,8 +131,10 @@ def _scale(image: "Image.Image", form: Preprocessing) -> np.ndarray:
     return np.asarray(scaled).reshape(height, width, form.channels)
 
 
-def _remark(pixels: np.ndarray, invert: bool) -> str:
+def _remark(pixels: np.ndarray, form: Preprocessing, invert: bool) -> str:
     """What speaks against the image being of the kind that the network has learned from."""
+    if form.polarity is None:
+        return ""
     other = "leave out --invert" if invert else "try --invert"
     if pixels.min() == pixels.max():
         return f"it is of one colour throughout (transparency counts as background): {other}"

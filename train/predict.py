@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # slow to import, and not needed for --help
     import numpy as np
     from rich.console import Console
 
-    from train.artifact import Description
+    from train.artifact import Description, Preprocessing
     from train.classify import Classifier
     from train.images import Picture
 
@@ -64,8 +64,7 @@ def predict(options: Predict) -> None:
     if form is None:
         dataset, shape = classifier.description.dataset, "x".join(map(str, classifier.description.input_shape))
         raise UsageError(f"{classifier.name} has learned from {dataset}: it takes {shape} numbers, no images")
-    polarity = "dark on light (--invert)" if options.invert else f"{form.polarity} (else: --invert)"
-    print(f"{_describe(classifier)}; images are taken to be {polarity}", file=sys.stderr)
+    print(_describe(classifier) + _assumption(form, options.invert), file=sys.stderr)
     pictures = _read(options.images, classifier.description, options.invert)
     show(Console(), classify(classifier, pictures, options.top))
     failed = len(options.images) - len(pictures)
@@ -144,6 +143,12 @@ def _read(paths: Sequence[Path], description: "Description", invert: bool) -> li
 def _prediction(path: Path, row: "np.ndarray", names: Sequence[str], top: int) -> Prediction:
     best = sorted(range(len(names)), key=lambda i: -row[i])[:top]
     return Prediction(path, tuple(names[i] for i in best), tuple(float(row[i]) for i in best))
+
+
+def _assumption(form: "Preprocessing", invert: bool) -> str:
+    if form.polarity is None:
+        return "; images are inverted (--invert)" if invert else ""
+    return f"; images are taken to be {'dark on light (--invert)' if invert else f'{form.polarity} (else: --invert)'}"
 
 
 def _describe(classifier: "Classifier") -> str:

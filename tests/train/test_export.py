@@ -14,6 +14,7 @@ from train import artifact, classify, restored
 from train.artifact import Artifact, ArtifactError, Description, Preprocessing
 from train.errors import UsageError
 from train.export import Export, export, fold, serialize
+from train.step import prepare
 
 DESCRIPTION = Description(
     dataset="digits",
@@ -141,6 +142,17 @@ def test_what_is_said_and_written(run, tmp_path, capsys):
     written = path.read_bytes()
     export(Export(run, output=path))  # an earlier export is replaced, by the very same
     assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_preprocessing_is_as_described(channels):
+    form = artifact.describe_preprocessing((12, 10, channels), "uint8")
+    assert form is not None
+    assert (form.height, form.width, form.channels) == (12, 10, channels)
+    assert form.polarity == ("light on dark" if channels == 1 else None)
+    values = np.arange(256, dtype=np.uint8)
+    expected = (values - np.float64(form.mean)) * form.scale
+    np.testing.assert_allclose(prepare(jax.numpy.asarray(values)), expected, rtol=1e-7)
 
 
 def test_it_runs_without_this_code(run, tmp_path):

@@ -1,5 +1,6 @@
 """Image files of every kind as the network takes them, and what is said of them, and of what is none."""
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -18,7 +19,7 @@ from train.export import Export, export
 from train.images import ImageError
 from train.predict import Predict, Prediction, load, predict, show
 
-GREY, COLOUR = Preprocessing(4, 6, 1), Preprocessing(4, 6, 3)
+GREY, COLOUR = Preprocessing(4, 6, 1, polarity="light on dark"), Preprocessing(4, 6, 3)
 VALUES = np.array(
     [[0, 10, 20, 30, 40, 50], [60, 255, 80, 90, 100, 110], [0, 0, 0, 7, 0, 0], [1, 2, 3, 4, 5, 6]], np.uint8
 )
@@ -178,6 +179,11 @@ def test_one_colour_is_remarked(save):
     assert images.read(path, GREY).remark.startswith("it is of one colour throughout (transparency counts as backgr")
 
 
+def test_photographs_are_of_no_polarity(save):
+    for value in (0, 255):
+        assert images.read(save(image=np.full((4, 6), value, np.uint8)), COLOUR).remark == ""
+
+
 def test_float_values_have_no_scale(save):
     with pytest.raises(ImageError, match=r"a\.tiff does not have values of 8 or 16 bits: convert it to PNG"):
         images.read(save("a.tiff", VALUES.astype(np.float32)), GREY)
@@ -291,6 +297,18 @@ def test_inverted_images_are_turned_back(run, drawn, capsys, tmp_path):
     output, errors = capsys.readouterr()
     assert output.splitlines() == lines_of(restored.restore(run, run.parent), arrays, tmp_path, 3)
     assert errors.splitlines()[0].endswith("images are taken to be dark on light (--invert)")
+
+
+@pytest.mark.parametrize(("invert", "said"), [(False, "87.50%"), (True, "87.50%; images are inverted (--invert)")])
+def test_a_network_of_colour(invert, said, capsys, tmp_path):
+    card = dataclasses.replace(small_run.DIGITS, input_shape=(12, 12, 3))
+    folder = small_run.write(tmp_path / "run", card)
+    (array,) = small_run.images_of(card, 1)
+    Image.fromarray(255 - array if invert else array).save(tmp_path / "0.png")
+    predict(Predict(folder, (tmp_path / "0.png",), invert))
+    output, errors = capsys.readouterr()
+    assert output.splitlines() == lines_of(restored.restore(folder, tmp_path), array[None], tmp_path, 3)
+    assert errors == f"{folder}: digits, 3 classes, test accuracy {said}\n"
 
 
 def test_what_cannot_be_read_does_not_stop_the_others(run, drawn, capsys, tmp_path):
