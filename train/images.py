@@ -1,8 +1,6 @@
 """Image files of any size and kind, as the network takes them."""
 
-import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,7 +73,9 @@ def _decode(path: Path, channels: int, background: int) -> "Image.Image":
         raise ImageError(f"{path} is no image ({', '.join(FORMATS)}), or damaged at its beginning") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{path} is of more than {MOST_PIXELS:,} pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise anything at all of damaged content
         raise ImageError(f"{path} is damaged or cut short: {error}") from error
 
 
