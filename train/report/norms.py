@@ -13,6 +13,11 @@ from train.step import TrainState, prepare
 
 def diagnose(model: CNN | MLP, state: TrainState, inputs: jax.Array) -> dict[str, jaxbn.Diagnostics]:
     """`jaxbn.diagnostics` of every norm, on what it receives when the network evaluates a batch of the dataset."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return jax.jit(lambda variables, x: _diagnose(model, variables, x))(variables, prepare(inputs))
+
+
+def _diagnose(model: CNN | MLP, variables: dict[str, Any], x: jax.Array) -> dict[str, jaxbn.Diagnostics]:
     reports: dict[str, jaxbn.Diagnostics] = {}
 
     def look(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:  # noqa: ANN401
@@ -28,5 +33,5 @@ def diagnose(model: CNN | MLP, state: TrainState, inputs: jax.Array) -> dict[str
         return call(*args, **kwargs)
 
     with nn.intercept_methods(look):
-        model.apply({"params": state.params, "batch_stats": state.batch_stats}, prepare(inputs), train=False)
+        model.apply(variables, x, train=False)
     return reports
