@@ -19,6 +19,7 @@ from train.export import Export, export
 from train.predict import Predict, predict
 from train.presets import Presets, presets
 from train.report import Report, report
+from train.studies.cli import StudyOptions, study
 
 PROGRAM = "python -m train"
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(Export, export),
     "predict": Command(Predict, predict),
     "report": Command(Report, report),
+    "study": Command(StudyOptions, study),
     "presets": Command(Presets, presets),
 }
 DEFAULT = "train"

@@ -19,7 +19,7 @@ def new_figure(height: float, headline: str) -> "Figure":
     from matplotlib.figure import Figure  # without pyplot: no window system is looked for
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.suptitle(headline, fontsize=12, fontweight="bold")
+    figure.suptitle(headline, fontsize=min(12, 12 * 80 / len(headline)), fontweight="bold")
     return figure
 
 

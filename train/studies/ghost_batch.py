@@ -73,7 +73,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     ]
     return Finding(
         "reproduced" if better else "not reproduced",
-        f"Ghosts of {settings.ghosts[best]} in a large batch: {gain:+.2f} points of test accuracy{closes}",
+        f"Ghosts of {settings.ghosts[best]} in a large batch: {gain:+.2f} points of test accuracy",
         f"With batches of {settings.batch_size:,} the statistics of the whole batch give {spread(whole, 2)}% on the "
         f"test set, "
         f"those of {settings.ghosts[best]} examples {spread(ghosts[best], 2)}%: "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 KINDS = ("with", "ghost", "without")
 LABELS = {"with": "with norm", "ghost": "norm of few", "without": "without"}
+PLAIN = {"smaller": "worse than", "larger": "better than", "the same": "as good as"}
 COLOURS = {"with": figures.WITH, "ghost": figures.THIRD, "without": figures.WITHOUT}
 
 
@@ -63,9 +64,10 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     best = {k: int(test[k].mean(1).argmax()) for k in KINDS}
     gain = {k: test[k][best[k]] - test[k][0] for k in KINDS}
     held = {k: compare(gap[k][0], gap["without"][0]) for k in KINDS}
+    plain = compare(test["with"][0], test["without"][best["without"]])
     parts = (
         held["with"] == "smaller",
-        compare(gain["with"], gain["without"]) == "smaller",
+        compare(gain["with"], gain["without"]) == "smaller" and plain != "smaller",
         best["with"] > 0 and differs(test["with"][best["with"]], test["with"][0]),
     )
     rows = tuple(
@@ -80,7 +82,8 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         f"norm and "
         f"{spread(gap['without'][0])} without: {held['with']}. The best dropout gains {gain['with'].mean():.1f} "
         f"points of "
-        f"test accuracy with the norm and {gain['without'].mean():.1f} without; dropout beside the norm "
+        f"test accuracy with the norm and {gain['without'].mean():.1f} without, and the norm alone is {PLAIN[plain]} "
+        f"that; dropout beside the norm "
         f"{'helps' if parts[2] else 'does not help beyond the noise'}. If the norm regularises by the noise of its "
         f"statistics, statistics of only {settings.ghost} examples should do so more: their gap is "
         f"{spread(gap['ghost'][0])} points, {held['ghost']} than without norm.".replace("the same than", "the same as"),

@@ -101,7 +101,7 @@ def at(numbers: Numbers, name: str, step: int, settings: Settings) -> np.ndarray
 
 def roughness(values: np.ndarray) -> np.ndarray:
     """How much the accuracy jumps from one measurement to the next, late in training: mean |difference|, points."""
-    return np.abs(np.diff(values[:, values.shape[1] // 2 :], axis=1)).mean(1)
+    return np.abs(np.diff(values[:, (values.shape[1] - 1) // 2 :], axis=1)).mean(1)
 
 
 def conclude(numbers: Numbers, settings: Settings) -> Finding:

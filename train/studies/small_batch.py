@@ -59,7 +59,7 @@ def few_classes(labels: jax.Array, seed: jax.Array, steps: int, batch_size: int,
 
 
 def measure(data: Data, settings: Settings) -> Numbers:
-    """Test accuracy: `plain`, `renorm`, (group, seed); with `_classes`, of few classes a batch, (seed,); `none` alike."""
+    """Test accuracy: `plain`, `renorm`, (group, seed); `none`, (seed,); with `_classes`, of few classes, (seed,)."""
     data = data.first(settings.train_images, settings.test_images)
     examples, tx = data.train.labels.size, optax.sgd(settings.learning_rate)
 
