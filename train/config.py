@@ -103,7 +103,7 @@ class OptimizerConfig:
     adam_epsilon: float = 1e-8
     """Added to the root of Adam's second moment."""
     weight_decay: float = 1e-4
-    """adamw: what the weights lose at each step, times the learning rate; the norms' scale and all biases lose
+    """adamw: what the weights lose at each step, times the learning rate; the norms' scale and bias lose
     nothing."""
     clip_norm: float | None = None
     """The gradients' common l2 norm is held below this."""

@@ -101,7 +101,12 @@ def compile_evaluation(model: nn.Module, state: TrainState, data: Batches) -> An
 
 def initial_state(plan: Plan) -> TrainState:
     """The state before the first step, from the seed alone."""
-    return jax.jit(partial(init_state, plan.model, plan.tx, seed=plan.seed))(plan.train.inputs[:1])
+    return initializer(plan)(plan.train.inputs[:1])
+
+
+def initializer(plan: Plan) -> Any:  # noqa: ANN401  (a jitted function)
+    """The program that makes the initial state from one example; its `eval_shape` tells the state's form."""
+    return jax.jit(partial(init_state, plan.model, plan.tx, seed=plan.seed))
 
 
 def run(

@@ -53,8 +53,9 @@ def train(config: Config) -> None:
         config = resolve(config, dataset)
         plan = make_plan(config, dataset)
         folder = folder or results.check_folder(config.run.runs_dir, default_name(dataset.name), overwrite=False)
-        initial = functools.partial(loop.initial_state, plan)
-        shapes = jax.eval_shape(initial)  # raises where the norm's options do not fit
+        program, example = loop.initializer(plan), plan.train.inputs[:1]
+        shapes = program.eval_shape(example)  # raises where the norm's options do not fit
+        initial = functools.partial(program, example)
     except (ValueError, MnistUnavailableError) as error:
         raise UsageError(error) from error
     data = functools.cache(functools.partial(describe, dataset))
