@@ -29,6 +29,7 @@ class Settings:
     """Ten hidden layers."""
 
     seeds: int = 5
+    activations: tuple[str, ...] = ("tanh", "sigmoid", "relu")
     depth: int = 10
     width: int = 100
     small_std: float = 0.03
@@ -58,10 +59,10 @@ def measure(data: Data, settings: Settings) -> Numbers:
         return norms, right[-1]
 
     numbers = {}
-    for activation, function in ACTIVATIONS.items():
+    for activation in settings.activations:
         for init, initializer in initializers(settings).items():
             for name, norm in (("with", NORM), ("without", None)):
-                style = Style(norm=norm, activation=function, kernel_init=initializer)
+                style = Style(norm=norm, activation=ACTIVATIONS[activation], kernel_init=initializer)
                 key = f"{activation}_{init}_{name}"
                 found = product(partial(run, style), range(settings.seeds))
                 numbers[f"{key}_gradients"], numbers[f"{key}_accuracy"] = found
@@ -94,7 +95,7 @@ def typical(gradients: np.ndarray) -> float:
 def conclude(numbers: Numbers, settings: Settings) -> Finding:
     """How much of a gradient is left at the first layer, with and without."""
     rows, better, least = [], [], {"with": np.inf, "without": np.inf}
-    for activation in ACTIVATIONS:
+    for activation in settings.activations:
         for init in initializers(settings):
             keys = {name: f"{activation}_{init}_{name}" for name in least}
             first = {name: typical(numbers[f"{key}_gradients"][:, 0]) for name, key in keys.items()}
@@ -113,7 +114,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         )
     else:
         headline = "Gradients do not vanish here, with the norm or without"
-    cases = len(SATURATING) * len(initializers(settings))
+    cases = len(set(SATURATING) & set(settings.activations)) * len(initializers(settings))
     return Finding(
         "reproduced" if better and all(better) else "partly reproduced" if any(better) else "not reproduced",
         headline,
@@ -137,9 +138,9 @@ def _std(init: str, settings: Settings) -> str:
 
 def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
     """Gradient norms by layer, one panel an activation."""
-    panels = figure.subplots(1, 3, sharey=True)
+    panels = figure.subplots(1, len(settings.activations), sharey=True, squeeze=False)[0]
     layers = np.arange(1, settings.depth + 1)
-    for axes, activation in zip(panels, ACTIVATIONS, strict=True):
+    for axes, activation in zip(panels, settings.activations, strict=True):
         for name, colour in (("with", figures.WITH), ("without", figures.WITHOUT)):
             for init, style in (("lecun", "o-"), ("small", "s--")):
                 logs = np.log(np.maximum(numbers[f"{activation}_{init}_{name}_gradients"], 1e-16))
