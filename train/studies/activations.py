@@ -74,7 +74,8 @@ def percentiles(model: MLP, state: TrainState, inputs: jax.Array, layer: str) ->
         capture_intermediates=lambda module, _: module.name == layer,
         mutable=["intermediates"],
     )
-    (output,) = kept["intermediates"][layer]["__call__"]
+    intermediates: Any = kept["intermediates"]
+    (output,) = intermediates[layer]["__call__"]
     return jnp.percentile(output, jnp.array(PERCENTILES, jnp.float32), axis=0)
 
 

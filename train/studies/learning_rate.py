@@ -84,7 +84,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
         state = start(model, tx, data.train, seed)
         return fit(model, tx, state, data.train, order, accuracy(model, data.test), every=settings.every)[2]
 
-    axes = np.float32(settings.rates), range(settings.seeds)
+    axes = np.asarray(settings.rates, np.float32), range(settings.seeds)
     norms = {"with": (NORM, NORM), "partly": (NORM, None), "without": (None, None)}
     return {kind: product(partial(run, each), *axes) for kind, each in norms.items()}
 

@@ -90,7 +90,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     few_plain, few_renorm = numbers["plain_classes"], numbers["renorm_classes"]
     small = bool(renorm[0].mean() > plain[0].mean() and differs(renorm[0], plain[0]))
     few = bool(few_renorm.mean() > few_plain.mean() and differs(few_renorm, few_plain))
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"groups of {group}", *(spread(numbers[kind][i]) for kind in KINDS), spread(numbers["none"]))
         for i, group in enumerate(settings.groups)
     ]

@@ -29,6 +29,14 @@ TITLES = {  # of the measures of roughness
     "gradient_distance": "change of gradient (ℓ₂)",
     "beta": "effective β-smoothness",
 }
+SHIFT = {
+    True: "At a rate where the shift is larger the accuracy is better all the same: less shift is not the gain there.",
+    False: "No network with more shift has the better accuracy: less shift is not ruled out as the cause.",
+}
+PLATEAU = (
+    "A network that hardly learns stays on the plateau that it begins on, where gradients are small and everything is "
+    "smooth: compare the early steps in the figure."
+)
 PANELS = TITLES | {"shift": "covariate shift ‖G − G′‖₂"}
 ROWS = PANELS | {"cosine": "cosine of G and G′"}
 
@@ -115,7 +123,7 @@ def look(loss: Callable[[Any], jax.Array], params: Any, settings: Settings, rate
 
 def length(tree: Any) -> jax.Array:  # noqa: ANN401
     """The ℓ₂ norm of all leaves together."""
-    return jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree)))
+    return jnp.sqrt(jnp.stack([jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree)]).sum())
 
 
 def moved(params: Any, gradient: Any, rate: jax.Array) -> Any:  # noqa: ANN401
@@ -145,7 +153,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
     numbers = {}
     for kind, norm in (("with", NORM), ("without", None), ("noisy", NoisyNorm)):
-        found = product(partial(run, norm), np.float32(settings.rates), range(settings.seeds))
+        found = product(partial(run, norm), np.asarray(settings.rates, np.float32), range(settings.seeds))
         numbers |= {f"{kind}_{field}": values for field, values in found._asdict().items()}
     return numbers
 
@@ -172,7 +180,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     """Two parts: smoother, by every measure and at every rate; and better in spite of no less covariate shift."""
     mean = {k: {f: over_training(numbers, k, f) for f in Landscape._fields} for k in KINDS}
     last = {k: numbers[f"{k}_accuracy"][:, :, -1] for k in KINDS}
-    smoother = sum((mean["with"][f].mean(1) < mean["without"][f].mean(1)).astype(int) for f in TITLES)
+    smoother = np.sum([mean["with"][f].mean(1) < mean["without"][f].mean(1) for f in TITLES], axis=0)
     shift = {k: mean[k]["shift"].mean(1) / mean["without"]["shift"].mean(1) for k in ("with", "noisy")}
     in_spite = [
         bool(
@@ -193,33 +201,23 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         (f"rate {rate:g}: test accuracy at the end (%)", *(spread(last[k][i]) for k in KINDS))
         for i, rate in enumerate(settings.rates)
     ]
-    counts = [f"{n} of {len(TITLES)} at rate {rate:g}" for n, rate in zip(smoother, settings.rates, strict=True)]
-    shifts = [f"{a:.2g} and {b:.2g} times" for a, b in zip(shift["with"], shift["noisy"], strict=True)]
+    named = list(zip(settings.rates, smoother, shift["with"], shift["noisy"], strict=True))
+    counts = [f"{n} of {len(TITLES)} measures at rate {rate:g}" for rate, n, _, _ in named]
+    shifts = [f"{own:.2g} and {noisy:.2g} times at rate {rate:g}" for rate, _, own, noisy in named]
+    rough = [
+        f"At rate {rate:g}, where the landscape is not smoother, the network without norm ends at {spread(last['without'][i])}% and the "
+        f"one "
+        f"with it at {spread(last['with'][i])}%."
+        for i, (rate, n, _, _) in enumerate(named)
+        if n < len(TITLES)
+    ]
     return Finding(
         "reproduced" if all(parts) else "partly reproduced" if any(parts) or smoother.any() else "not reproduced",
-        f"Smoother with the norm by {', '.join(counts)} measures" if not parts[0] else "Smoother by every measure",
-        f"Averaged over the training, the landscape is smoother with the norm by {' and by '.join(counts)} measures. "
-        f"Internal covariate shift with the norm, and with noise behind it, is {'; '.join(shifts)} that without (in "
-        f"the "
-        f"order of the rates). {reading(parts[0], parts[1])}",
+        "Smoother with the norm by " + ", ".join(counts),
+        f"Averaged over the training, the landscape is smoother with the norm by {', and by '.join(counts)}. Internal "
+        f"covariate shift with the norm, and with noise behind it, is {'; '.join(shifts)} that without. "
+        + " ".join([SHIFT[parts[1]], *rough, *([PLATEAU] if rough else [])]),
         Table(("mean over the training", *LABELS.values()), tuple(rows)),
-    )
-
-
-def reading(smoother: bool, in_spite: bool) -> str:
-    """What the two parts mean together."""
-    shift = (
-        "At a rate where the shift is larger the accuracy is better all the same: less shift is not what the gain "
-        "comes from."
-        if in_spite
-        else "No network with more shift has the better accuracy: less shift is not ruled out as the cause."
-    )
-    if smoother:
-        return shift
-    return (
-        f"{shift} Nor is it always the smoother landscape: at a small rate the network without norm hardly leaves the "
-        "plateau that it begins on, where everything is smooth and nothing is learned; the norm's gain there is larger "
-        "gradients. That the norm is smoother holds where both networks move."
     )
 
 

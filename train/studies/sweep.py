@@ -20,7 +20,7 @@ NORM = partial(jaxbn.linen.BatchNorm, momentum=0.9)  # of every study that does 
 EVALUATION_ROWS = 256
 
 
-def product(run: Callable[..., Tree], *axes: Sequence[Any]) -> Tree:
+def product(run: Callable[..., Tree], *axes: Sequence[Any] | np.ndarray) -> Tree:
     """`run(*point)` at every point of the product of some axes, compiled once.
 
     On an accelerator all at once (`vmap`); on a CPU, where products of many small matrices gain nothing, one after the

@@ -16,7 +16,7 @@ MODEL = MLP(3, (5,), Style(norm=None))
 
 
 def test_product_has_the_axes_in_front():
-    found = product(lambda a, b: {"sum": a + b, "pair": jnp.stack([a, b])}, np.float32([1, 2]), range(3))
+    found = product(lambda a, b: {"sum": a + b, "pair": jnp.stack([a, b])}, np.array([1, 2], np.float32), range(3))
     np.testing.assert_array_equal(found["sum"], [[1, 2, 3], [2, 3, 4]])
     assert found["pair"].shape == (2, 3, 2)
     np.testing.assert_array_equal(found["pair"][1, 2], [2, 2])
@@ -28,9 +28,9 @@ def test_product_is_the_same_at_once_and_one_by_one(monkeypatch):
         state = start(MODEL, tx, DATA, seed)
         return fit(MODEL, tx, state, DATA, orders(seed, 30, 6, 10), accuracy(MODEL, DATA), every=3)[1:]
 
-    one_by_one = product(run, np.float32([0.1, 1.0]), range(2))
+    one_by_one = product(run, np.array([0.1, 1.0], np.float32), range(2))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    at_once = product(run, np.float32([0.1, 1.0]), range(2))
+    at_once = product(run, np.array([0.1, 1.0], np.float32), range(2))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one_by_one, at_once)
 
 

@@ -1,6 +1,7 @@
 """Verdicts from numbers that are made up: each way that a claim can go."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -183,7 +184,7 @@ def test_few_classes_takes_so_many_of_each():
 
 
 def test_the_ramp_has_the_shares_of_the_paper():
-    ramp = small_batch.ramp(1600)
+    ramp: Any = small_batch.ramp(1600)
     bounds = [(float(ramp.r_max(t)), float(ramp.d_max(t))) for t in (0, 50, 150, 225, 250, 400, 1600)]
     assert bounds == [
         (1, 0),
@@ -203,7 +204,7 @@ def test_the_landscape_of_a_parabola_is_known():
     params = {name: {"kernel": jnp.full((2, 2), value)} for name, value in (("dense1", 1.0), ("dense2", 2.0))}
 
     def loss(params):
-        return a / 2 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+        return a / 2 * jnp.stack([jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)]).sum()
 
     found = smoothness.look(loss, params, settings, rate)
     start = float(loss(params))
