@@ -60,9 +60,8 @@ def from_folder(folder: Path) -> Dataset:
             contents = unpack(archive, names)
             return _dataset(str(archive), archive, [read(f"{archive}: {n}", c) for n, c in contents.items()])
     raise FileNotFoundError(
-        f"{folder} holds no CIFAR-10: give a folder with data_batch_1.bin … data_batch_5.bin and test_batch.bin, "
-        f"with the "
-        f"files of the Python version, or with {' or '.join(_ARCHIVES.values())}"
+        f"{folder} holds no CIFAR-10: give a folder with data_batch_1.bin … data_batch_5.bin and test_batch.bin, with "
+        f"the files of the Python version, or with {' or '.join(_ARCHIVES.values())}"
     )
 
 
@@ -76,9 +75,8 @@ def read_binary(name: str, content: bytes) -> Part:
     count, rest = divmod(len(content), 1 + PIXELS)
     if rest or not count:
         raise CifarError(
-            f"{name}: binary files are records of {1 + PIXELS} bytes, and {len(content)} bytes are {count} of them "
-            f"and {rest} "
-            "more; fetch the file again"
+            f"{name}: binary files are records of {1 + PIXELS} bytes, and {len(content)} bytes are {count} of them and "
+            f"{rest} more; fetch the file again"
         )
     records = np.frombuffer(content, np.uint8).reshape(count, 1 + PIXELS)
     return _part(name, records[:, 1:], records[:, 0])

@@ -114,8 +114,8 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         headline if all(stable) else "The norm does not keep the inputs of the last hidden layer in place",
         f"Over {settings.steps:,} steps the median of an input to the last hidden layer's sigmoids wanders over "
         f"{moved['with'].mean():.2f} half-widths with the norm and {moved['without'].mean():.2f} without; the largest "
-        f"spread is {wider['with'].mean():.1f} and {wider['without'].mean():.1f} times the smallest, {ratio:.1f} times "
-        f"as much without. Test accuracy at the end: {spread(last['with'])}% and {spread(last['without'])}%.",
+        f"spread is {wider['with'].mean():.1f} and {wider['without'].mean():.1f} times the smallest, {ratio:.1f} "
+        f"times as much without. Test accuracy at the end: {spread(last['with'])}% and {spread(last['without'])}%.",
         Table(
             ("", "with norm", "without"),
             (
@@ -153,9 +153,9 @@ STUDY = Study(
     claim="Batch normalization keeps the distribution of a layer's inputs stable while the layers before it learn.",
     source="Ioffe & Szegedy 2015, section 4.1 and figure 1; one of the tutorials that this project began with",
     procedure="An MLP with hidden layers of {hidden} sigmoid units, initial weights of standard deviation "
-    "{kernel_std}, SGD at {learning_rate}, batches of {batch_size}, {steps} steps. Every {every} steps: test accuracy, "
-    "and the 15th, 50th and 85th percentiles, over {test_images} test images in evaluation mode, of the input of each "
-    "sigmoid of the last hidden layer. The figure shows the first of them.",
+    "{kernel_std}, SGD at {learning_rate}, batches of {batch_size}, {steps} steps. Every {every} steps: test "
+    "accuracy, and the 15th, 50th and 85th percentiles, over {test_images} test images in evaluation mode, of the "
+    "input of each sigmoid of the last hidden layer. The figure shows the first of them.",
     quick=Settings(),
     full=Settings(seeds=5, train_images=60_000, test_images=10_000, steps=50_000, every=500),
     measure=measure,

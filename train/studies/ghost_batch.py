@@ -75,11 +75,9 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         "reproduced" if better else "not reproduced",
         f"Ghosts of {settings.ghosts[best]} in a large batch: {gain:+.2f} points of test accuracy",
         f"With batches of {settings.batch_size:,} the statistics of the whole batch give {spread(whole, 2)}% on the "
-        f"test set, "
-        f"those of {settings.ghosts[best]} examples {spread(ghosts[best], 2)}%: "
+        f"test set, those of {settings.ghosts[best]} examples {spread(ghosts[best], 2)}%: "
         f"{'better' if better else 'no difference beyond the noise'}{closes}. Batches of {settings.small_batch}, for "
-        f"as "
-        f"many epochs, give {spread(small, 2)}%.",
+        f"as many epochs, give {spread(small, 2)}%.",
         Table(("statistics of", "test accuracy (%)"), tuple(rows)),
     )
 
@@ -109,12 +107,9 @@ STUDY = Study(
     "batch.",
     source="Hoffer, Hubara & Soudry 2017, arXiv 1705.08741",
     procedure="{train_images} training images, an MLP with hidden layers of {hidden}, batches of {batch_size} for "
-    "{epochs} "
-    "epochs; statistics of groups of {ghosts}, and of the whole batch. SGD with momentum {momentum} and gradient "
-    "clipping, "
-    "at {learning_rate} for batches of {small_batch}, and by the root of the batch's size more for larger ones, as "
-    "in the "
-    "paper.",
+    "{epochs} epochs; statistics of groups of {ghosts}, and of the whole batch. SGD with momentum {momentum} and "
+    "gradient clipping, at {learning_rate} for batches of {small_batch}, and by the root of the batch's size more for "
+    "larger ones, as in the paper.",
     quick=Settings(),
     full=Settings(seeds=10, train_images=60_000, test_images=10_000, hidden=(512, 512), batch_size=4096, epochs=50),
     measure=measure,

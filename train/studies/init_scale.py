@@ -72,10 +72,9 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         f"With the norm, {many} of {len(rows)} initial scales learn; without, {few}",
         f"After {settings.epochs} epochs at least {LEARNED:.0f}% of the training images are right at {many} of "
         f"{len(rows)} initial standard deviations with the norm, and at {few} without; at the worst one it is "
-        f"{last['with'].mean(1).min():.1f}% against {last['without'].mean(1).min():.1f}%. "
-        f"It is not indifferent to the scale: at the one that suits the network without norm best "
-        f"({deviations(settings)[best]:.1e}) that one reaches {spread(last['without'][best])}%, with the norm it is "
-        f"{spread(last['with'][best])}%.",
+        f"{last['with'].mean(1).min():.1f}% against {last['without'].mean(1).min():.1f}%. It is not indifferent to "
+        f"the scale: at the one that suits the network without norm best ({deviations(settings)[best]:.1e}) that one "
+        f"reaches {spread(last['without'][best])}%, with the norm it is {spread(last['with'][best])}%.",
         Table(("initial std", "with norm, training accuracy (%)", "without (%)"), rows),
     )
 

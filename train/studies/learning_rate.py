@@ -119,15 +119,11 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         f"With the norm, rates up to {largest['with']:g} reach {settings.target:g}%; without, up to "
         f"{largest['without']:g}",
         f"The largest rate at which every seed reaches {settings.target:g}% test accuracy within {settings.steps} "
-        f"steps is "
-        f"{largest['with']:g} with the norm and {largest['without']:g} without; at its own best rate the norm needs "
-        f"{fewest['with']:.0f} steps, the network without it {fewest['without']:.0f}. With the norm behind the "
-        f"convolutions "
-        f"only, and a hidden layer without, it is {largest['partly']:g} and {fewest['partly']:.0f} steps: one layer "
-        f"without "
-        "norm sets the limit for all. (The paper, Inception on ImageNet: 31.0 million steps to 72.2% without, 13.3 "
-        "with at "
-        "the same rate, 2.1 with at five times the rate.)",
+        f"steps is {largest['with']:g} with the norm and {largest['without']:g} without; at its own best rate the "
+        f"norm needs {fewest['with']:.0f} steps, the network without it {fewest['without']:.0f}. With the norm behind "
+        f"the convolutions only, and a hidden layer without, it is {largest['partly']:g} and {fewest['partly']:.0f} "
+        "steps: one layer without norm sets the limit for all. (The paper, Inception on ImageNet: 31.0 million steps "
+        "to 72.2% without, 13.3 with at the same rate, 2.1 with at five times the rate.)",
         Table(
             ("rate", *(f"{LABELS[kind]}: {what}" for kind in KINDS for what in ("steps", "last accuracy (%)"))), rows
         ),
@@ -168,10 +164,8 @@ STUDY = Study(
     claim="With batch normalization larger learning rates converge, and fewer steps lead to the same accuracy.",
     source="Ioffe & Szegedy 2015, section 4.2.2; two of the tutorials that this project began with",
     procedure="A CNN of {channels} channels and {hidden} hidden units, with the norm behind every layer but the "
-    "last, behind the "
-    "convolutions only, and without, on {train_images} training images, plain SGD "
-    "at rates {rates}, batches of {batch_size}, {steps} steps; test accuracy (of {test_images} images) every {every} "
-    "steps.",
+    "last, behind the convolutions only, and without, on {train_images} training images, plain SGD at rates {rates}, "
+    "batches of {batch_size}, {steps} steps; test accuracy (of {test_images} images) every {every} steps.",
     quick=Settings(),
     full=Settings(
         seeds=5,

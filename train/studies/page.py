@@ -85,8 +85,8 @@ def section(record: dict[str, Any]) -> str:
             *lines,
             "",
             f"`{COMMAND} {name}{full}`, on {record['data']}, {record['seeds']} seeds (n = {record['seeds']} in every "
-            f"cell), {record['seconds']:.0f} s on {machine['cores']} cores of {machine['device']}, "
-            f"jax {machine['jax']}.",
+            f"cell), {record['seconds']:.0f} s on {machine['cores']} cores of {machine['device']}, jax "
+            f"{machine['jax']}.",
             "",
         ]
     )

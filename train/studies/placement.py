@@ -103,9 +103,8 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         if everywhere
         else f"Before or after: no rule, and at most {gap:.1f} points between them",
         f"Better place by network: {'; '.join(texts)}. The two places end up to {gap:.1f} points of test accuracy "
-        f"apart. "
-        f"Against no norm at all the better place gains {_points(early)} points after a quarter of the steps and "
-        f"{_points(late)} at the end.",
+        f"apart. Against no norm at all the better place gains {_points(early)} points after a quarter of the steps "
+        f"and {_points(late)} at the end.",
         Table(("network, place of the norm", "test accuracy after a quarter (%)", "at the end (%)"), rows),
     )
 
@@ -137,11 +136,9 @@ STUDY = Study(
     claim="The paper puts the norm before the activation; which place is better depends on the task, so try both.",
     source="three of the tutorials that this project began with; Ioffe & Szegedy 2015, section 3.2",
     procedure="A tutorial's MLP 784-300-100-10 (norm of the input as well) with elu and with relu, and a CNN of "
-    "{channels} "
-    "channels and {hidden} hidden units; Adam at {learning_rate}, batches of {batch_size}, {train_images} training and "
-    "{test_images} test images, {mlp_steps} steps ({cnn_steps} for the CNN); the norm before the activation (no bias "
-    "in "
-    "front of it), after it, and none.",
+    "{channels} channels and {hidden} hidden units; Adam at {learning_rate}, batches of {batch_size}, {train_images} "
+    "training and {test_images} test images, {mlp_steps} steps ({cnn_steps} for the CNN); the norm before the "
+    "activation (no bias in front of it), after it, and none.",
     quick=Settings(),
     full=Settings(
         seeds=10, train_images=60_000, test_images=10_000, channels=(32, 64), hidden=256, mlp_steps=6000, cnn_steps=3000

@@ -78,14 +78,12 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         "reproduced" if all(parts) else "partly reproduced" if any(parts) else "not reproduced",
         f"Over-fitting without dropout: {gap['with'][0].mean():.1f} points with the norm, "
         f"{gap['without'][0].mean():.1f} without",
-        f"Without dropout the gap between training and test accuracy is {spread(gap['with'][0])} points with the "
-        f"norm and "
-        f"{spread(gap['without'][0])} without: {held['with']}. The best dropout gains {gain['with'].mean():.1f} "
-        f"points of "
-        f"test accuracy with the norm and {gain['without'].mean():.1f} without, and the norm alone is {PLAIN[plain]} "
-        f"that; dropout beside the norm "
-        f"{'helps' if parts[2] else 'does not help beyond the noise'}. If the norm regularises by the noise of its "
-        f"statistics, statistics of only {settings.ghost} examples should do so more: their gap is "
+        f"Without dropout the gap between training and test accuracy is {spread(gap['with'][0])} points with the norm "
+        f"and {spread(gap['without'][0])} without: {held['with']}. The best dropout gains {gain['with'].mean():.1f} "
+        f"points of test accuracy with the norm and {gain['without'].mean():.1f} without, and the norm alone is "
+        f"{PLAIN[plain]} that; dropout beside the norm {'helps' if parts[2] else 'does not help beyond the noise'}. If "
+        f"the norm regularises by the noise of its statistics, statistics of only {settings.ghost} examples should do "
+        "so more: their gap is "
         f"{spread(gap['ghost'][0])} points, {held['ghost']} than without norm.".replace("the same than", "the same as"),
         Table(("dropout", *(f"{LABELS[k]}: {part}" for k in KINDS for part in ("test (%)", "gap"))), rows),
     )
@@ -127,10 +125,8 @@ STUDY = Study(
     claim="Batch normalization holds over-fitting back; dropout is less needed beside it, and still combines with it.",
     source="two of the tutorials that this project began with; Ioffe & Szegedy 2015, section 3.4",
     procedure="{train_images} training and {test_images} test images, an MLP with hidden layers of {hidden}, relu, "
-    "Adam at "
-    "{learning_rate}, batches of {batch_size}, {steps} steps, dropout {dropouts} behind each hidden layer; without "
-    "norm, with it, and with "
-    "statistics of groups of {ghost} examples.",
+    "Adam at {learning_rate}, batches of {batch_size}, {steps} steps, dropout {dropouts} behind each hidden layer; "
+    "without norm, with it, and with statistics of groups of {ghost} examples.",
     quick=Settings(),
     full=Settings(
         seeds=10, train_images=1000, test_images=10_000, hidden=(512, 512), dropouts=(0.0, 0.2, 0.35, 0.5), steps=4000

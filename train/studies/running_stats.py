@@ -118,17 +118,14 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     jumps = {name: roughness(numbers[name]).mean() for name in AVERAGES}
     return Finding(
         "reproduced" if late and kept else "partly reproduced" if late else "not reproduced",
-        f"After {first} steps: {early['recalibrated'].mean():.0f}% recalibrated, {early['EMA 0.99'].mean():.0f}% "
-        f"with the "
-        f"exponential average",
+        f"After {first} steps: {early['recalibrated'].mean():.0f}% recalibrated, {early['EMA 0.99'].mean():.0f}% with "
+        "the exponential average",
         f"The same weights after {first} steps: {spread(early['recalibrated'])}% of the test set with statistics "
-        f"estimated "
-        f"anew from {settings.samples:,} images, {spread(early['EMA 0.99'])}% with the exponential average (0.99), "
-        f"{spread(early['debiased 0.99'])}% with the same debiased; after {last}: {spread(end['recalibrated'])}%, "
-        f"{spread(end['EMA 0.99'])}% and {spread(end['debiased 0.99'])}%. A shorter memory catches up sooner, and in "
-        f"the "
-        f"second half jumps by {jumps['EMA 0.9']:.1f} points between measurements (EMA 0.9; debiased 0.99: "
-        f"{jumps['debiased 0.99']:.1f}).",
+        f"estimated anew from {settings.samples:,} images, {spread(early['EMA 0.99'])}% with the exponential average "
+        f"(0.99), {spread(early['debiased 0.99'])}% with the same debiased; after {last}: "
+        f"{spread(end['recalibrated'])}%, {spread(end['EMA 0.99'])}% and {spread(end['debiased 0.99'])}%. A shorter "
+        f"memory catches up sooner, and in the second half jumps by {jumps['EMA 0.9']:.1f} points between "
+        f"measurements (EMA 0.9; debiased 0.99: {jumps['debiased 0.99']:.1f}).",
         Table(("statistics: test accuracy (%) after", *(f"{s} steps" for s in settings.recalibrated_at)), rows),
     )
 
@@ -160,13 +157,11 @@ STUDY = Study(
     name="running-stats",
     title="The exponential average is late, re-estimated statistics are not",
     claim="Evaluated early in training, the exponential average of the statistics is late and noisy; statistics "
-    "re-estimated from "
-    "some thousand samples are not.",
+    "re-estimated from some thousand samples are not.",
     source="Wu & Johnson 2021, arXiv 2105.07576, section 3",
     procedure="An MLP with hidden layers of {hidden}, SGD at {learning_rate}, batches of {batch_size}. The same "
-    "weights, every "
-    "{every} steps, are evaluated with running statistics of different averages, and at steps {recalibrated_at} with "
-    "`jaxbn.recalibrate` on {samples} training images.",
+    "weights, every {every} steps, are evaluated with running statistics of different averages, and at steps "
+    "{recalibrated_at} with `jaxbn.recalibrate` on {samples} training images.",
     quick=Settings(),
     full=Settings(
         seeds=10,

@@ -101,13 +101,10 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         f"Renormalization: {gained:+.1f} points with groups of {settings.groups[0]}, {gained_few:+.1f} with "
         f"{settings.classes} classes a batch",
         f"With statistics of {settings.groups[0]} examples, plain batch normalization reaches {spread(plain[0])}% of "
-        f"the "
-        f"test set and renormalization {spread(renorm[0])}%; with {settings.groups[-1]} they reach "
-        f"{spread(plain[-1])}% and "
-        f"{spread(renorm[-1])}%. With batches of {settings.classes} classes: {spread(few_plain)}% and "
-        f"{spread(few_renorm)}%. "
-        "(The paper, Inception-v3 on ImageNet: groups of 4, 74.2 to 76.5%; batches that are not i.i.d., about 67 to "
-        "78.5%.)",
+        f"the test set and renormalization {spread(renorm[0])}%; with {settings.groups[-1]} they reach "
+        f"{spread(plain[-1])}% and {spread(renorm[-1])}%. With batches of {settings.classes} classes: "
+        f"{spread(few_plain)}% and {spread(few_renorm)}%. (The paper, Inception-v3 on ImageNet: groups of 4, 74.2 to "
+        "76.5%; batches that are not i.i.d., about 67 to 78.5%.)",
         Table(("statistics of", "plain (%)", "renormalized (%)", "no norm (%)"), tuple(rows)),
     )
 
@@ -138,16 +135,13 @@ STUDY = Study(
     name="small-batch",
     title="Batch renormalization repairs small and non-i.i.d. batches",
     claim="Where the statistics are of few examples, or of batches that are no random sample, batch renormalization "
-    "wins back "
-    "what plain batch normalization loses.",
+    "wins back what plain batch normalization loses.",
     source="Ioffe 2017, arXiv 1702.03275; one of the tutorials that this project began with",
     procedure="An MLP with hidden layers of {hidden}, SGD at {learning_rate}, batches of {batch_size}, {steps} steps "
-    "on "
-    "{train_images} images. As in the paper the batch stays and is divided into groups of {groups} that are "
-    "normalised by "
-    "themselves; and batches of {classes} classes only. Renormalization is plain for the first 5/160 of training, "
-    "then its "
-    "bounds widen: d to 5 until 25/160, r to 3 until 40/160. Evaluation by running averages (momentum {momentum}).",
+    "on {train_images} images. As in the paper the batch stays and is divided into groups of {groups} that are "
+    "normalised by themselves; and batches of {classes} classes only. Renormalization is plain for the first 5/160 of "
+    "training, then its bounds widen: d to 5 until 25/160, r to 3 until 40/160. Evaluation by running averages "
+    "(momentum {momentum}).",
     quick=Settings(),
     full=Settings(seeds=10, train_images=60_000, test_images=10_000, steps=16_000),
     measure=measure,

@@ -205,9 +205,8 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     counts = [f"{n} of {len(TITLES)} measures at rate {rate:g}" for rate, n, _, _ in named]
     shifts = [f"{own:.2g} and {noisy:.2g} times at rate {rate:g}" for rate, _, own, noisy in named]
     rough = [
-        f"At rate {rate:g}, where the landscape is not smoother, the network without norm ends at {spread(last['without'][i])}% and the "
-        f"one "
-        f"with it at {spread(last['with'][i])}%."
+        f"At rate {rate:g}, where the landscape is not smoother, the network without norm ends at "
+        f"{spread(last['without'][i])}% and the one with it at {spread(last['with'][i])}%."
         for i, (rate, n, _, _) in enumerate(named)
         if n < len(TITLES)
     ]
@@ -257,15 +256,11 @@ STUDY = Study(
     source="Santurkar, Tsipras, Ilyas & Mądry 2018, arXiv 1805.11604; one of the tutorials that this project began "
     "with",
     procedure="An MLP with hidden layers of {hidden}, relu, SGD at rates {rates}, batches of {batch_size}, {steps} "
-    "steps. Every "
-    "{every} steps, from the present weights along the gradient by {multiples} times the rate: the range of the "
-    "loss, the "
-    "largest ℓ₂ distance between the gradients, and the largest such distance over the distance moved (effective "
-    "β-smoothness). Internal covariate shift as the paper defines it: how far the gradient of a layer's weights "
-    "moves when "
-    "the layers in front of it take their step. With the norm, without, and with the norm followed by noise of a "
-    "mean and "
-    "variance that are other ones at each step.",
+    "steps. Every {every} steps, from the present weights along the gradient by {multiples} times the rate: the range "
+    "of the loss, the largest ℓ₂ distance between the gradients, and the largest such distance over the distance "
+    "moved (effective β-smoothness). Internal covariate shift as the paper defines it: how far the gradient of a "
+    "layer's weights moves when the layers in front of it take their step. With the norm, without, and with the norm "
+    "followed by noise of a mean and variance that are other ones at each step.",
     quick=Settings(),
     full=Settings(seeds=10, train_images=60_000, test_images=10_000, steps=3000, every=20),
     measure=measure,

@@ -109,8 +109,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     if better:
         headline = (
             f"Behind {settings.depth} saturating layers a gradient of at least {least['with']:.1g} is left with the "
-            f"norm, "
-            f"{least['without']:.0e} without"
+            f"norm, {least['without']:.0e} without"
         )
     else:
         headline = "Gradients do not vanish here, with the norm or without"
@@ -118,13 +117,11 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     return Finding(
         "reproduced" if better and all(better) else "partly reproduced" if any(better) else "not reproduced",
         headline,
-        f"Over tanh and sigmoid, and initial weights that fit the number of inputs or are too small, the gradient of "
-        f"the "
-        f"first hidden layer's weights before training is at worst {least['with']:.2g} with the norm and "
+        "Over tanh and sigmoid, and initial weights that fit the number of inputs or are too small, the gradient of "
+        f"the first hidden layer's weights before training is at worst {least['with']:.2g} with the norm and "
         f"{least['without']:.1e} without. In {len(better)} of {cases} cases it has vanished without the norm (below "
         f"{VANISHED:g}), and in {sum(better)} of these the norm raises it more than tenfold. The same goes for relu "
-        f"with "
-        "small weights: what the norm mends is the scale of what each layer hands on, whatever the activation.",
+        "with small weights: what the norm mends is the scale of what each layer hands on, whatever the activation.",
         Table(
             ("", "with norm: first gradient", "test accuracy (%)", "without: first gradient", "test accuracy (%)"),
             tuple(rows),
@@ -162,11 +159,9 @@ STUDY = Study(
     claim="With batch normalization, gradients vanish less behind tanh and sigmoid.",
     source="one of the tutorials that this project began with; Ioffe & Szegedy 2015, section 1",
     procedure="An MLP of {depth} hidden layers of {width}, with tanh, sigmoid and, for comparison, relu; initial "
-    "weights "
-    "of standard deviation 1/√(number of inputs), and of {small_std}. The norms of the loss's gradient for each hidden "
-    "layer's weights, at one batch of {batch_size} before training; then {steps} steps of SGD at {learning_rate}, "
-    "and the "
-    "test accuracy.",
+    "weights of standard deviation 1/√(number of inputs), and of {small_std}. The norms of the loss's gradient for "
+    "each hidden layer's weights, at one batch of {batch_size} before training; then {steps} steps of SGD at "
+    "{learning_rate}, and the test accuracy.",
     quick=Settings(),
     full=Settings(seeds=10, train_images=60_000, test_images=10_000, steps=2000),
     measure=measure,
