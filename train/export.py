@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # slow to import, and not needed for --help
     from train.fold_network import Folded
     from train.restored import Restored
 
-FILE = "network.jaxbn"
 PROBES = 16
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}  # of the largest logit
 
@@ -48,13 +47,13 @@ def export(options: Export) -> None:
         OSError: the file cannot be written.
 
     """
-    from train import artifact, restored
+    from train import artifact, restored, results
 
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
     network, remark = fold(run)
     description = _describe(run, network)
     program = serialize(network, description)
-    path = options.output or run.folder / FILE
+    path = options.output or run.folder / results.EXPORT
     digest = artifact.write(path, artifact.Artifact(description, program))
     accuracy = description.test_accuracy
     print(f"norms: {remark}")

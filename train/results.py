@@ -29,9 +29,10 @@ CONFIG, METRICS, PROGRESS, VARIABLES, CURVES = (
     "variables.npz",
     "curves.png",
 )
+CONFUSION, MISTAKES, REPORT, EXPORT = "confusion.png", "mistakes.png", "report.html", "network.jaxbn"
 CHECKPOINTS, BEST, TENSORBOARD, PROFILE, LOCK = "checkpoints", "best", "tensorboard", "profile", ".lock"
 FOLDERS = (CHECKPOINTS, BEST, TENSORBOARD, PROFILE)
-FILES = (CONFIG, METRICS, PROGRESS, VARIABLES, CURVES, LOCK)
+FILES = (CONFIG, METRICS, PROGRESS, VARIABLES, CURVES, CONFUSION, MISTAKES, REPORT, EXPORT, LOCK)
 TRAINING_COLOUR, TEST_COLOUR = "#0072B2", "#D55E00"  # blue and vermilion, told apart by the colour-blind
 
 

@@ -122,6 +122,11 @@ def run(
             keeper.save(happening)
     results.write_variables(folder, state)
     results.write_curves(folder, progress, epochs, dataset, plan.steps_per_epoch)
+    if not config.run.no_report:
+        from train.report.page import write_report
+        from train.restored import Restored
+
+        write_report(Restored(folder, config, plan.model, state, data()), dataset)
     terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
 
 

@@ -81,8 +81,10 @@ def test_a_run_without_mnist_says_all_there_is_to_know(digits_run):
 
 def test_the_files_of_a_run(digits_run):
     names = sorted(path.name for path in digits_run.folder.iterdir())
-    expected = ["checkpoints", "config.json", "curves.png", "metrics.jsonl", "progress.jsonl", "variables.npz"]
-    assert names == [".lock", *expected]
+    pictures = ["confusion.png", "curves.png", "mistakes.png", "report.html"]
+    assert names == sorted(
+        [".lock", "checkpoints", "config.json", "metrics.jsonl", "progress.jsonl", "variables.npz", *pictures]
+    )
     config = json.loads((digits_run.folder / "config.json").read_text(encoding="utf-8"))
     usual = dataclasses.asdict(Config())
     assert config == usual | {

@@ -58,7 +58,7 @@ def outcome(folder):
 
 
 def run(runs, *arguments):
-    return main(["--dataset", "iris", "--runs-dir", str(runs), "--name", "run", *TINY, *arguments])
+    return main(["--no-report", "--dataset", "iris", "--runs-dir", str(runs), "--name", "run", *TINY, *arguments])
 
 
 @pytest.fixture(scope="module")

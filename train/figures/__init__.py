@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from train.figures import confusion, mistakes
-
-CONFUSION, MISTAKES = "confusion.png", "mistakes.png"
+from train.results import CONFUSION, MISTAKES
 
 
 def write_pictures(

@@ -13,17 +13,16 @@ import numpy as np
 from train import classify, files
 from train.config import Config
 from train.data import Dataset
-from train.figures import CONFUSION, MISTAKES, write_pictures
+from train.figures import write_pictures
 from train.norm_table import norm_table
 from train.records import epoch_records
 from train.report.environment import environment
 from train.report.norms import diagnose
 from train.restored import Restored
-from train.results import CURVES
+from train.results import CONFUSION, CURVES, MISTAKES, REPORT
 from train.step import measure, prepare
 from train.summary import summarize
 
-REPORT = "report.html"
 TEMPLATE = "report.html.jinja"
 NORM_BATCH = 250  # test examples that the norms are looked at with
 PICTURES = {
