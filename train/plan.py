@@ -4,7 +4,6 @@ import dataclasses
 import math
 from typing import NamedTuple, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,7 @@ import optax
 
 from train.config import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, DatasetName
 from train.data import Dataset
-from train.models import build
+from train.models import CNN, MLP, build
 from train.optimizer import optimizer
 from train.step import PLAIN_STEP, Batches, StepOptions
 
@@ -31,7 +30,7 @@ class Splits(NamedTuple):
 class Plan:
     """A run before its first step: what is trained on what, for how long."""
 
-    model: nn.Module
+    model: CNN | MLP
     tx: optax.GradientTransformation
     train: Batches
     test: Batches

@@ -60,10 +60,10 @@ def test_every_option_reaches_the_configuration(tmp_path):
         "--epochs 7 --batch-size 9 --optimizer adamw --learning-rate 0.125 --schedule cosine --warmup 0.2 "
         "--sgd-momentum 0.5 --adam-epsilon 0.5 --weight-decay 0.5 --clip-norm 2 --clip-value 3 --label-smoothing 0.5 "
         f"--runs-dir {tmp_path} --name n --overwrite --seed 11 --checkpoint-minutes 2 --checkpoint-epochs 3 "
-        "--keep-checkpoints 4 --patience 5 --tensorboard --profile"
+        "--keep-checkpoints 4 --patience 5 --tensorboard --profile --no-report"
     )
     config = parse(arguments.split())
-    run = RunConfig(tmp_path, "n", True, 11, None, None, 2.0, 3, 4, 5, True, True)
+    run = RunConfig(tmp_path, "n", True, 11, None, None, 2.0, 3, 4, 5, True, True, True)
     assert config == Config(
         "default",
         DataConfig("mnist", tmp_path, 0.1),
