@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -117,7 +118,8 @@ def bits(total):
 def test_each_epoch_leaves_out_what_fills_no_batch_and_other_examples_each_time(record):
     """The losses are powers of two, so the summed loss of an epoch tells which examples it visited."""
     data = Batches(128 * 2.0 ** jnp.arange(11, dtype=jnp.float32)[:, None], jnp.ones(11, jnp.int32))
-    plan = Plan(Powers(), optax.sgd(0.0), data, data, epochs=6, batch_size=4, seed=0)
+    model: Any = Powers()
+    plan = Plan(model, optax.sgd(0.0), data, data, epochs=6, batch_size=4, seed=0)
     assert (plan.steps_per_epoch, plan.left_out) == (2, 11 % 4)
     events = record(plan).events
     epochs = [event for event in events if isinstance(event, loop.Epoch)]
