@@ -108,7 +108,7 @@ def batch_norm(
     check_renorm(renorm, running, array.dtype)
     features = feature_axes(axis, array.ndim)
     check.shapes(params, running, array.shape, features)
-    rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, axis_name is not None)
+    rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, train, axis_name is not None)
     shared = sharing(axis_name, axis_index_groups) if train or running is None or axis_name is None else None
 
     inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))

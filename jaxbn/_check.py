@@ -107,8 +107,10 @@ def activation(
     return ACTIVATIONS[activation]
 
 
-def ghost_batch_size(rows: int | None, shape: tuple[int, ...], features: tuple[int, ...], shared: bool) -> int | None:
-    """The number of rows of a group; it divides the first axis, which is no feature axis."""
+def ghost_batch_size(
+    rows: int | None, shape: tuple[int, ...], features: tuple[int, ...], train: bool, shared: bool
+) -> int | None:
+    """The number of rows of a group; in training it divides the first axis, which is no feature axis."""
     if rows is None:
         return None
     if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
@@ -120,7 +122,7 @@ def ghost_batch_size(rows: int | None, shape: tuple[int, ...], features: tuple[i
         )
     if 0 in features:
         raise ValueError("ghost_batch_size groups rows of the first axis, but axis names it as a feature axis")
-    if shape[0] % rows:
+    if train and shape[0] % rows:
         raise ValueError(f"ghost_batch_size must divide the first axis of x; got {rows} for {shape[0]} rows")
     return int(rows)
 
