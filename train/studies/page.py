@@ -49,9 +49,9 @@ In every figure blue is with the norm and vermilion without, lines and bars are 
 whiskers one standard deviation. Two means "differ" where they are further apart than twice the standard error of
 their difference.
 
-**How far to trust this.** Small networks, few seeds, short training; and the verdicts explore, they do not confirm. Four
-studies were changed after a first look at results on the same data: learning-rate (with an un-normed hidden layer it was
-not reproduced; that variant is still shown), smoothness (a second rate, which showed the opposite, was added),
+**How far to trust this.** Small networks, few seeds, short training; and the verdicts explore, they do not confirm.
+Four studies were changed after a first look at results on the same data: learning-rate (with an un-normed hidden layer
+it was not reproduced; that variant is still shown), smoothness (a second rate, which showed the opposite, was added),
 regularization (a comparison that ignored the noise was corrected, to the claim's disadvantage) and vanishing (another
 measure, the same verdict). ghost-batch takes the best of three sizes, without a correction for the choice.
 """
