@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 from jax import lax
+from jax.test_util import check_grads
 
 import jaxbn.linen
 from train.config import Config, NormConfig
@@ -141,8 +142,8 @@ def test_max_pool_is_that_of_flax(shape):
     np.testing.assert_array_equal(gradient, expected_gradient)
 
 
-def test_the_gradient_of_max_pool_at_ties_is_shared_among_the_largest():
-    """A subgradient: weights of at least 0 that sum to 1, on the largest entries alone."""
+def test_the_gradient_of_max_pool_at_ties_is_a_subgradient():
+    """Weights of at least 0 that sum to 1, on the largest entries alone; ours are all on the first."""
     values = np.random.default_rng(0).integers(0, 3, (50, 4, 6, 3)).astype(np.float32)
     y, gradient = (np.asarray(each) for each in pooled(max_pool, values))
     largest = values == np.repeat(np.repeat(y, 2, axis=1), 2, axis=2)
@@ -151,3 +152,16 @@ def test_the_gradient_of_max_pool_at_ties_is_shared_among_the_largest():
     assert np.all(gradient[~largest] == 0)
     total = gradient.reshape(50, 2, 2, 3, 2, 3).sum(axis=(2, 4))
     np.testing.assert_array_equal(total, 1 + np.arange(y.size).reshape(y.shape))
+    assert np.count_nonzero(gradient) == y.size
+
+
+@pytest.mark.usefixtures("x64")
+def test_max_pool_is_differentiated_in_every_mode():
+    x = jnp.asarray(np.random.default_rng(0).permutation(4 * 5 * 6).reshape(2, 5, 6, 2), jnp.float64)
+    check_grads(lambda x: max_pool(jnp.sin(x)), (x,), order=2, modes=("fwd", "rev"))
+
+
+def test_a_value_that_is_none_is_not_lost_in_max_pool():
+    x = np.zeros((1, 2, 4, 1), np.float32)
+    x[0, 1, 2] = np.nan
+    np.testing.assert_array_equal(max_pool(jnp.asarray(x)).ravel(), [0, np.nan])

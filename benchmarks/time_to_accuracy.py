@@ -1,0 +1,93 @@
+"""How long does `python -m train` take to 99% on MNIST, and what does it reach in a minute?
+
+    python -m benchmarks.time_to_accuracy --data-dir DIR [--epochs 1 4] [--seeds 10] [--json FILE] [--markdown]
+
+The default recipe, at lengths in epochs: one-cycle's accuracy counts at the end of a run only. Each seed is a run of
+its own, initialised and shuffled by it, and compiled anew. Training time is that of the steps; compiling and measuring
+the accuracy, on all 10,000 test images, come on top.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+import tyro
+
+from benchmarks import harness
+from train.config import Config
+from train.data import Dataset, load
+from train.loop import Epoch, compile_programs, initial_state, run
+from train.plan import make_plan
+
+
+@dataclass(frozen=True)
+class Options:
+    """Accuracy of the default recipe by length, and its training time."""
+
+    data_dir: Path | None = None
+    """Folder with MNIST's IDX files; None: MNIST through tensorflow-datasets."""
+    epochs: tuple[int, ...] = (1, 4)
+    seeds: int = 10
+    target: float = 0.99
+    """The accuracy that runs are counted by."""
+    json: Path | None = None
+    """Where to save the figures."""
+    markdown: bool = False
+    """Print the table for pasting into the documentation."""
+
+
+class Outcome(NamedTuple):
+    """What a run came to."""
+
+    accuracy: float  # on the test set, after the last epoch
+    train_seconds: float
+    compile_seconds: float
+
+
+def train(dataset: Dataset, epochs: int, seed: int) -> Outcome:
+    """One run of the default recipe."""
+    config = Config()
+    config = dataclasses.replace(
+        config,
+        optimizer=dataclasses.replace(config.optimizer, epochs=epochs),
+        run=dataclasses.replace(config.run, seed=seed),
+    )
+    plan = make_plan(config, dataset)
+    state = initial_state(plan)
+    programs = compile_programs(plan, state)
+    *_, last = (happening.event for happening in run(plan, programs, state))
+    assert isinstance(last, Epoch)
+    return Outcome(last.test_accuracy, last.train_seconds, programs.seconds)
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation, and the range."""
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def main(options: Options) -> None:
+    """Trains, prints, saves."""
+    dataset = load("mnist", data_dir=options.data_dir)
+    rows: list[Sequence[str]] = []
+    records = []
+    for epochs in options.epochs:
+        outcomes = [train(dataset, epochs, seed) for seed in range(options.seeds)]
+        accuracies, seconds, compiling = zip(*outcomes, strict=True)
+        reached = sum(accuracy >= options.target for accuracy in accuracies)
+        percent = spread([100 * accuracy for accuracy in accuracies], 2)
+        name = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+        rows.append((name, percent, f"{reached} of {len(outcomes)}", spread(seconds, 1), spread(compiling, 1)))
+        records += [{"epochs": epochs, "seed": seed, **outcome._asdict()} for seed, outcome in enumerate(outcomes)]
+    facts = harness.environment()
+    harness.show_facts(facts)
+    columns = ("length", "test accuracy, %", f"at {options.target:.1%} or more", "training, s", "compiling, s")
+    harness.show_table("MNIST, the default recipe", columns, rows, options.markdown)
+    harness.save_json(options.json, facts, records)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
