@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from train import checkpoint, config_file
+from train.build import build
 from train.config import Config, DataConfig, DatasetName, ModelConfig
 from train.data_card import DataCard
 from train.loop import Position
-from train.models import build
 from train.optimizer import optimizer
 from train.step import TrainState, init_state
 

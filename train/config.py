@@ -4,17 +4,26 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-DatasetName = Literal["auto", "mnist", "digits", "iris"]
+DatasetName = Literal["auto", "mnist", "fashion_mnist", "cifar10", "digits", "iris"]
 Network = Literal["auto", "cnn", "mlp"]
 Placement = Literal["before", "after", "none"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
+Padding = Literal["valid", "same"]
 KernelInit = Literal["lecun", "he", "glorot", "normal"]
 Precision = Literal["float32", "bfloat16"]
 Average = Literal["constant", "cumulative", "debiased"]
 Renorm = Literal["off", "constant", "ramp"]
 Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle", "warmup-cosine"]
-Preset = Literal["default", "mnist-cnn-keras"]
+Preset = Literal[
+    "default",
+    "mnist-cnn-keras",
+    "fashion-mnist-cnn",
+    "iris-mlp",
+    "mnist-mlp-after",
+    "mnist-mlp-before",
+    "cifar10-cnn",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +33,8 @@ class DataConfig:
     dataset: DatasetName = "auto"
     """auto: MNIST if it is on disk or can be downloaded, else scikit-learn's digits, said in one line."""
     data_dir: Path | None = None
-    """Folder with the four MNIST files in IDX form (gzipped or not); nothing is downloaded then."""
+    """Folder with the dataset's own files; nothing is downloaded then. mnist, fashion_mnist: four in IDX form (gzipped
+    or not); cifar10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz, or what is in them."""
     validation: float = 0.0
     """Share of the training set that is held out, the same for every seed: to choose by, where the test set must not
     be. The best epoch's checkpoint and --patience go by it."""
@@ -41,15 +51,24 @@ class ModelConfig:
     """Features of each convolution of a cnn; None: 32 64."""
     hidden: tuple[int, ...] | None = None
     """Features of each hidden layer; None: 256 for a cnn, which has one, and 512 512 for an mlp."""
+    pool_every: int = 1
+    """A cnn pools after every so many convolutions."""
+    padding: Padding = "valid"
+    """Of a cnn's convolutions. valid: none, and each takes 2 from each side; same: zeros around the image."""
     norm_placement: Placement = "before"
     """The norm's place: before the activation, after it, or none."""
-    activation: Activation = "relu"
-    """What follows each convolution of a cnn, and each hidden layer of an mlp."""
+    norm_input: bool = False
+    """The inputs are normalised, too."""
+    norm_hidden: bool = False
+    """The hidden layer of a cnn has norm and activation, too, as those of an mlp have; else it has neither."""
+    activation: tuple[Activation, ...] = ("relu",)
+    """What follows each convolution of a cnn, and each hidden layer of an mlp: one for all, or one for each."""
     dropout: float = 0.0
     """Share of the hidden layers' features that is set to 0 in training."""
     kernel_init: KernelInit = "lecun"
     """Initial kernels. lecun, he: normal, of variance 1/n or 2/n for n inputs; glorot: uniform, of variance
-    2/(inputs + outputs), as Keras has it; normal: of standard deviation --kernel-std."""
+    2/(inputs + outputs), as Keras has it, and with he the last layer has it, too; normal: of standard deviation
+    --kernel-std."""
     kernel_std: float = 0.01
     """The standard deviation of --kernel-init normal."""
     precision: Precision = "float32"
@@ -85,7 +104,8 @@ class OptimizerConfig:
     """What is minimised, how, how long and how fast."""
 
     epochs: int | None = None
-    """Passes over the training set; None: what suits the dataset (mnist 2, digits 15, iris 150)."""
+    """Passes over the training set; None: what suits the dataset (mnist 2, fashion_mnist 5, cifar10 10, digits 15,
+    iris 150)."""
     batch_size: int | None = None
     """Examples a step; None: what suits the dataset (64, for iris 24). The remainder of an epoch, less than one batch,
     sits out; it is another one each epoch."""
@@ -152,7 +172,8 @@ class Config:
     """Trains a network with batch normalization and writes what came of it to RUNS_DIR/NAME."""
 
     preset: Preset = "default"
-    """What the other options begin with. default: 99% on MNIST soon; mnist-cnn-keras: a Keras recipe, 98.6%."""
+    """What the other options begin with. default: 99% on MNIST soon; the others are the networks of tutorials:
+    `python -m train presets` lists them, with what to expect of each."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     norm: NormConfig = NormConfig()
@@ -160,21 +181,62 @@ class Config:
     run: RunConfig = RunConfig()
 
 
+_KERAS_NORM = NormConfig(norm_momentum=0.99, norm_epsilon=1e-3)
+_KERAS_ADAM = OptimizerConfig(learning_rate=1e-3, schedule="constant", adam_epsilon=1e-7)
+_MNIST_MLP = ModelConfig(network="mlp", hidden=(300, 100), norm_input=True, kernel_init="he")
+
 PRESETS: dict[Preset, Config] = {
     "default": Config(),
     "mnist-cnn-keras": Config(
         preset="mnist-cnn-keras",
         model=ModelConfig(kernel_init="glorot"),
-        norm=NormConfig(norm_momentum=0.99, norm_epsilon=1e-3),
-        optimizer=OptimizerConfig(epochs=5, batch_size=32, learning_rate=1e-3, schedule="constant", adam_epsilon=1e-7),
+        norm=_KERAS_NORM,
+        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=5, batch_size=32),
+    ),
+    "fashion-mnist-cnn": Config(
+        preset="fashion-mnist-cnn",
+        data=DataConfig(dataset="fashion_mnist"),
+        model=ModelConfig(network="cnn", kernel_init="glorot"),
+        norm=_KERAS_NORM,
+        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=5, batch_size=32),
+    ),
+    "iris-mlp": Config(
+        preset="iris-mlp",
+        data=DataConfig(dataset="iris"),
+        model=ModelConfig(network="mlp", hidden=(512, 512), kernel_init="glorot"),
+        norm=_KERAS_NORM,
+        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=150, batch_size=30),
+    ),
+    "mnist-mlp-after": Config(
+        preset="mnist-mlp-after",
+        data=DataConfig(dataset="mnist"),
+        model=dataclasses.replace(_MNIST_MLP, norm_placement="after", activation=("elu", "relu")),
+        norm=_KERAS_NORM,
+        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=5, batch_size=32),
+    ),
+    "mnist-mlp-before": Config(
+        preset="mnist-mlp-before",
+        data=DataConfig(dataset="mnist"),
+        model=dataclasses.replace(_MNIST_MLP, norm_placement="before", activation=("elu",)),
+        norm=_KERAS_NORM,
+        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=5, batch_size=32),
+    ),
+    "cifar10-cnn": Config(
+        preset="cifar10-cnn",
+        data=DataConfig(dataset="cifar10"),
+        model=ModelConfig(
+            network="cnn",
+            channels=(8, 8, 16, 16),
+            pool_every=2,
+            padding="same",
+            norm_placement="after",
+            norm_hidden=True,
+            kernel_init="glorot",
+        ),
+        norm=_KERAS_NORM,
+        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=10, batch_size=256),
     ),
 }
 
-EXPECTATIONS: dict[Preset, str] = {
-    "default": "a CNN that is at 99% on MNIST after 2 epochs (on scikit-learn's digits after 15); an MLP on iris",
-    "mnist-cnn-keras": "a Keras tutorial's recipe, Keras's initialisation and epsilons included: 98.6% on MNIST after "
-    "5 epochs",
-}
-
-DEFAULT_EPOCHS = {"mnist": 2, "digits": 15, "iris": 150}
-DEFAULT_BATCH_SIZE = {"mnist": 64, "digits": 64, "iris": 24}
+DEFAULT_EPOCHS = {"mnist": 2, "digits": 15, "iris": 150, "fashion_mnist": 5, "cifar10": 10}
+DEFAULT_BATCH_SIZE = {"mnist": 64, "digits": 64, "iris": 24, "fashion_mnist": 64, "cifar10": 64}

@@ -88,5 +88,6 @@ def _value(hint: Any, value: Any, label: str) -> Any:  # noqa: ANN401  (of the t
         return float(value)
     if type(value) is hint:
         return value
+    names = "a list of names" if get_args(hint) and get_origin(get_args(hint)[0]) is Literal else ""
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    raise ValueError(f"{label} must be {wanted.get(hint, 'a list of whole numbers')}; got {json.dumps(value)}")
+    raise ValueError(f"{label} must be {wanted.get(hint, names or 'a list of whole numbers')}; got {json.dumps(value)}")

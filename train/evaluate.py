@@ -18,7 +18,7 @@ class Evaluate:
     checkpoint: Literal["newest", "best"] = "newest"
     """best: that of the highest validation accuracy."""
     data_dir: Path | None = None
-    """Folder with MNIST's files; None: as in the run."""
+    """Folder with the dataset's files; None: as in the run."""
     runs_dir: Path = RunConfig.runs_dir
     """Folder that holds one folder a run."""
 
@@ -32,7 +32,7 @@ def evaluate(options: Evaluate) -> None:
     """
     # Slow to import, and not needed for --help.
     from train import plan, restored
-    from train.data import MnistUnavailableError, load
+    from train.data import DatasetUnavailableError, load
     from train.data_card import describe
     from train.errors import UsageError
     from train.loop import compile_evaluation, measure
@@ -40,7 +40,7 @@ def evaluate(options: Evaluate) -> None:
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
     try:
         dataset = load(run.data.name, data_dir=options.data_dir or run.config.data.data_dir)
-    except (ValueError, MnistUnavailableError) as error:
+    except (ValueError, DatasetUnavailableError) as error:
         raise UsageError(error) from error
     if describe(dataset) != run.data:
         raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")

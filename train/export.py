@@ -72,8 +72,8 @@ def fold(run: "Restored") -> tuple["Folded", str]:
         return network, "the network has none"
     if network.norms == "evaluation mode":
         return network, (
-            "kept, with their running statistics: they stand behind the activation, "
-            "and only a norm right behind a convolution or dense layer can be folded into it"
+            "kept, with their running statistics: activation, pooling or padding stands between "
+            "one of them and the layers that it could be folded into"
         )
     original = unfolded(run.model, run.state)
     difference, allowed = _difference(run, original, network), TOLERANCE[run.config.model.precision]

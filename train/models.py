@@ -1,7 +1,6 @@
 """The networks, with the norm and the convolution injected."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,19 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-import jaxbn
 import jaxbn.linen
-from train.config import Config, ModelConfig, NormConfig
-from train.convolution import Convolution, convolution_for
+from train.convolution import Convolution
 
 Norm = Callable[..., nn.Module]
+Activation = Callable[[jax.Array], jax.Array]
 
 LECUN = nn.initializers.lecun_normal()
-INITIALIZERS = {
-    "lecun": LECUN,
-    "he": nn.initializers.he_normal(),
-    "glorot": nn.initializers.glorot_uniform(),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,18 +26,20 @@ class Style:
     Attributes:
         norm: makes a norm module, called with (name, use_running_average); None for no norm.
         after: the norm follows the activation instead of preceding it.
-        activation: applied to an array.
+        activation: applied to an array; a tuple has one for each layer that is activated.
         dropout: share of the hidden features that is set to 0 in training.
-        kernel_init: Flax's initializer of all kernels.
+        kernel_init: Flax's initializer of the kernels.
+        logits_init: that of the last kernel; None: as the others.
         dtype: what is computed in; None: what the inputs and parameters give.
 
     """
 
     norm: Norm | None = jaxbn.linen.BatchNorm
     after: bool = False
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    activation: Activation | tuple[Activation, ...] = nn.relu
     dropout: float = 0.0
     kernel_init: nn.initializers.Initializer = LECUN
+    logits_init: nn.initializers.Initializer | None = None
     dtype: Any = None
 
     @property
@@ -52,18 +47,26 @@ class Style:
         """Whether the layer in front has a bias; before a norm not, which would subtract it again."""
         return self.norm is None or self.after
 
-    def normalize_and_activate(self, x: jax.Array, train: bool, name: str) -> jax.Array:
-        """Norm and activation in their order."""
-        for layer in ("activation", "norm") if self.after else ("norm", "activation"):
-            if layer == "activation":
-                x = self.activation(x)
-            elif self.norm is not None:
-                x = self.norm(use_running_average=not train, name=name)(x)
-        return x
+    def normalize(self, x: jax.Array, train: bool, name: str) -> jax.Array:
+        """The norm, where there is any."""
+        return x if self.norm is None else self.norm(use_running_average=not train, name=name)(x)
+
+    def normalize_and_activate(self, x: jax.Array, train: bool, name: str, layer: int = 0) -> jax.Array:
+        """Norm and activation in their order; `layer` counts from 0 those that are activated."""
+        activate = self.activation[layer] if isinstance(self.activation, tuple) else self.activation
+        if self.after:
+            return self.normalize(activate(x), train, name)
+        return activate(self.normalize(x, train, name))
 
     def drop(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         """Dropout, where there is any."""
         return nn.Dropout(self.dropout, deterministic=not train, name=name)(x) if self.dropout else x
+
+    def logits(self, x: jax.Array, num_classes: int) -> jax.Array:
+        """The last layer."""
+        return nn.Dense(num_classes, kernel_init=self.logits_init or self.kernel_init, dtype=self.dtype, name="logits")(
+            x
+        )
 
 
 class CNN(nn.Module):
@@ -72,9 +75,13 @@ class CNN(nn.Module):
     Attributes:
         num_classes: logits.
         channels: features of each convolution.
-        hidden: features of the dense layer before the logits; it has no activation, as in the Keras original.
+        hidden: features of the dense layer before the logits.
         style: norm, activation and the like.
         convolution: what `flax.linen.Conv` calls; choose by platform with `convolution_for`.
+        pool_every: convolutions from one pooling to the next.
+        padding: of the convolutions, "VALID" or "SAME".
+        norm_input: a norm of the images comes first.
+        norm_hidden: the dense layer has norm and activation, too; else it has neither.
 
     """
 
@@ -83,18 +90,25 @@ class CNN(nn.Module):
     hidden: int = 256
     style: Style = Style()
     convolution: Convolution = lax.conv_general_dilated
+    pool_every: int = 1
+    padding: str = "VALID"
+    norm_input: bool = False
+    norm_hidden: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images (N, H, W, C) to logits (N, num_classes)."""
         style, options = self.style, {"kernel_init": self.style.kernel_init, "dtype": self.style.dtype}
-        conv = partial(nn.Conv, padding="VALID", conv_general_dilated=self.convolution, use_bias=style.bias, **options)
-        for i, features in enumerate(self.channels, 1):
-            x = conv(features, (3, 3), name=f"conv{i}")(x)
-            x = max_pool(style.normalize_and_activate(x, train, f"norm{i}"))
-        x = x.reshape(x.shape[0], -1)
-        x = style.drop(nn.Dense(self.hidden, name="dense", **options)(x), train, "dropout")
-        return nn.Dense(self.num_classes, name="logits", **options)(x)
+        conv = partial(nn.Conv, padding=self.padding, conv_general_dilated=self.convolution, **options)
+        x = style.normalize(x, train, "norm0") if self.norm_input else x
+        for i, features in enumerate(self.channels):
+            x = conv(features, (3, 3), use_bias=style.bias, name=f"conv{i + 1}")(x)
+            x = style.normalize_and_activate(x, train, f"norm{i + 1}", i)
+            x = x if (i + 1) % self.pool_every else max_pool(x)
+        bias, count = style.bias or not self.norm_hidden, len(self.channels)
+        x = nn.Dense(self.hidden, use_bias=bias, name="dense", **options)(x.reshape(x.shape[0], -1))
+        x = style.normalize_and_activate(x, train, f"norm{count + 1}", count) if self.norm_hidden else x
+        return style.logits(style.drop(x, train, "dropout"), self.num_classes)
 
 
 class MLP(nn.Module):
@@ -104,22 +118,26 @@ class MLP(nn.Module):
         num_classes: logits.
         hidden: features of each hidden layer.
         style: norm, activation and the like.
+        norm_input: a norm of the inputs comes first.
 
     """
 
     num_classes: int
     hidden: Sequence[int] = (512, 512)
     style: Style = Style()
+    norm_input: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features (N, …) to logits (N, num_classes)."""
         style, options = self.style, {"kernel_init": self.style.kernel_init, "dtype": self.style.dtype}
         x = x.reshape(x.shape[0], -1)
-        for i, features in enumerate(self.hidden, 1):
-            x = nn.Dense(features, use_bias=style.bias, name=f"dense{i}", **options)(x)
-            x = style.drop(style.normalize_and_activate(x, train, f"norm{i}"), train, f"dropout{i}")
-        return nn.Dense(self.num_classes, name="logits", **options)(x)
+        x = style.normalize(x, train, "norm0") if self.norm_input else x
+        for i, features in enumerate(self.hidden):
+            x = nn.Dense(features, use_bias=style.bias, name=f"dense{i + 1}", **options)(x)
+            x = style.normalize_and_activate(x, train, f"norm{i + 1}", i)
+            x = style.drop(x, train, f"dropout{i + 1}")
+        return style.logits(x, self.num_classes)
 
 
 @jax.custom_jvp
@@ -155,94 +173,3 @@ def _windows(x: jax.Array) -> jax.Array:
     """The 2×2 windows of NHWC images, (N, H/2, 2, W/2, 2, C); an odd row or column is left out."""
     n, height, width, channels = x.shape
     return x[:, : height // 2 * 2, : width // 2 * 2].reshape(n, height // 2, 2, width // 2, 2, channels)
-
-
-def build(config: Config, input_shape: tuple[int, ...], num_classes: int, platform: str, total_steps: int) -> CNN | MLP:
-    """The network of a configuration for inputs of a shape: by itself a CNN for images (H, W, C), else an MLP.
-
-    Raises:
-        ValueError: the options do not make a network.
-
-    """
-    options = config.model
-    _check(options)
-    dtype = jnp.bfloat16 if options.precision == "bfloat16" else None
-    style = Style(
-        norm=None if options.norm_placement == "none" else build_norm(config.norm, dtype, total_steps),
-        after=options.norm_placement == "after",
-        activation=getattr(nn, options.activation),
-        dropout=options.dropout,
-        kernel_init=INITIALIZERS.get(options.kernel_init) or nn.initializers.normal(options.kernel_std),
-        dtype=dtype,
-    )
-    if network_of(options, input_shape) == "mlp":
-        if options.channels is not None:
-            raise ValueError("--channels are of a cnn, and this is an mlp: leave them out, or choose --network cnn")
-        return MLP(num_classes, options.hidden or MLP.hidden, style)
-    channels, hidden = options.channels or CNN.channels, options.hidden or (CNN.hidden,)
-    if len(input_shape) != 3:
-        raise ValueError(f"--network cnn needs images, and these inputs are of shape {input_shape}: choose mlp")
-    if len(hidden) != 1:
-        raise ValueError(f"--hidden of a cnn is one number, as in --hidden 256; got {' '.join(map(str, hidden))}")
-    if least_side(len(channels)) > min(input_shape[:2]):
-        raise ValueError(
-            f"--channels has {len(channels)} entries, too many for images of {input_shape[0]}x{input_shape[1]}: "
-            "each convolution takes 2 from each side and halves it"
-        )
-    return CNN(num_classes, channels, hidden[0], style, convolution_for(platform))
-
-
-def build_norm(config: NormConfig, dtype: Any, total_steps: int) -> Norm:  # noqa: ANN401
-    """The norm of a configuration, for a run of so many steps."""
-    momentum = {
-        "constant": lambda: config.norm_momentum,
-        "cumulative": jaxbn.cumulative,
-        "debiased": lambda: jaxbn.debiased(config.norm_momentum),
-    }[config.norm_average]()
-    renorm = None
-    if config.norm_renorm == "constant":
-        renorm = jaxbn.BatchRenorm(config.norm_r_max, config.norm_d_max)
-    elif config.norm_renorm == "ramp":  # in the paper 5, 25 and 40 of 160 thousand steps
-        plain, d_steps, r_steps = (total_steps * share // 160 for share in (5, 25, 40))
-        if plain == d_steps:
-            raise ValueError(f"--norm-renorm ramp needs a run of 7 steps or more; got {total_steps}")
-        bounds = {"r_max": config.norm_r_max, "d_max": config.norm_d_max}
-        renorm = jaxbn.batch_renorm_ramp(plain=plain, r_steps=r_steps, d_steps=d_steps, **bounds)
-    return partial(
-        jaxbn.linen.BatchNorm,
-        momentum=momentum,
-        epsilon=config.norm_epsilon,
-        dtype=dtype,
-        unbiased=config.norm_unbiased,
-        ghost_batch_size=config.norm_ghost_batch,
-        renorm=renorm,
-    )
-
-
-def network_of(options: ModelConfig, input_shape: tuple[int, ...]) -> str:
-    """Which network it is: "cnn" or "mlp"."""
-    if options.network != "auto":
-        return options.network
-    return "cnn" if len(input_shape) == 3 else "mlp"
-
-
-def least_side(convolutions: int) -> int:
-    """The smallest side of an image that leaves something after so many convolutions and poolings.
-
-    Example:
-        >>> [least_side(n) for n in range(4)]
-        [1, 4, 10, 22]
-
-    """
-    return 1 if convolutions == 0 else 2 * least_side(convolutions - 1) + 2
-
-
-def _check(options: ModelConfig) -> None:
-    """Raises where a number is out of its range."""
-    if not 0 <= options.dropout < 1:
-        raise ValueError(f"--dropout must be at least 0 and below 1; got {options.dropout:g}")
-    if not (options.kernel_std >= 0 and math.isfinite(options.kernel_std)):
-        raise ValueError(f"--kernel-std must be at least 0 and finite; got {options.kernel_std:g}")
-    for name, widths in (("channels", options.channels), ("hidden", options.hidden)):
-        if widths is not None and (not widths or min(widths) < 1):
-            raise ValueError(f"--{name} must be numbers of at least 1; got {' '.join(map(str, widths)) or 'none'}")

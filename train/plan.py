@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from train.build import build
 from train.config import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, DatasetName
 from train.data import Dataset
-from train.models import CNN, MLP, build
+from train.models import CNN, MLP
 from train.optimizer import optimizer
 from train.step import PLAIN_STEP, Batches, StepOptions
 

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from train import checkpoint, config_file, results
+from train.build import build
 from train.config import Config
 from train.data_card import DataCard
 from train.errors import UsageError
-from train.models import CNN, MLP, build
+from train.models import CNN, MLP
 from train.optimizer import optimizer
 from train.step import TrainState, init_state
 

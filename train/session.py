@@ -15,7 +15,7 @@ from rich.console import Console
 
 from train import checkpoint, config_file, loop, results, tensorboard, terminal
 from train.config import Config, RunConfig
-from train.data import Dataset, MnistUnavailableError, load
+from train.data import Dataset, DatasetUnavailableError, load
 from train.data_card import DataCard, describe
 from train.errors import InterruptedRunError, UsageError
 from train.interruption import Interruption
@@ -56,7 +56,7 @@ def train(config: Config) -> None:
         program, example = loop.initializer(plan), plan.train.inputs[:1]
         shapes = program.eval_shape(example)  # raises where the norm's options do not fit
         initial = functools.partial(program, example)
-    except (ValueError, MnistUnavailableError) as error:
+    except (ValueError, DatasetUnavailableError) as error:
         raise UsageError(error) from error
     data = functools.cache(functools.partial(describe, dataset))
     with results.claim(folder):

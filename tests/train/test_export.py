@@ -30,7 +30,7 @@ DESCRIPTION = Description(
 )
 NETWORKS = {
     "cnn": (small_run.DIGITS, small_run.CNN),
-    "cnn, smooth": (small_run.DIGITS, dataclasses.replace(small_run.CNN, activation="gelu", dropout=0.5)),
+    "cnn, smooth": (small_run.DIGITS, dataclasses.replace(small_run.CNN, activation=("gelu",), dropout=0.5)),
     "mlp": (small_run.IRIS, small_run.MLP),
     "mlp of images": (small_run.DIGITS, dataclasses.replace(small_run.MLP, network="mlp")),
 }
@@ -80,7 +80,7 @@ def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("placement", "norms", "remark"),
     [
-        ("after", "evaluation mode", "norms: kept, with their running statistics: they stand behind the activation"),
+        ("after", "evaluation mode", "norms: kept, with their running statistics: activation, pooling or padding stands between"),
         ("none", "none", "norms: the network has none"),
     ],
 )

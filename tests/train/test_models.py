@@ -13,9 +13,10 @@ from jax import lax
 from jax.test_util import check_grads
 
 import jaxbn.linen
+from train.build import build
 from train.config import Config, NormConfig
 from train.convolution import convolve_by_patches
-from train.models import CNN, MLP, Style, build, max_pool
+from train.models import CNN, MLP, Style, max_pool
 from train.step import Batches, init_state, train_step
 from train.summary import Layer, summarize
 

@@ -13,8 +13,9 @@ import pytest
 
 from jaxbn.linen import BatchNorm
 from train import loop
+from train.build import build
 from train.config import Config, DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig
-from train.models import CNN, MLP, build
+from train.models import CNN, MLP
 from train.plan import make_plan, splits
 from train.step import Batches, StepOptions, init_state, train_step
 

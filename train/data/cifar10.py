@@ -1,4 +1,4 @@
-"""CIFAR-10: from a folder with its files, binary or Python's, unpacked or still in their archive.
+"""CIFAR-10: small photographs. From a folder with its files, binary or Python's, unpacked or still in their archive.
 
     binary   records of 1 + 3072 bytes: the label, then 32x32 reds, greens and blues
     Python   a pickled dict with `labels` and `data`, (N, 3072) in the same order; read without unpickling
@@ -15,6 +15,8 @@ import numpy as np
 
 from train.data import pickled
 from train.data.dataset import Arrays, Dataset
+from train.data.download import Archive
+from train.data.published import Published
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PIXELS = 32 * 32 * 3
@@ -22,6 +24,21 @@ BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")  # the last 
 _FOLDERS = {"binary": "cifar-10-batches-bin", "Python": "cifar-10-batches-py"}
 _ARCHIVES = {"binary": "cifar-10-binary.tar.gz", "Python": "cifar-10-python.tar.gz"}
 _ENDINGS = {"binary": ".bin", "Python": ""}
+
+# Size and digest are those that tensorflow-datasets registers.
+PUBLISHED = Published(
+    name="cifar10",
+    title="CIFAR-10",
+    class_names=CLASS_NAMES,
+    archives={
+        "all": Archive(
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            170_052_171,
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        )
+    },
+    files="cifar-10-binary.tar.gz, or cifar-10-python.tar.gz, or the files of either",
+)
 
 Part = tuple[np.ndarray, np.ndarray]  # images (N, 32, 32, 3) uint8, labels (N,) int32
 
@@ -44,8 +61,7 @@ def from_folder(folder: Path) -> Dataset:
         CifarError: a file is damaged or cut short, or the six do not belong together.
 
     """
-    readers: Mapping[str, Callable[[str, bytes], Part]] = {"binary": read_binary, "Python": read_python}
-    for kind, read in readers.items():
+    for kind, read in _readers().items():
         names = [batch + _ENDINGS[kind] for batch in BATCHES]
         for place in (folder, folder / _FOLDERS[kind]):
             paths = [place / name for name in names]
@@ -57,12 +73,26 @@ def from_folder(folder: Path) -> Dataset:
                 raise FileNotFoundError(f"{place} lacks {', '.join(missing)}: CIFAR-10 takes six files")
         archive = folder / _ARCHIVES[kind]
         if archive.is_file():
-            contents = unpack(archive, names)
-            return _dataset(str(archive), archive, [read(f"{archive}: {n}", c) for n, c in contents.items()])
+            return _dataset(str(archive), archive, read_archive(archive, kind))
     raise FileNotFoundError(
         f"{folder} holds no CIFAR-10: give a folder with data_batch_1.bin … data_batch_5.bin and test_batch.bin, with "
         f"the files of the Python version, or with {' or '.join(_ARCHIVES.values())}"
     )
+
+
+def read_archive(archive: Path, kind: str = "binary") -> list[Part]:
+    """The images and labels of each file of an archive, "binary" or "Python", in the order of `BATCHES`.
+
+    Raises:
+        CifarError: the archive is damaged, or lacks one of them.
+
+    """
+    contents = unpack(archive, [batch + _ENDINGS[kind] for batch in BATCHES])
+    return [_readers()[kind](f"{archive}: {name}", content) for name, content in contents.items()]
+
+
+def _readers() -> Mapping[str, Callable[[str, bytes], Part]]:
+    return {"binary": read_binary, "Python": read_python}
 
 
 def read_binary(name: str, content: bytes) -> Part:

@@ -24,48 +24,59 @@ _FILES = {
     "test_inputs": ("t10k-images", "idx3"),
     "test_labels": ("t10k-labels", "idx1"),
 }
-_OFFICIAL_COUNTS = (60_000, 10_000)  # training and test examples of MNIST
+FILES = (  # as a phrase
+    "its four IDX files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
+    "t10k-labels-idx1-ubyte.gz)"
+)
+_OFFICIAL_COUNTS = (60_000, 10_000)  # training and test examples of MNIST, and of Fashion-MNIST
+# The first labels of the test sets, which tell them apart: their files have the same names.
+_FIRST_LABELS = {"MNIST": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9], "Fashion-MNIST": [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]}
 
 
 class IdxError(ValueError):
     """An IDX file is not what its name or its header says."""
 
 
-def read_folder(folder: Path) -> Arrays:
-    """Reads the four IDX files of MNIST from a folder.
+def read_folder(folder: Path, title: str = "MNIST") -> Arrays:
+    """Reads the four IDX files of MNIST, or of a dataset in its form, from a folder.
 
     Each may be gzipped or not, and spelt `train-images-idx3-ubyte` or `train-images.idx3-ubyte`. Where one is there in
     several spellings, the plain one is read.
 
     Args:
         folder: the folder that holds them.
+        title: which dataset it is.
 
     Raises:
         FileNotFoundError: a file, or the folder, is missing; the message lists every missing one.
-        IdxError: a file is damaged, or the files do not belong together.
+        IdxError: a file is damaged, or the files do not belong together, or to another dataset.
     """
-    paths = find(folder)
+    paths = find(folder, title)
     train_inputs, train_labels = read_pair(paths["train_inputs"], paths["train_labels"])
     test_inputs, test_labels = read_pair(paths["test_inputs"], paths["test_labels"])
     if (len(test_labels), len(train_labels)) == _OFFICIAL_COUNTS:
         raise IdxError(
-            f"{folder}: the train files hold 10000 examples and the t10k files 60000, which is MNIST the wrong way "
-            "round; rename the files"
+            f"{folder}: the train files hold 10000 examples and the t10k files 60000, which is {title} the wrong "
+            "way round; rename the files"
         )
+    for other, first in _FIRST_LABELS.items():
+        if other != title and test_labels[: len(first)].tolist() == first:
+            name = other.lower().replace("-", "_")
+            raise IdxError(f"{folder} holds {other}, not {title}, whose files have the same names: --dataset {name}")
     return Arrays(train_inputs, train_labels, test_inputs, test_labels)
 
 
-def find(folder: Path) -> dict[str, Path]:
+def find(folder: Path, title: str = "MNIST") -> dict[str, Path]:
     """The four files in a folder, by the field of `Arrays` each one fills."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder: give the one that holds MNIST's four IDX files")
+        raise FileNotFoundError(f"{folder} is not a folder: give the one that holds {title}'s four IDX files")
     candidates = {field: [folder / name for name in _spellings(*parts)] for field, parts in _FILES.items()}
     found = {field: next((path for path in paths if path.is_file()), None) for field, paths in candidates.items()}
     missing = [candidates[field][0].name for field, path in found.items() if path is None]
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)} (each also found as .gz, or with a dot for the second dash): "
-            "MNIST takes four IDX files"
+            f"{title} takes four IDX files"
         )
     return {field: path for field, path in found.items() if path is not None}
 

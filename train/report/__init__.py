@@ -49,13 +49,13 @@ def load_data(run: "Restored", data_dir: Path | None) -> "Dataset":
         UsageError: it cannot be had, or is not what it was.
 
     """
-    from train.data import MnistUnavailableError, load
+    from train.data import DatasetUnavailableError, load
     from train.data_card import describe
     from train.errors import UsageError
 
     try:
         dataset = load(run.data.name, data_dir=data_dir or run.config.data.data_dir)
-    except (ValueError, MnistUnavailableError) as error:
+    except (ValueError, DatasetUnavailableError) as error:
         raise UsageError(error) from error
     if describe(dataset) != run.data:
         raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")

@@ -1,7 +1,6 @@
 """Before or after the activation?"""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,9 @@ import jax
 import numpy as np
 import optax
 
+from train.build import INITIALIZERS
 from train.convolution import convolution_for
-from train.models import CNN, Style
-from train.networks import MnistMlpAfter, MnistMlpBefore
+from train.models import CNN, MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
@@ -42,13 +41,16 @@ class Settings:
 
 def build(network: str, place: str, settings: Settings) -> nn.Module:
     """A network with the norm in a place; without bias in front of a norm."""
+    style = Style(norm=None if place == "none" else NORM, after=place == "after")
     if network == "cnn":
-        style = Style(norm=None if place == "none" else NORM, after=place == "after")
         return CNN(10, settings.channels, settings.hidden, style, convolution_for(jax.default_backend()))
-    activation: Callable[[jax.Array], jax.Array] = nn.elu if network == "mlp-elu" else nn.relu
-    if place == "before":
-        return MnistMlpBefore(norm=NORM, activations=(activation, activation))
-    return MnistMlpAfter(norm=None if place == "none" else NORM, activations=(activation, activation))
+    style = dataclasses.replace(
+        style,
+        activation=nn.elu if network == "mlp-elu" else nn.relu,
+        kernel_init=INITIALIZERS["he"],
+        logits_init=INITIALIZERS["glorot"],
+    )
+    return MLP(10, (300, 100), style, norm_input=True)
 
 
 def measure(data: Data, settings: Settings) -> Numbers:

@@ -1,0 +1,149 @@
+"""The builders of tensorflow-datasets, made to work without TensorFlow.
+
+The stock builders take TensorFlow to unpack, read and encode. These do those three themselves, and are in all else the
+stock ones: name, version, features and records. Importing this module imports tensorflow-datasets, which is slow:
+import it where it is used.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core import hashing
+from tensorflow_datasets.core.download.checksums import UrlInfo
+from tensorflow_datasets.core.utils import Size
+from tensorflow_datasets.image_classification import cifar, mnist
+
+from train.data import cifar10, idx
+from train.data.dataset import Arrays
+from train.data.download import Archive
+
+Records = Iterator[tuple[int, dict[str, Any]]]
+
+
+class FromArchives(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """What a stock builder is mixed with: archives that lie in tensorflow-datasets' "manual" folder."""
+
+    def __init__(self, archives: Mapping[str, Archive], prepared_folder: Path) -> None:
+        self._archives = archives
+        super().__init__(data_dir=prepared_folder, file_format="array_record")
+
+    @property
+    def url_infos(self) -> dict[str, UrlInfo]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What tensorflow-datasets checks the archives against."""
+        return {
+            archive.url: UrlInfo(size=Size(archive.size), checksum=archive.sha256, filename=archive.file_name)
+            for archive in self._archives.values()
+        }
+
+    def _split_generators(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Records]:
+        paths = dl_manager.download({field: archive.url for field, archive in self._archives.items()})
+        return self.records({field: Path(path) for field, path in paths.items()})
+
+    def records(self, paths: Mapping[str, Path]) -> dict[str, Records]:
+        """The examples of each split, numbered, from the archives."""
+        return {
+            "train": _of_idx(paths["train_inputs"], paths["train_labels"]),
+            "test": _of_idx(paths["test_inputs"], paths["test_labels"]),
+        }
+
+
+class Mnist(FromArchives, mnist.MNIST, skip_registration=True):
+    """MNIST without TensorFlow."""
+
+    name = "mnist"
+
+
+class FashionMnist(FromArchives, mnist.FashionMNIST, skip_registration=True):
+    """Fashion-MNIST without TensorFlow."""
+
+    name = "fashion_mnist"
+
+
+class Cifar10(FromArchives, cifar.Cifar10, skip_registration=True):
+    """CIFAR-10 without TensorFlow."""
+
+    name = "cifar10"
+
+    def records(self, paths: Mapping[str, Path]) -> dict[str, Records]:
+        """The examples of each split, numbered, from the one archive."""
+        features = cast("Any", self.info.features)
+        features["label"].names = list(cifar10.CLASS_NAMES)
+        *train, test = cifar10.read_archive(paths["all"])
+        return {"train": _of_cifar("train_", train), "test": _of_cifar("test_", [test])}
+
+
+BUILDERS = {builder.name: builder for builder in (Mnist, FashionMnist, Cifar10)}
+
+
+def prepare(name: str, archives: Mapping[str, Archive], archive_folder: Path, prepared_folder: Path) -> Arrays:
+    """Prepares a dataset and reads it back.
+
+    Args:
+        name: its name in tensorflow-datasets.
+        archives: what is published.
+        archive_folder: where the archives lie.
+        prepared_folder: the `data_dir` of tensorflow-datasets; must not hold the dataset yet.
+
+    Returns:
+        The arrays, examples in the order of the archives.
+    """
+    config = tfds.download.DownloadConfig(
+        manual_dir=archive_folder, try_download_gcs=False, force_checksums_validation=True
+    )
+    with _quiet():
+        BUILDERS[name](archives, prepared_folder).download_and_prepare(download_config=config)
+        return Arrays(*_read_split(name, prepared_folder, "train"), *_read_split(name, prepared_folder, "test"))
+
+
+def _of_idx(images_path: Path, labels_path: Path) -> Records:
+    images, labels = idx.read_pair(images_path, labels_path)
+    for key, (image, label) in enumerate(zip(images, labels, strict=True)):
+        yield key, {"image": _png(image[..., 0]), "label": int(label)}
+
+
+def _of_cifar(prefix: str, parts: Iterable[cifar10.Part]) -> Records:
+    examples = (example for images, labels in parts for example in zip(images, labels, strict=True))
+    for key, (image, label) in enumerate(examples):
+        yield key, {"id": f"{prefix}{key:05d}", "image": _png(image), "label": int(label)}
+
+
+def _png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def _read_split(name: str, prepared_folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """All examples of a split; tensorflow-datasets stores them by the hash of their key, which is undone here."""
+    source = cast("Any", tfds.data_source(name, split=split, data_dir=prepared_folder, download=False))
+    records = source.__getitems__(range(len(source)))  # in bulk: three times as fast as one by one
+    keys = sorted(range(len(records)), key=hashing.Hasher(split).hash_key)
+    inputs = np.empty((len(records), *records[0]["image"].shape), np.uint8)
+    labels = np.empty(len(records), np.int32)
+    inputs[keys] = [record["image"] for record in records]
+    labels[keys] = [record["label"] for record in records]
+    return inputs, labels
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps tensorflow-datasets from printing, and from logging anything less than errors."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        logger.setLevel(level)
