@@ -17,7 +17,7 @@ from train import loop
 from train.cli import main
 from train.config import OptimizerConfig
 from train.convolution import convolve_by_patches
-from train.data import Dataset, MnistUnavailableError, load, mnist
+from train.data import Dataset, DatasetUnavailableError, load, published
 from train.models import CNN
 from train.optimizer import optimizer
 from train.plan import Plan
@@ -143,11 +143,11 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished]
 def without_mnist() -> Iterator[None]:
     """MNIST can be had from nowhere."""
 
-    def fail(*_: object) -> None:
-        raise MnistUnavailableError("there is no network here")
+    def fail(source: published.Published, _: object) -> None:
+        raise DatasetUnavailableError(source, "there is no network here")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mnist, "from_tensorflow_datasets", fail)
+        patch.setattr(published, "from_tensorflow_datasets", fail)
         yield
 
 

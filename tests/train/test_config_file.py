@@ -14,7 +14,7 @@ from train.errors import UsageError
 FULL = Config(
     preset="mnist-cnn-keras",
     data=DataConfig("mnist", Path("ü"), 0.1),
-    model=ModelConfig(channels=(3, 5), hidden=(7,), kernel_init="normal"),
+    model=ModelConfig(channels=(3, 5), hidden=(7,), activation=("elu", "relu"), kernel_init="normal"),
     norm=NormConfig(norm_unbiased=True, norm_ghost_batch=4),
     optimizer=OptimizerConfig(epochs=7, learning_rate=1e-300, clip_norm=0.1),
     run=RunConfig(name="n", checkpoint_minutes=None),
@@ -51,6 +51,8 @@ def test_what_is_left_out_is_the_default_and_whole_numbers_are_numbers(tmp_path)
         ('{"optimizer": {"schedule": "x"}}', r'optimizer.schedule must be one of constant, .*; got "x"'),
         ('{"optimizer": {"schedule": []}}', r"optimizer.schedule must be one of constant, .*; got \[\]"),
         ('{"model": {"channels": 3}}', r"model.channels must be a list of whole numbers; got 3"),
+        ('{"model": {"activation": "relu"}}', r'model.activation must be a list of names; got "relu"'),
+        ('{"model": {"activation": ["rel"]}}', r'model.activation must be one of relu, .*; got "rel"'),
         ('{"model": {"channels": ["a"]}}', r'model.channels must be a whole number; got "a"'),
         ('{"run": {"runs_dir": 3}}', r"run.runs_dir must be a path; got 3"),
         ('{"run": {"overwrite": 1}}', r"run.overwrite must be true or false; got 1"),

@@ -31,7 +31,20 @@ DESCRIPTION = Description(
 NETWORKS = {
     "cnn": (small_run.DIGITS, small_run.CNN),
     "cnn, smooth": (small_run.DIGITS, dataclasses.replace(small_run.CNN, activation=("gelu",), dropout=0.5)),
+    "cnn, norms of the hidden layer and the images": (
+        small_run.DIGITS,
+        dataclasses.replace(small_run.CNN, norm_hidden=True, norm_input=True),
+    ),
+    "cnn, padded": (small_run.DIGITS, dataclasses.replace(small_run.CNN, norm_hidden=True, padding="same")),
     "mlp": (small_run.IRIS, small_run.MLP),
+    "mlp, norm of the inputs": (
+        small_run.IRIS,
+        dataclasses.replace(small_run.MLP, norm_input=True, activation=("elu", "relu")),
+    ),
+    "mlp, norms behind": (
+        small_run.IRIS,
+        dataclasses.replace(small_run.MLP, norm_input=True, norm_placement="after", activation=("elu", "relu")),
+    ),
     "mlp of images": (small_run.DIGITS, dataclasses.replace(small_run.MLP, network="mlp")),
 }
 
@@ -78,14 +91,19 @@ def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("placement", "norms", "remark"),
+    ("options", "norms", "remark"),
     [
-        ("after", "evaluation mode", "norms: kept, with their running statistics: activation, pooling or padding stands between"),
-        ("none", "none", "norms: the network has none"),
+        (
+            {"norm_placement": "after"},
+            "evaluation mode",
+            "norms: kept, with their running statistics: activation, pooling or padding stands between",
+        ),
+        ({"norm_input": True, "padding": "same"}, "evaluation mode", "norms: kept, with their running statistics"),
+        ({"norm_placement": "none"}, "none", "norms: the network has none"),
     ],
 )
-def test_networks_whose_norms_cannot_go(placement, norms, remark, tmp_path, capsys):
-    model = dataclasses.replace(small_run.CNN, norm_placement=placement)
+def test_networks_whose_norms_cannot_go(options, norms, remark, tmp_path, capsys):
+    model = dataclasses.replace(small_run.CNN, **options)
     folder = small_run.write(tmp_path / "run", model=model)
     export(Export(folder))
     assert capsys.readouterr().out.startswith(remark)

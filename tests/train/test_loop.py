@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from train import loop
-from train.config import DEFAULT_EPOCHS, Config, OptimizerConfig, RunConfig
-from train.data import load
+from train.config import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, DatasetName, OptimizerConfig, RunConfig
+from train.data import NAMES, load
 from train.models import CNN, MLP
 from train.plan import Plan, make_plan
 from train.step import Batches
@@ -197,7 +197,9 @@ def test_a_plan_from_a_configuration(blobs):
 
 
 def test_the_epochs_of_a_dataset_are_its_own_by_default():
-    assert set(DEFAULT_EPOCHS) == {"mnist", "digits", "iris"}
+    assert (
+        set(DEFAULT_EPOCHS) == set(DEFAULT_BATCH_SIZE) == set(NAMES) - {"auto"} == set(get_args(DatasetName)) - {"auto"}
+    )
     assert make_plan(Config(), load("iris")).epochs == DEFAULT_EPOCHS["iris"]
     assert make_plan(Config(optimizer=OptimizerConfig(epochs=2)), load("iris")).epochs == 2
 

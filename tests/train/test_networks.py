@@ -1,5 +1,7 @@
 """The tutorials' networks, beside what the tutorials print of them."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,65 +9,133 @@ import numpy as np
 import pytest
 
 import jaxbn
-from train.networks import Cifar10Cnn, IrisMlp, MnistMlpAfter, MnistMlpBefore
+from train.build import build
+from train.config import PRESETS
+from train.models import max_pool
+from train.summary import Layer, summarize
+
+SHAPES = {"iris": (4,), "cifar10": (32, 32, 3)}  # the others are of 28×28
+KERNELS = ("conv", "dense", "logits")
 
 
-def parameters(model, shape):
-    """The number of parameters of each layer, running statistics included, as `model.summary()` counts them."""
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((2, *shape)), train=False))
-    stats = variables["batch_stats"]
-    return {
-        name: sum(leaf.size for leaf in jax.tree.leaves((layer, stats.get(name, {}))))
-        for name, layer in variables["params"].items()
-    }
+def network(name):
+    """The network of a preset, and the shape of its inputs."""
+    config = PRESETS[name]
+    shape = SHAPES.get(config.data.dataset, (28, 28, 1))
+    return build(config, shape, 3 if shape == (4,) else 10, "cpu", total_steps=100), shape
 
 
-def test_mnist_mlp_after_has_the_parameters_of_the_summary():
+def layers(name):
+    """The layers of a preset's network, as the summary has them."""
+    model, shape = network(name)
+    inputs = jnp.zeros((2, *shape))
+    return summarize(model, jax.eval_shape(partial(model.init, train=False), jax.random.key(0), inputs), inputs)
+
+
+def parameters(name):
+    """By layer, running statistics included, as Keras's `model.summary()` has them."""
+    return {layer.name: layer.trainable + layer.non_trainable for layer in layers(name)}
+
+
+def totals(name):
+    """Parameters that are trained, and that are not."""
+    return sum(layer.trainable for layer in layers(name)), sum(layer.non_trainable for layer in layers(name))
+
+
+def test_mnist_mlp_after_has_the_parameters_that_the_tutorial_prints():
     expected = {"norm0": 3136, "dense1": 235_500, "norm1": 1200, "dense2": 30_100, "norm2": 400, "logits": 1010}
-    assert parameters(MnistMlpAfter(), (28, 28, 1)) == expected
+    assert parameters("mnist-mlp-after") == expected
+    assert totals("mnist-mlp-after") == (268_978, 2_368)
 
 
 def test_mnist_mlp_before_spares_the_biases():
     expected = {"norm0": 3136, "dense1": 235_200, "norm1": 1200, "dense2": 30_000, "norm2": 400, "logits": 1010}
-    assert parameters(MnistMlpBefore(), (28, 28, 1)) == expected
+    assert parameters("mnist-mlp-before") == expected
+    assert totals("mnist-mlp-before") == (268_578, 2_368)
 
 
-def test_iris_mlp():
-    expected = {"dense1": 2560, "norm1": 2048, "dense2": 262_656, "norm2": 2048, "logits": 1539}
-    assert parameters(IrisMlp(), (4,)) == expected
+def test_iris_mlp_is_the_tutorials_less_the_biases_in_front_of_norms():
+    expected = {"dense1": 2560 - 512, "norm1": 2048, "dense2": 262_656 - 512, "norm2": 2048, "logits": 1539}
+    assert parameters("iris-mlp") == expected
 
 
 def test_cifar10_cnn():
-    expected = {"conv1": 224, "norm1": 32, "conv2": 584, "norm2": 32, "conv3": 1168, "norm3": 64, "conv4": 2320}
-    expected |= {"norm4": 64, "dense": 262_400, "norm5": 1024, "logits": 2570}
-    assert parameters(Cifar10Cnn(), (32, 32, 3)) == expected
+    assert layers("cifar10-cnn") == [
+        Layer("conv1", "Conv", (32, 32, 8), 224, 0),
+        Layer("norm1", "BatchNorm", (32, 32, 8), 16, 16),
+        Layer("conv2", "Conv", (32, 32, 8), 584, 0),
+        Layer("norm2", "BatchNorm", (32, 32, 8), 16, 16),
+        Layer("conv3", "Conv", (16, 16, 16), 1_168, 0),
+        Layer("norm3", "BatchNorm", (16, 16, 16), 32, 32),
+        Layer("conv4", "Conv", (16, 16, 16), 2_320, 0),
+        Layer("norm4", "BatchNorm", (16, 16, 16), 32, 32),
+        Layer("dense", "Dense", (256,), 8 * 8 * 16 * 256 + 256, 0),
+        Layer("norm5", "BatchNorm", (256,), 512, 512),
+        Layer("logits", "Dense", (10,), 2_570, 0),
+    ]
+    assert totals("cifar10-cnn") == (269_874, 608)
+
+
+def test_fashion_mnist_has_the_network_of_mnist():
+    assert layers("fashion-mnist-cnn") == layers("mnist-cnn-keras")
 
 
 def test_two_of_the_four_parameters_of_a_norm_are_trained():
-    variables = MnistMlpAfter().init(jax.random.key(0), jnp.zeros((2, 28, 28, 1)), train=False)
+    model, shape = network("mnist-mlp-after")
+    variables = model.init(jax.random.key(0), jnp.zeros((2, *shape)), train=False)
     assert set(variables["params"]["norm0"]) == {"scale", "bias"}
     assert set(variables["batch_stats"]["norm0"]) == {"mean", "var"}
 
 
-@pytest.mark.parametrize("before", [False, True])
-def test_the_order_of_norm_and_activation(before):
-    """In training, with a norm last, each unit has mean 0 over the batch; with relu last, none is negative."""
-    images = jax.random.uniform(jax.random.key(0), (16, 28, 28, 1))
-    model = MnistMlpBefore(activations=(nn.relu, nn.relu)) if before else MnistMlpAfter(activations=(nn.relu, nn.relu))
-    variables = model.init(jax.random.key(1), images, train=False)
-    variables["params"]["logits"] = {"kernel": jnp.eye(100)[:, :10], "bias": jnp.zeros(10)}
-    hidden, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
-    if before:
-        assert hidden.min() == 0
-    else:
-        np.testing.assert_allclose(hidden.mean(0), 0, atol=1e-6)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("iris-mlp", "dense1 norm1 relu dense2 norm2 relu logits"),
+        ("mnist-mlp-after", "norm0 dense1 elu norm1 dense2 relu norm2 logits"),
+        ("mnist-mlp-before", "norm0 dense1 norm1 elu dense2 norm2 elu logits"),
+        (
+            "cifar10-cnn",
+            "conv1 relu norm1 conv2 relu norm2 max_pool conv3 relu norm3 conv4 relu norm4 max_pool dense relu norm5 "
+            "logits",
+        ),
+        ("fashion-mnist-cnn", "conv1 norm1 relu max_pool conv2 norm2 relu max_pool dense logits"),
+    ],
+)
+def test_the_order_of_everything(name, expected, monkeypatch):
+    seen = []
+
+    def watched(function, label):
+        return lambda *args, **kwargs: (seen.append(label), function(*args, **kwargs))[1]
+
+    def watch(call, args, kwargs, context):
+        if context.method_name == "__call__" and context.module.name:
+            seen.append(context.module.name)
+        return call(*args, **kwargs)
+
+    for activation in ("relu", "elu"):
+        monkeypatch.setattr(nn, activation, watched(getattr(nn, activation), activation))
+    monkeypatch.setattr("train.models.max_pool", watched(max_pool, "max_pool"))
+    model, shape = network(name)
+    with nn.intercept_methods(watch):
+        jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jnp.zeros((2, *shape)))
+    assert " ".join(seen) == expected
 
 
-def test_the_norm_of_cifar10_cnn_may_come_before_or_not_at_all():
-    images = jnp.zeros((2, 32, 32, 3))
-    shapes = jax.eval_shape(lambda: Cifar10Cnn(before=True).init(jax.random.key(0), images, train=False))
-    assert all("bias" not in shapes["params"][name] for name in ("conv1", "conv2", "conv3", "conv4", "dense"))
-    assert "batch_stats" not in Cifar10Cnn(norm=None).init(jax.random.key(0), images, train=False)
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "default"])
+def test_kernels_begin_as_in_keras(name):
+    """`he_normal` where it is asked for; else `glorot_uniform`, the default, as for the last layer in any case."""
+    model, shape = network(name)
+    params = jax.jit(partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
+    for layer, arrays in params.items():
+        if layer.startswith(KERNELS):
+            kernel = np.asarray(arrays["kernel"])
+            window, inputs, outputs = np.prod(kernel.shape[:-2], dtype=int), *kernel.shape[-2:]
+            if "mlp-" in name and layer != "logits":
+                assert kernel.std() == pytest.approx(np.sqrt(2 / inputs), rel=0.05)
+            else:
+                limit = np.sqrt(6 / (window * (inputs + outputs)))
+                assert 0.8 * limit < np.abs(kernel).max() <= limit * (1 + 1e-6)
+            assert not np.any(arrays.get("bias", 0))
 
 
 def test_pooling_halves_the_sides():

@@ -7,6 +7,7 @@ import pytest
 
 from train.cli import main, parse
 from train.config import PRESETS, Config, DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig
+from train.presets import difference
 
 SECTIONS = (DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig)
 
@@ -35,7 +36,7 @@ def test_a_mistyped_option_is_answered_with_the_nearest(typed, meant, capsys):
     ("arguments", "part"),
     [
         (["--preset", "keras"], "mnist-cnn-keras"),
-        (["--dataset", "cifar"], "digits"),
+        (["--dataset", "cifar"], "cifar10"),
         (["--schedule", "linear"], "one-cycle"),
         (["--epochs", "many"], "--epochs"),
         (["--learning-rate", "fast"], "--learning-rate"),
@@ -53,7 +54,8 @@ def test_without_arguments_the_configuration_is_the_default():
 def test_every_option_reaches_the_configuration(tmp_path):
     arguments = (
         f"--dataset mnist --data-dir {tmp_path} --validation 0.1 "
-        "--network mlp --channels 3 5 --hidden 7 --norm-placement after --activation elu --dropout 0.5 "
+        "--network mlp --channels 3 5 --hidden 7 --pool-every 2 --padding same --norm-placement after --norm-input "
+        "--norm-hidden --activation elu relu --dropout 0.5 "
         "--kernel-init normal --kernel-std 0.5 --precision bfloat16 "
         "--norm-momentum 0.5 --norm-epsilon 0.25 --norm-average debiased --norm-unbiased --norm-ghost-batch 4 "
         "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 "
@@ -67,7 +69,9 @@ def test_every_option_reaches_the_configuration(tmp_path):
     assert config == Config(
         "default",
         DataConfig("mnist", tmp_path, 0.1),
-        ModelConfig("mlp", (3, 5), (7,), "after", "elu", 0.5, "normal", 0.5, "bfloat16"),
+        ModelConfig(
+            "mlp", (3, 5), (7,), 2, "same", "after", True, True, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
+        ),
         NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0),
         OptimizerConfig(7, 9, "adamw", 0.125, "cosine", 0.2, 0.5, 0.5, 0.5, 2.0, 3.0, 0.5),
         run,
@@ -94,6 +98,19 @@ def test_a_preset_sets_options_and_single_ones_override_it(spelling):
         )
 
 
+def test_what_a_preset_lists_are_its_options():
+    for name, config in PRESETS.items():
+        arguments = " ".join(difference(config)).split()
+        assert parse(arguments) == dataclasses.replace(config, preset="default"), name
+
+
+def test_the_dataset_of_a_preset_is_its_own_unless_another_is_named():
+    assert parse(["--preset", "cifar10-cnn"]).data.dataset == "cifar10"
+    other = parse(["--preset", "cifar10-cnn", "--dataset", "fashion_mnist"])
+    assert other == dataclasses.replace(PRESETS["cifar10-cnn"], data=DataConfig("fashion_mnist"))
+    assert not parse(["--preset", "mnist-mlp-after", "--no-norm-input"]).model.norm_input
+
+
 def test_every_preset_can_be_named():
     for name, config in PRESETS.items():
         assert parse(["--preset", name]) == config
@@ -109,5 +126,16 @@ def test_help_lists_every_option(capsys):
     assert len(options) >= 12
     for name in ["preset", *options]:
         assert f"--{name.replace('_', '-')} " in output
-    for text in (*PRESETS, "auto", "mnist", "digits", "iris", "constant", "cosine", "one-cycle"):
+    for text in (
+        *PRESETS,
+        "auto",
+        "mnist",
+        "fashion_mnist",
+        "cifar10",
+        "digits",
+        "iris",
+        "constant",
+        "cosine",
+        "one-cycle",
+    ):
         assert text in output

@@ -1,23 +1,26 @@
-"""A small MNIST, a local server that hands it out, and a world in which no test reaches the real network or home."""
+"""Small datasets, a local server that hands them out, and a world in which no test reaches the real network or home."""
 
 import contextlib
 import dataclasses
 import gzip
 import hashlib
+import io
 import socket
 import struct
+import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from train.data import mnist
+from train.data import SOURCES
+from train.data.cifar10 import BATCHES
 from train.data.dataset import Arrays
-from train.data.download import Archive
+from train.data.published import Published
 
 
 def _idx_bytes(array: np.ndarray) -> bytes:
@@ -30,6 +33,12 @@ def _idx_bytes(array: np.ndarray) -> bytes:
 def idx_bytes() -> Callable[[np.ndarray], bytes]:
     """Makes an IDX file of images (N, H, W, 1) or labels (N,): the format, written down a second time."""
     return _idx_bytes
+
+
+def moved(published: Published, url: str) -> Published:
+    """A dataset that is published elsewhere."""
+    archives = {k: dataclasses.replace(each, url=url + each.file_name) for k, each in published.archives.items()}
+    return dataclasses.replace(published, archives=archives)
 
 
 class Server:
@@ -117,19 +126,62 @@ def archive_bytes(small_mnist: Arrays) -> dict[str, bytes]:
     """The small MNIST as gzipped IDX files, by file name."""
     return {
         archive.file_name: gzip.compress(_idx_bytes(array), mtime=0)
-        for archive, array in zip(mnist.ARCHIVES.values(), small_mnist, strict=True)
+        for archive, array in zip(SOURCES["mnist"].PUBLISHED.archives.values(), small_mnist, strict=True)
     }
 
 
 @pytest.fixture
-def archives(server: Server, archive_bytes: dict[str, bytes]) -> Mapping[str, Archive]:
+def small_cifar10() -> Arrays:
+    """20 training and 4 test examples."""
+    random = np.random.default_rng(1)
+    images, labels = random.integers(0, 256, (24, 32, 32, 3)).astype(np.uint8), np.arange(24, dtype=np.int32) % 10
+    return Arrays(images[:20], labels[:20], images[20:], labels[20:])
+
+
+@pytest.fixture
+def cifar10_bytes(small_cifar10: Arrays) -> dict[str, bytes]:
+    """The small CIFAR-10 as its one archive, 4 images a file, by file name."""
+    images, labels = (
+        np.concatenate([getattr(small_cifar10, f"{split}_{part}") for split in ("train", "test")])
+        for part in ("inputs", "labels")
+    )
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz") as archive:
+        for i, batch in enumerate(BATCHES):
+            records = zip(labels[4 * i : 4 * i + 4], images[4 * i : 4 * i + 4], strict=True)
+            content = b"".join(bytes([label]) + image.transpose(2, 0, 1).tobytes() for label, image in records)
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{batch}.bin")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return {"cifar-10-binary.tar.gz": body.getvalue()}
+
+
+@pytest.fixture
+def publish(
+    server: Server, archive_bytes: dict[str, bytes], cifar10_bytes: dict[str, bytes]
+) -> Callable[[str], Published]:
+    """Publishes a small dataset by the local server; returns where it is, and what must arrive."""
+
+    def publish(name: str) -> Published:
+        published = SOURCES[name].PUBLISHED
+        bodies = cifar10_bytes if name == "cifar10" else archive_bytes
+        archives = {}
+        for key, archive in published.archives.items():
+            body = bodies[archive.file_name]
+            server.send(archive.file_name, body)
+            digest = hashlib.sha256(body).hexdigest()
+            archives[key] = dataclasses.replace(
+                archive, url=server.url + archive.file_name, size=len(body), sha256=digest
+            )
+        return dataclasses.replace(published, archives=archives)
+
+    return publish
+
+
+@pytest.fixture
+def small_set(publish: Callable[[str], Published]) -> Published:
     """The small MNIST, published by the local server."""
-    for name, body in archive_bytes.items():
-        server.send(name, body)
-    return {
-        field: Archive(server.url + name, len(body), hashlib.sha256(body).hexdigest())
-        for field, (name, body) in zip(mnist.ARCHIVES, archive_bytes.items(), strict=True)
-    }
+    return publish("mnist")
 
 
 @pytest.fixture
@@ -152,7 +204,5 @@ def alone(
     monkeypatch.setenv("TMPDIR", temporary)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    moved = {
-        field: dataclasses.replace(each, url=closed_url + each.file_name) for field, each in mnist.ARCHIVES.items()
-    }
-    monkeypatch.setattr(mnist, "ARCHIVES", moved)
+    for source in SOURCES.values():
+        monkeypatch.setattr(source, "PUBLISHED", moved(source.PUBLISHED, closed_url))

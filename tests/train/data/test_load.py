@@ -1,19 +1,23 @@
+import dataclasses
 import re
 import time
 
 import numpy as np
 import pytest
 
-from train.data import ChecksumError, IdxError, MnistUnavailableError, download, load, mnist
+from train.data import ChecksumError, DatasetUnavailableError, IdxError, download, fashion_mnist, load, mnist
 from train.data.dataset import Arrays
-from train.data.download import Archive
 
 
 @pytest.fixture
-def published(monkeypatch, archives):
+def published(monkeypatch, small_set):
     """MNIST can be downloaded (the small one, from this machine)."""
-    monkeypatch.setattr(mnist, "ARCHIVES", archives)
-    return archives
+    monkeypatch.setattr(mnist, "PUBLISHED", small_set)
+
+
+def moved(published, url):
+    archives = {k: dataclasses.replace(each, url=url + each.file_name) for k, each in published.archives.items()}
+    return dataclasses.replace(published, archives=archives)
 
 
 def same(dataset, arrays):
@@ -62,7 +66,7 @@ def test_the_cache_folder_may_be_chosen(tmp_path, monkeypatch, small_mnist, publ
 
 
 def test_offline_mnist_is_an_error_and_auto_is_digits():
-    with pytest.raises(MnistUnavailableError, match=r"no connection to .*Pass --data-dir DIR.*or --dataset digits"):
+    with pytest.raises(DatasetUnavailableError, match=r"no connection to .*Pass --data-dir DIR.*or --dataset digits"):
         load("mnist")
     dataset = load("auto")
     assert (dataset.name, dataset.source) == ("digits", "bundled with scikit-learn")
@@ -75,17 +79,15 @@ def test_offline_mnist_is_an_error_and_auto_is_digits():
 
 
 def test_offline_is_known_within_five_seconds(monkeypatch, silent_url):
-    silent = {field: Archive(silent_url + each.file_name, 1, "") for field, each in mnist.ARCHIVES.items()}
-    monkeypatch.setattr(mnist, "ARCHIVES", silent)
+    monkeypatch.setattr(mnist, "PUBLISHED", moved(mnist.PUBLISHED, silent_url))
     start = time.monotonic()
-    with pytest.raises(MnistUnavailableError, match=r"no answer from 127.0.0.1:\d+ within 4 seconds"):
+    with pytest.raises(DatasetUnavailableError, match=r"no answer from 127.0.0.1:\d+ within 4 seconds"):
         load("mnist")
     assert time.monotonic() - start < 5
 
 
 def test_a_silent_server_is_a_reason_for_digits(monkeypatch, silent_url):
-    silent = {field: Archive(silent_url + each.file_name, 1, "") for field, each in mnist.ARCHIVES.items()}
-    monkeypatch.setattr(mnist, "ARCHIVES", silent)
+    monkeypatch.setattr(mnist, "PUBLISHED", moved(mnist.PUBLISHED, silent_url))
     monkeypatch.setattr(download, "_OPEN_SECONDS", 0.1)
     dataset = load("auto")
     assert dataset.name == "digits"
@@ -114,5 +116,42 @@ def test_bundled_sets_read_no_files(name, tmp_path):
 
 
 def test_an_unknown_name():
-    with pytest.raises(ValueError, match="there is no dataset 'mnits'; choose one of auto, mnist, digits, iris"):
+    with pytest.raises(
+        ValueError, match="there is no dataset 'mnits'; choose one of auto, mnist, fashion_mnist, cifar10, "
+    ):
         load("mnits")
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "files"),
+    [
+        ("fashion_mnist", "Fashion-MNIST", "its four IDX files"),
+        ("cifar10", "CIFAR-10", r"cifar-10-binary\.tar\.gz, or "),
+    ],
+)
+def test_the_others_never_fall_back(name, title, files):
+    message = f"{title} could not be prepared: no connection to .*Pass --data-dir DIR, a folder with {files}"
+    with pytest.raises(DatasetUnavailableError, match=message):
+        load(name)
+
+
+def test_they_are_downloaded_once_into_the_cache(monkeypatch, tmp_path, publish, server, small_mnist):
+    monkeypatch.setattr(fashion_mnist, "PUBLISHED", publish("fashion_mnist"))
+    for _ in range(2):
+        dataset = load("fashion_mnist")
+        assert (dataset.name, dataset.class_names[0]) == ("fashion_mnist", "T-shirt/top")
+        assert same(dataset, small_mnist)
+    assert len(server.asked) == 4
+    assert (tmp_path / "xdg" / "jaxbn" / "fashion_mnist.arrays").is_file()
+
+
+@pytest.mark.parametrize(("name", "other"), [("fashion_mnist", "mnist"), ("mnist", "fashion_mnist")])
+def test_files_of_the_same_names_are_told_apart(name, other, mnist_folder, idx_bytes):
+    first = {"mnist": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9], "fashion_mnist": [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]}
+    labels = mnist_folder / "t10k-labels-idx1-ubyte"
+    labels.write_bytes(idx_bytes(np.array(first[other] * 2, np.uint8)))
+    titles = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+    message = f"holds {titles[other]}, not {titles[name]}, whose files have the same names: --dataset {other}$"
+    with pytest.raises(IdxError, match=message):
+        load(name, data_dir=mnist_folder)
+    assert load(other, data_dir=mnist_folder).name == other
