@@ -1,6 +1,7 @@
 """From a configuration to its network; what does not fit together is refused here."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -55,11 +56,11 @@ def build_style(config: Config, total_steps: int) -> Style:
     """What the layers have in common."""
     options = config.model
     dtype = jnp.bfloat16 if options.precision == "bfloat16" else None
-    activations = tuple(getattr(nn, name) for name in options.activation)
+    activations = [getattr(nn, name) for name in options.activation]
     return Style(
         norm=None if options.norm_placement == "none" else build_norm(config.norm, dtype, total_steps),
         after=options.norm_placement == "after",
-        activation=activations if len(activations) > 1 else activations[0],
+        activation=tuple(activations) if len(activations) > 1 else activations[0],
         dropout=options.dropout,
         kernel_init=INITIALIZERS.get(options.kernel_init) or nn.initializers.normal(options.kernel_std),
         logits_init=INITIALIZERS["glorot"] if options.kernel_init == "he" else None,
@@ -153,7 +154,7 @@ def _check_mlp(options: ModelConfig) -> None:
 
 
 def _check_cnn(
-    options: ModelConfig, channels: tuple[int, ...], hidden: tuple[int, ...], input_shape: tuple[int, ...]
+    options: ModelConfig, channels: Sequence[int], hidden: Sequence[int], input_shape: tuple[int, ...]
 ) -> None:
     """Raises where there is no such CNN for inputs of this shape."""
     if len(input_shape) != 3:

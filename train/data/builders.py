@@ -8,7 +8,7 @@ import it where it is used.
 import contextlib
 import io
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,64 +24,50 @@ from train.data import cifar10, idx
 from train.data.dataset import Arrays
 from train.data.download import Archive
 
-Records = Iterator[tuple[int, dict[str, Any]]]
+Examples = Iterator[tuple[int, dict[str, Any]]]  # numbered
+Splits = dict[str, Examples]
+Paths = Mapping[str, Path]  # of the archives
 
 
-class FromArchives(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What a stock builder is mixed with: archives that lie in tensorflow-datasets' "manual" folder."""
-
-    def __init__(self, archives: Mapping[str, Archive], prepared_folder: Path) -> None:
-        self._archives = archives
-        super().__init__(data_dir=prepared_folder, file_format="array_record")
-
-    @property
-    def url_infos(self) -> dict[str, UrlInfo]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What tensorflow-datasets checks the archives against."""
-        return {
-            archive.url: UrlInfo(size=Size(archive.size), checksum=archive.sha256, filename=archive.file_name)
-            for archive in self._archives.values()
-        }
-
-    def _split_generators(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Records]:
-        paths = dl_manager.download({field: archive.url for field, archive in self._archives.items()})
-        return self.records({field: Path(path) for field, path in paths.items()})
-
-    def records(self, paths: Mapping[str, Path]) -> dict[str, Records]:
-        """The examples of each split, numbered, from the archives."""
-        return {
-            "train": _of_idx(paths["train_inputs"], paths["train_labels"]),
-            "test": _of_idx(paths["test_inputs"], paths["test_labels"]),
-        }
+def _idx_splits(_: tfds.core.DatasetInfo, paths: Paths) -> Splits:
+    return {
+        "train": _of_idx(paths["train_inputs"], paths["train_labels"]),
+        "test": _of_idx(paths["test_inputs"], paths["test_labels"]),
+    }
 
 
-class Mnist(FromArchives, mnist.MNIST, skip_registration=True):
-    """MNIST without TensorFlow."""
-
-    name = "mnist"
-
-
-class FashionMnist(FromArchives, mnist.FashionMNIST, skip_registration=True):
-    """Fashion-MNIST without TensorFlow."""
-
-    name = "fashion_mnist"
+def _cifar10_splits(info: tfds.core.DatasetInfo, paths: Paths) -> Splits:
+    cast("Any", info.features)["label"].names = list(cifar10.CLASS_NAMES)  # the stock builder reads them in the archive
+    *train, test = cifar10.read_archive(paths["all"])
+    return {"train": _of_cifar("train_", train), "test": _of_cifar("test_", [test])}
 
 
-class Cifar10(FromArchives, cifar.Cifar10, skip_registration=True):
-    """CIFAR-10 without TensorFlow."""
-
-    name = "cifar10"
-
-    def records(self, paths: Mapping[str, Path]) -> dict[str, Records]:
-        """The examples of each split, numbered, from the one archive."""
-        features = cast("Any", self.info.features)
-        features["label"].names = list(cifar10.CLASS_NAMES)
-        *train, test = cifar10.read_archive(paths["all"])
-        return {"train": _of_cifar("train_", train), "test": _of_cifar("test_", [test])}
+STOCK: dict[str, tuple[Any, Callable[[tfds.core.DatasetInfo, Paths], Splits]]] = {
+    "mnist": (mnist.MNIST, _idx_splits),
+    "fashion_mnist": (mnist.FashionMNIST, _idx_splits),
+    "cifar10": (cifar.Cifar10, _cifar10_splits),
+}
 
 
-BUILDERS = {builder.name: builder for builder in (Mnist, FashionMnist, Cifar10)}
+def builder(name: str, archives: Mapping[str, Archive], prepared_folder: Path) -> tfds.core.DatasetBuilder:
+    """The stock builder of a dataset, but for archives that lie in tensorflow-datasets' "manual" folder."""
+    stock, splits = STOCK[name]
+
+    class FromArchives(stock, skip_registration=True):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
+        @property
+        def url_infos(self) -> dict[str, UrlInfo]:
+            """What tensorflow-datasets checks the archives against."""
+            return {
+                archive.url: UrlInfo(size=Size(archive.size), checksum=archive.sha256, filename=archive.file_name)
+                for archive in archives.values()
+            }
+
+        def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> Splits:
+            paths = dl_manager.download({field: archive.url for field, archive in archives.items()})
+            return splits(self.info, {field: Path(path) for field, path in paths.items()})
+
+    FromArchives.name = name
+    return FromArchives(data_dir=prepared_folder, file_format="array_record")
 
 
 def prepare(name: str, archives: Mapping[str, Archive], archive_folder: Path, prepared_folder: Path) -> Arrays:
@@ -100,17 +86,17 @@ def prepare(name: str, archives: Mapping[str, Archive], archive_folder: Path, pr
         manual_dir=archive_folder, try_download_gcs=False, force_checksums_validation=True
     )
     with _quiet():
-        BUILDERS[name](archives, prepared_folder).download_and_prepare(download_config=config)
+        builder(name, archives, prepared_folder).download_and_prepare(download_config=config)
         return Arrays(*_read_split(name, prepared_folder, "train"), *_read_split(name, prepared_folder, "test"))
 
 
-def _of_idx(images_path: Path, labels_path: Path) -> Records:
+def _of_idx(images_path: Path, labels_path: Path) -> Examples:
     images, labels = idx.read_pair(images_path, labels_path)
     for key, (image, label) in enumerate(zip(images, labels, strict=True)):
         yield key, {"image": _png(image[..., 0]), "label": int(label)}
 
 
-def _of_cifar(prefix: str, parts: Iterable[cifar10.Part]) -> Records:
+def _of_cifar(prefix: str, parts: Iterable[cifar10.Part]) -> Examples:
     examples = (example for images, labels in parts for example in zip(images, labels, strict=True))
     for key, (image, label) in enumerate(examples):
         yield key, {"id": f"{prefix}{key:05d}", "image": _png(image), "label": int(label)}
