@@ -112,14 +112,14 @@ class BatchNorm(nn.Module):
         variables, params = self._running_statistics(shape), self._parameters(shape)
         unshared: dict[str, Any] = {"axis_name": None, "axis_index_groups": None, "ghost_batch_size": None}
         # A module is often initialised with a single example, whose outputs nobody uses: no reason to fail.
-        one_value = size(x.shape, reduction_axes(features, x.ndim)) < 2
+        alone = initializing and size(x.shape, reduction_axes(features, x.ndim)) < 2
         recording = None if use_running_average or initializing else which(partial(self.has_variable, "batch_stats"))
         y, statistics = apply(
             params,
             [variable.value for variable in variables],
             x,
             canonicalize_dtype(x, *params, dtype=self.dtype),
-            train=not (use_running_average or recording == BY_RUNNING or (initializing and one_value)),
+            train=not (use_running_average or recording == BY_RUNNING or alone),
             computed=self.dtype,
             at_least_float32=self.force_float32_reductions,
             mask=mask,

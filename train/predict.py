@@ -27,7 +27,8 @@ class Predict:
     network: tyro.conf.Positional[Path]
     """Folder (or name) of a run, or a file from `export`."""
     images: tyro.conf.Positional[tuple[Path, ...]]
-    """Image files (PNG, JPEG, ...), of any size."""
+    """Image files (PNG, JPEG, ...), of any size; grey ones are given to a network of colour images as they are, and of
+    colour ones a network of grey images is given the luminance."""
     invert: bool = False
     """The images are dark on light, as ink on paper is; else they are taken to be light on dark, as in MNIST."""
     top: int = 3

@@ -207,6 +207,19 @@ def test_initialising_does_not_update_the_statistics(rows):
     np.testing.assert_array_equal(variables["batch_stats"]["var"], np.ones(6))
 
 
+def test_evaluation_is_exported_for_any_number_of_rows():
+    """Of a dense layer's outputs, too, where the rows are all that is reduced over."""
+    from jax import export
+
+    variables = OURS(True).init(KEY, batch(shape=(4, 6)))
+    (rows,) = export.symbolic_shape("rows")
+    function = jax.jit(lambda x: OURS(True).apply(variables, x))
+    exported = export.export(function)(jax.ShapeDtypeStruct((rows, 6), jnp.float32))
+    for count in (1, 5):
+        x = batch(shape=(count, 6))
+        np.testing.assert_array_equal(exported.call(x), function(x))
+
+
 def test_training_on_one_value_per_channel_is_an_error():
     x = batch(shape=(1, 6))
     with pytest.raises(ValueError, match="more than one value per channel"):

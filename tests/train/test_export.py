@@ -98,6 +98,11 @@ def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
             "evaluation mode",
             "norms: kept, with their running statistics: activation, pooling or padding stands between",
         ),
+        (
+            {"norm_placement": "after", "norm_hidden": True, "pool_every": 2, "padding": "same"},
+            "evaluation mode",
+            "norms: kept, with their running statistics",
+        ),
         ({"norm_input": True, "padding": "same"}, "evaluation mode", "norms: kept, with their running statistics"),
         ({"norm_placement": "none"}, "none", "norms: the network has none"),
     ],
