@@ -129,9 +129,6 @@ def _check(options: ModelConfig) -> None:
     for name, widths in (("channels", options.channels), ("hidden", options.hidden)):
         if widths is not None and (not widths or min(widths) < 1):
             raise ValueError(f"--{name} must be numbers of at least 1; got {' '.join(map(str, widths)) or 'none'}")
-    for name, wanted in (("norm-input", options.norm_input), ("norm-hidden", options.norm_hidden)):
-        if wanted and options.norm_placement == "none":
-            raise ValueError(f"--{name} and --norm-placement none contradict each other: leave out one of them")
 
 
 def _check_activations(options: ModelConfig, layers: int) -> None:

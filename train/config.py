@@ -56,11 +56,11 @@ class ModelConfig:
     padding: Padding = "valid"
     """Of a cnn's convolutions. valid: none, and each takes 2 from each side; same: zeros around the image."""
     norm_placement: Placement = "before"
-    """The norm's place: before the activation, after it, or none."""
+    """The norm's place: before the activation, after it, or none: no norm anywhere, of the inputs neither."""
     norm_input: bool = False
     """The inputs are normalised, too."""
     norm_hidden: bool = False
-    """The hidden layer of a cnn has norm and activation, too, as those of an mlp have; else it has neither."""
+    """The hidden layer of a cnn has norm and activation, too, as those of an mlp have; else neither."""
     activation: tuple[Activation, ...] = ("relu",)
     """What follows each convolution of a cnn, and each hidden layer of an mlp: one for all, or one for each."""
     dropout: float = 0.0

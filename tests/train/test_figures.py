@@ -84,7 +84,7 @@ def test_without_mistakes_the_least_certain_come_first():
 def test_two_pictures_are_written_and_nothing_else(tmp_path):
     write(tmp_path, [0, 1, 2, 2], [0, 1, 2, 0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["confusion.png", "mistakes.png"]
-    for name, height in (("confusion.png", 735), ("mistakes.png", 427)):
+    for name, height in (("confusion.png", 735), ("mistakes.png", 457)):
         with Image.open(tmp_path / name) as image:
             assert (image.format, image.size) == ("PNG", (1350, height))
 
@@ -122,7 +122,7 @@ def test_any_number_of_mistakes(count, tmp_path):
     write(tmp_path, np.zeros(count, int), np.ones(count, int))
     with Image.open(tmp_path / "mistakes.png") as image:
         rows = -(-min(count, 24) // 6)
-        assert image.size == (1350, int(150 * (0.9 + 1.95 * rows)))
+        assert image.size == (1350, int(150 * (0.9 + 2.15 * rows)))
 
 
 def test_odd_names(tmp_path):

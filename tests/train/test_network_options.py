@@ -72,6 +72,32 @@ def test_the_norm_stands_where_it_is_asked_for_and_a_layer_in_front_of_one_has_n
     assert calls(cnn)[: len(order) // 2] == [name.replace("dense", "conv") for name in order[: len(order) // 2]]
 
 
+@pytest.mark.parametrize("shape", [(4,), (12, 12, 3)])
+def test_the_inputs_are_normalised_first(shape):
+    """A new norm gives each feature, or channel, mean 0 and variance 1, whatever the inputs are."""
+    options = ModelConfig(channels=(2,) if len(shape) == 3 else None, hidden=(4,), norm_input=True)
+    model, x = network(options, shape=shape), jax.random.normal(jax.random.key(0), (8, *shape))
+    variables = variables_of(model, shape)
+    assert variables["params"]["norm0"]["scale"].shape == shape[-1:]
+    logits = [model.apply(variables, scaled, train=True, mutable=["batch_stats"])[0] for scaled in (x, 100 + 7 * x)]
+    np.testing.assert_allclose(*logits, atol=1e-3)
+    none = network(dataclasses.replace(options, norm_placement="none"), shape=shape)
+    assert "batch_stats" not in variables_of(none, shape)
+
+
+def test_the_hidden_layer_of_a_cnn_has_norm_and_activation_where_asked_for():
+    options = ModelConfig(channels=(2, 3, 4), hidden=(5,), padding="same", pool_every=2, norm_hidden=True)
+    order = [
+        f"{layer}{i}" if layer != "activation" else layer for i in (1, 2, 3) for layer in ("conv", "norm", "activation")
+    ]
+    assert calls(network(options)) == [*order, "dense", "norm4", "activation"]
+    variables = variables_of(network(options))
+    assert set(variables["params"]["dense"]) == {"kernel"}
+    assert variables["params"]["dense"]["kernel"].shape == (6 * 6 * 4, 5)  # pooled once, behind the second
+    without = network(dataclasses.replace(options, norm_placement="none"))
+    assert calls(without)[-2:] == ["dense", "activation"]
+
+
 def test_widths_and_kinds():
     cnn, mlp = network(ModelConfig(channels=(2, 3), hidden=(7,))), network(ModelConfig(hidden=(5,)), shape=(4,))
     assert isinstance(cnn, CNN)
@@ -189,13 +215,6 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
         ({"padding": "same"}, {}, (4,), r"--padding is of a cnn, and this is an mlp"),
         ({"norm_hidden": True}, {}, (4,), r"--norm-hidden is of a cnn, and this is an mlp"),
         ({"pool_every": 0}, {}, (12, 12, 1), r"--pool-every must be at least 1; got 0"),
-        (
-            {"norm_input": True, "norm_placement": "none"},
-            {},
-            (4,),
-            r"--norm-input and --norm-placement none contradict each other: leave out one of them",
-        ),
-        ({"norm_hidden": True, "norm_placement": "none"}, {}, (12, 12, 1), r"--norm-hidden and --norm-placement none"),
         ({"activation": ()}, {}, (4,), r"--activation must name at least one"),
         (
             {"activation": ("elu", "relu"), "hidden": (3,)},

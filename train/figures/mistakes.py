@@ -85,18 +85,20 @@ def title(dataset: str, mistakes: int, total: int, shown: int) -> str:
 
 def _grid(path: Path, first: str, cases: Sequence[Case], inputs: np.ndarray) -> None:
     rows = -(-len(cases) // COLUMNS)
-    with style.new_figure(path, 0.9 + 1.95 * rows, first) as figure:
+    with style.new_figure(path, 0.9 + 2.15 * rows, first) as figure:
         for axes, case in zip(figure.subplots(rows, COLUMNS, squeeze=False).flat, cases, strict=False):
             image = inputs[case.example]
             axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-            said = f"said {style.shorten(case.said, 9)}, {_percent(case.said_probability)}"
-            axes.set_title(" \n ")  # room for what follows, in two colours
+            axes.set_title(" \n \n ")  # room for what follows, in two colours
+            colour = style.RIGHT if case.right else style.WRONG
             for line, text, colour in (
-                (1, f"is {style.shorten(case.true, 14)}", style.RIGHT),
-                (0, said, style.RIGHT if case.right else style.WRONG),
+                (2, f"is {style.shorten(case.true, 14)}", style.RIGHT),
+                (1, f"said {style.shorten(case.said, 12)}", colour),
+                (0, _percent(case.said_probability), colour),
             ):
                 offset = {"xytext": (0, 4 + 15 * line), "textcoords": "offset points"}
-                axes.annotate(text, (0, 1), xycoords="axes fraction", color=colour, **offset)
+                annotation = axes.annotate(text, (0, 1), xycoords="axes fraction", color=colour, **offset)
+                annotation.set_in_layout(False)  # wide words must not make images small
         for axes in figure.axes:
             axes.axis("off")
 
