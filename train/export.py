@@ -82,7 +82,7 @@ def fold(run: "Restored") -> tuple["Folded", str]:
             f"kept, with their running statistics: folded, logits would differ by up to {difference:.1e} of the "
             f"largest one (allowed: {allowed:g}), as happens where a feature's mean is far larger than its deviation"
         )
-    return network, f"folded into the layers in front of them; logits differ by {difference:.1e} of the largest one"
+    return network, f"folded into the layers next to them; logits differ by {difference:.1e} of the largest one"
 
 
 def serialize(network: "Folded", description: "Description") -> bytes:

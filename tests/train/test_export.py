@@ -77,7 +77,7 @@ def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
         patch.setattr(jaxbn.linen.BatchNorm, "__call__", fail)
         program = serialize(network, classify.describe(found, network))
     assert network.norms == "folded"
-    assert remark.startswith("folded into the layers in front of them")
+    assert remark.startswith("folded into the layers next to them")
     path = tmp_path / "file"
     artifact.write(path, Artifact(classify.describe(found, network), program))
     classifier = classify.of_file(path)

@@ -90,11 +90,11 @@ def _grid(path: Path, first: str, cases: Sequence[Case], inputs: np.ndarray) -> 
             image = inputs[case.example]
             axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
             axes.set_title(" \n \n ")  # room for what follows, in two colours
-            colour = style.RIGHT if case.right else style.WRONG
+            said_colour = style.RIGHT if case.right else style.WRONG
             for line, text, colour in (
                 (2, f"is {style.shorten(case.true, 14)}", style.RIGHT),
-                (1, f"said {style.shorten(case.said, 12)}", colour),
-                (0, _percent(case.said_probability), colour),
+                (1, f"said {style.shorten(case.said, 12)}", said_colour),
+                (0, _percent(case.said_probability), said_colour),
             ):
                 offset = {"xytext": (0, 4 + 15 * line), "textcoords": "offset points"}
                 annotation = axes.annotate(text, (0, 1), xycoords="axes fraction", color=colour, **offset)
