@@ -22,7 +22,7 @@ class Report:
     checkpoint: Literal["newest", "best"] = "newest"
     """best: that of the highest validation accuracy."""
     data_dir: Path | None = None
-    """Folder with MNIST's files; None: as in the run."""
+    """Folder with the dataset's files; None: as in the run."""
     runs_dir: Path = RunConfig.runs_dir
     """Folder that holds one folder a run."""
 
