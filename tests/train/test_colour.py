@@ -1,4 +1,4 @@
-"""Colour images from the first option to the last picture: a preset on a small CIFAR-10, and what is made of its run."""
+"""Colour images from the first option to the last picture: a preset on a small CIFAR-10, and what its run is good for."""
 
 import json
 
