@@ -1,4 +1,4 @@
-"""Colour images from the first option to the last picture: a preset on a small CIFAR-10, and what its run is good for."""
+"""Colour images from the first option to the last picture: a preset on a small CIFAR-10, and what comes of its run."""
 
 import json
 
