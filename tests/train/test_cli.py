@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import train.data
-from train import session
+from train import config_file, session
 from train.cli import main
 from train.config import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, NormConfig, OptimizerConfig
 from train.errors import UsageError
@@ -86,7 +86,7 @@ def test_the_files_of_a_run(digits_run):
         [".lock", "checkpoints", "config.json", "metrics.jsonl", "progress.jsonl", "variables.npz", *pictures]
     )
     config = json.loads((digits_run.folder / "config.json").read_text(encoding="utf-8"))
-    usual = dataclasses.asdict(Config())
+    usual = json.loads(config_file.to_json(Config()))
     assert config == usual | {
         "data": usual["data"] | {"dataset": "digits"},
         "optimizer": dataclasses.asdict(OptimizerConfig(epochs=2, batch_size=BATCH)),
