@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from train.config import PRESETS, Config, Preset
@@ -83,14 +84,14 @@ def expected(accuracies: Sequence[float]) -> str:
 
     Example:
         >>> expected((97.0, 98.5)), expected(()), expected((100.0, 100.0))
-        ('97.8%\n97.00–98.50\n2 seeds', 'not measured', '100.0%\n2 seeds')
+        ('97.75%\n97.00–98.50\n2 seeds', 'not measured', '100.00%\n2 seeds')
 
     """
     if not accuracies:
         return "not measured"
     low, high = min(accuracies), max(accuracies)
     between = [f"{low:.2f}–{high:.2f}"] if low < high else []
-    return "\n".join([f"{sum(accuracies) / len(accuracies):.1f}%", *between, f"{len(accuracies)} seeds"])
+    return "\n".join([f"{fmean(accuracies):.2f}%", *between, f"{len(accuracies)} seeds"])
 
 
 def describe(name: Preset) -> str:
