@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import get_args
 
-import jax
 import pytest
 from PIL import Image
 
@@ -31,15 +30,6 @@ TINY = {
     "running-stats": SMALL
     | {"hidden": (6,), "batch_size": 16, "every": 2, "measurements": 2, "recalibrated_at": (2, 4), "samples": 30},
 }
-
-
-@pytest.fixture(autouse=True)
-def quickly_compiled():
-    """These programs run for less time than they compile."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def test_every_study_is_listed_once():

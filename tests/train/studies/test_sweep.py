@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,11 @@ DATA = Batches(
     jax.random.uniform(jax.random.key(0), (30, 4)), jax.random.randint(jax.random.key(1), (30,), 0, 3, jnp.int32)
 )
 MODEL = MLP(3, (5,), Style(norm=None))
+
+
+def begin(model, tx):
+    """The state before the first step, compiled as one program."""
+    return jax.jit(partial(start, model, tx))(DATA, jnp.int32(0))
 
 
 def test_product_has_the_axes_in_front():
@@ -49,27 +56,27 @@ def test_every_epoch_visits_each_example_at_most_once(examples, steps, batch):
 
 def test_fit_takes_the_steps_of_train_step():
     tx = optax.sgd(0.5)
-    state = start(MODEL, tx, DATA, jnp.int32(0))
+    state = begin(MODEL, tx)
     order = orders(jnp.int32(0), 30, 4, 10)
     last, losses, measured = fit(MODEL, tx, state, DATA, order, lambda state: state.step, every=2)
     np.testing.assert_array_equal(measured, [2, 4])
-    expected = []
+    expected, step = [], jax.jit(partial(train_step, MODEL, tx))
     for rows in order:
-        state, metrics = train_step(MODEL, tx, state, Batches(DATA.inputs[rows], DATA.labels[rows]))
+        state, metrics = step(state, Batches(DATA.inputs[rows], DATA.labels[rows]))
         expected.append(metrics.loss / 10)
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), last.params, state.params)
 
 
 def test_accuracy_counts_every_example_once():
-    state = start(MODEL, optax.sgd(0.1), DATA, jnp.int32(0))
+    state = begin(MODEL, optax.sgd(0.1))
     logits = MODEL.apply({"params": state.params}, DATA.inputs, train=False)
     expected = 100 * np.mean(np.argmax(np.asarray(logits), -1) == np.asarray(DATA.labels))
     np.testing.assert_allclose(accuracy(MODEL, DATA)(state), expected, rtol=1e-6)
 
 
 def test_scale_kernels_leaves_the_rest():
-    state = start(MLP(3, (5,), Style()), optax.sgd(0.1), DATA, jnp.int32(0))
+    state = begin(MLP(3, (5,), Style()), optax.sgd(0.1))
     scaled = scale_kernels(state, jnp.float32(0.5))
     for layer, leaves in state.params.items():
         for name, leaf in leaves.items():
