@@ -10,4 +10,10 @@ from train.data import cache
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.default_folder() / "programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
-sys.exit(main())
+code = main()
+if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+    # Other processes are gone, or this one was told to stop at once: the usual exit would wait for them.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+sys.exit(code)

@@ -210,13 +210,26 @@ def _remove_parts(parent: Path) -> None:
 
 
 def _write_state(path: Path, state: TrainState) -> None:
-    with _quietly() as ocp, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _checkpointer() as (ocp, checkpointer):
         checkpointer.save(path.absolute(), args=ocp.args.StandardSave(state))
 
 
 def _read_state(path: Path, target: TrainState) -> TrainState:
-    with _quietly() as ocp, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _checkpointer() as (ocp, checkpointer):
         return checkpointer.restore(path.absolute(), args=ocp.args.StandardRestore(target))
+
+
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[tuple[Any, Any]]:
+    """Orbax, and what saves and restores arrays of the host, in this process alone."""
+    with _quietly() as ocp:
+        own = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+        )
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+            yield ocp, checkpointer
 
 
 @contextlib.contextmanager

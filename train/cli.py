@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import tyro
 
 from train import config_file
-from train.config import PRESETS, Config, RunConfig
+from train.config import PRESETS, Config, DeviceConfig, RunConfig
 from train.errors import InterruptedRunError, UsageError
 from train.evaluate import Evaluate, evaluate
 from train.export import Export, export
@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except InterruptedRunError as interruption:
-        print(interruption, file=sys.stderr)
+        if str(interruption):  # of several processes one says it for all
+            print(interruption, file=sys.stderr)
         return interruption.code
     except KeyboardInterrupt:
         print("interrupted: nothing is saved since the last checkpoint", file=sys.stderr)
@@ -136,12 +137,17 @@ def begin(arguments: Sequence[str]) -> Config:
         path = Path(found.config)
         config = config_file.read(path)
         # Not the folder: it holds the run that the file is of.
-        return dataclasses.replace(
-            config, run=dataclasses.replace(config.run, name=None, overwrite=False, config=path, resume=None)
-        )
+        run = dataclasses.replace(config.run, name=None, overwrite=False, config=path, resume=None)
+        return dataclasses.replace(config, devices=_own(config.devices), run=run)
     if found.resume is not None:
         folder = config_file.find_run(Path(found.resume), Path(found.runs_dir or RunConfig.runs_dir))
         config = config_file.read(folder / "config.json")
         run = dataclasses.replace(config.run, runs_dir=folder.parent, name=folder.name, overwrite=False, config=None)
-        return dataclasses.replace(config, run=dataclasses.replace(run, resume=folder))
+        run = dataclasses.replace(run, resume=folder)
+        return dataclasses.replace(config, devices=_own(config.devices), run=run)
     return PRESETS.get(found.preset or "default", Config())  # tyro itself refuses a preset that there is not
+
+
+def _own(devices: DeviceConfig) -> DeviceConfig:
+    """Without the other processes that there were: a run may go on, or be repeated, elsewhere."""
+    return DeviceConfig(devices=devices.devices)

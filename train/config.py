@@ -13,6 +13,7 @@ KernelInit = Literal["lecun", "he", "glorot", "normal"]
 Precision = Literal["float32", "bfloat16"]
 Average = Literal["constant", "cumulative", "debiased"]
 Renorm = Literal["off", "constant", "ramp"]
+Scope = Literal["global", "device"]
 Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle", "warmup-cosine"]
 Preset = Literal[
@@ -90,6 +91,8 @@ class NormConfig:
     """The running variance takes the estimate by n - 1, as in PyTorch."""
     norm_ghost_batch: int | None = None
     """Statistics of every so many examples for themselves; must divide the batch."""
+    norm_scope: Scope = "global"
+    """global: statistics of the whole batch, whatever the devices; device: each normalises its examples for itself."""
     norm_renorm: Renorm = "off"
     """Batch renormalization. constant: with these bounds from the start; ramp: as in the paper, plain for the first
     1/32 of the steps, then bounds that widen until 5/32 (d) and 1/4 (r) of them."""
@@ -131,6 +134,25 @@ class OptimizerConfig:
     """Each entry of the gradients is held within plus and minus this (before --clip-norm)."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes. The losses that are reported are without it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceConfig:
+    """What computes. A batch is divided among the devices; the results are those of one."""
+
+    devices: int | None = None
+    """How many of the devices; of each process if there are several. None: all."""
+    distributed: bool = False
+    """Several processes train together, each started with the same command. Under SLURM, Open MPI and Kubernetes and on
+    TPU pods they find each other."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where nothing says so."""
+    num_processes: int | None = None
+    """How many processes there are, where nothing says so."""
+    process_id: int | None = None
+    """The number of this one, from 0."""
+    process_timeout: int = 30
+    """Seconds without a sign of life after which a process is taken for dead, and the others stop."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +200,7 @@ class Config:
     model: ModelConfig = ModelConfig()
     norm: NormConfig = NormConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    devices: DeviceConfig = DeviceConfig()
     run: RunConfig = RunConfig()
 
 

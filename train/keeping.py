@@ -19,6 +19,7 @@ class Keeper:
         data: gives what is written down of the data; called when it is needed.
         saved: the step that the run goes on from, whose checkpoint there is; None where it begins.
         clock: seconds.
+        writes: False in all but one of the processes of a run: nothing is written there.
 
     """
 
@@ -29,6 +30,7 @@ class Keeper:
         data: Callable[[], DataCard],
         saved: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        writes: bool = True,
     ) -> None:
         self._folder = folder
         self._options = options
@@ -36,6 +38,7 @@ class Keeper:
         self._saved = saved
         self._clock = clock
         self._time = clock()
+        self._writes = writes
 
     def keep(self, happening: Happening, epochs: Sequence[Epoch]) -> None:
         """Writes the checkpoints that are due after an event; `epochs` are all so far."""
@@ -55,6 +58,8 @@ class Keeper:
         self._time = self._clock()
 
     def _write(self, happening: Happening, kind: str, keep: int) -> None:
+        if not self._writes:
+            return
         results.sync_records(self._folder)  # a checkpoint never knows of more than the records do
         checkpoint.save(self._folder / kind, happening.state, happening.position, self._data(), keep)
 

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from train.devices import ONE, Devices
 from train.plan import Plan
 from train.step import Batches, TrainState, evaluate, init_state, train_steps
 
@@ -78,25 +80,25 @@ class Programs:
 def compile_programs(plan: Plan, state: TrainState) -> Programs:
     """Compiles the programs that the whole run consists of; shapes are enough of a state."""
     start = time.perf_counter()
-    step = jnp.zeros((), jnp.int32)
+    devices, step = plan.devices, jax.ShapeDtypeStruct((), jnp.int32)
     order = jax.ShapeDtypeStruct(plan.train.labels.shape, jnp.int32)
-    steps = partial(train_steps, plan.model, plan.tx, batch_size=plan.batch_size, options=plan.options)
-    programs = (
-        jax.jit(partial(epoch_order, plan)).lower(step).compile(),
-        jax.jit(steps, donate_argnums=0).lower(state, plan.train, order, (step, step)).compile(),
-        compile_evaluation(plan.model, state, plan.test),
+    steps = partial(
+        train_steps, plan.model, plan.tx, batch_size=plan.batch_size, options=plan.options, divide=devices.divide
     )
-    validate = None if plan.validation is None else compile_evaluation(plan.model, state, plan.validation)
+    programs = (
+        devices.jit(partial(epoch_order, plan)).lower(step).compile(),
+        devices.jit(steps, donate_argnums=0).lower(state, plan.train, order, (step, step)).compile(),
+        compile_evaluation(plan.model, state, plan.test, devices),
+    )
+    validate = None if plan.validation is None else compile_evaluation(plan.model, state, plan.validation, devices)
     return Programs(*programs, seconds=time.perf_counter() - start, validate=validate)
 
 
-def compile_evaluation(model: nn.Module, state: TrainState, data: Batches) -> Any:  # noqa: ANN401
+def compile_evaluation(model: nn.Module, state: TrainState, data: Batches, devices: Devices = ONE) -> Any:  # noqa: ANN401
     """The program that measures a state on a split: (state, data) to metrics."""
-    return (
-        jax.jit(partial(evaluate, model, batch_size=min(EVALUATION_BATCH, data.labels.size)))
-        .lower(state, data)
-        .compile()
-    )
+    batch_size = devices.round_up(min(EVALUATION_BATCH, data.labels.size))
+    program = partial(evaluate, model, batch_size=batch_size, divide=devices.divide)
+    return devices.jit(program).lower(state, data).compile()
 
 
 def initial_state(plan: Plan) -> TrainState:
@@ -106,7 +108,7 @@ def initial_state(plan: Plan) -> TrainState:
 
 def initializer(plan: Plan) -> Any:  # noqa: ANN401  (a jitted function)
     """The program that makes the initial state from one example; its `eval_shape` tells the state's form."""
-    return jax.jit(partial(init_state, plan.model, plan.tx, seed=plan.seed))
+    return plan.devices.jit(partial(init_state, plan.model, plan.tx, seed=plan.seed))
 
 
 def run(
@@ -130,12 +132,12 @@ def run(
 
     """
     while position.epoch <= plan.epochs:
-        order = programs.shuffle(jnp.int32(position.epoch))
+        order = programs.shuffle(np.int32(position.epoch))
         for span in spans(plan.steps_per_epoch):
             if span[0] < position.step:  # done before: a run stops between spans only
                 continue
             began = time.perf_counter()
-            state, metrics = programs.train(state, plan.train, order, tuple(jnp.int32(i) for i in span))
+            state, metrics = programs.train(state, plan.train, order, tuple(np.int32(i) for i in span))
             metrics = jax.block_until_ready(metrics)
             elapsed = time.perf_counter() - began
             step = (position.epoch - 1) * plan.steps_per_epoch + span[1]

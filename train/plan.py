@@ -5,13 +5,13 @@ import math
 from typing import NamedTuple, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from train.build import build
 from train.config import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, DatasetName
 from train.data import Dataset
+from train.devices import ONE, Devices, check_batch, share
 from train.models import CNN, MLP
 from train.optimizer import optimizer
 from train.step import PLAIN_STEP, Batches, StepOptions
@@ -40,6 +40,7 @@ class Plan:
     seed: int
     validation: Batches | None = None
     options: StepOptions = PLAIN_STEP
+    devices: Devices = ONE
 
     @property
     def steps_per_epoch(self) -> int:
@@ -52,31 +53,42 @@ class Plan:
         return self.train.labels.size % self.batch_size
 
 
-def resolve(config: Config, dataset: Dataset) -> Config:
-    """The configuration with what it leaves to the dataset filled in."""
-    options = config.optimizer
+def resolve(config: Config, dataset: Dataset, devices: Devices = ONE) -> Config:
+    """The configuration with what it leaves to the dataset and the devices filled in.
+
+    Raises:
+        ValueError: the devices' shares of a batch cannot be normalised as it says.
+
+    """
+    options, norm = config.optimizer, config.norm
+    batch_size = DEFAULT_BATCH_SIZE[dataset.name] if options.batch_size is None else options.batch_size
+    if norm.norm_scope == "device" and config.run.resume is None:  # a resumed run goes on as it began
+        norm = dataclasses.replace(norm, norm_ghost_batch=share(batch_size, devices.count, norm.norm_ghost_batch))
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, dataset=cast(DatasetName, dataset.name)),
+        norm=norm,
         optimizer=dataclasses.replace(
             options,
             epochs=DEFAULT_EPOCHS[dataset.name] if options.epochs is None else options.epochs,
-            batch_size=DEFAULT_BATCH_SIZE[dataset.name] if options.batch_size is None else options.batch_size,
+            batch_size=batch_size,
         ),
     )
 
 
-def make_plan(config: Config, dataset: Dataset) -> Plan:
-    """Puts the data on the device and builds the network and the optimiser.
+def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:
+    """Puts the data on the devices and builds the network and the optimiser.
 
     Raises:
         ValueError: there is nothing to do, or the options do not fit each other or the training set.
 
     """
-    options = resolve(config, dataset).optimizer
+    config = resolve(config, dataset, devices)
+    options = config.optimizer
     epochs, batch_size = cast(int, options.epochs), cast(int, options.batch_size)
-    parts = splits(dataset, config.data.validation)
+    parts = splits(dataset, config.data.validation, devices)
     check(config, epochs, batch_size, parts.train.labels.size, dataset.name)
+    check_batch(batch_size, parts.train.labels.size, devices.count, jax.process_count())
     steps = epochs * (parts.train.labels.size // batch_size)
     shape, classes = dataset.train_inputs.shape[1:], len(dataset.class_names)
     return Plan(
@@ -89,10 +101,11 @@ def make_plan(config: Config, dataset: Dataset) -> Plan:
         seed=config.run.seed,
         validation=parts.validation,
         options=StepOptions(options.label_smoothing, config.run.seed),
+        devices=devices,
     )
 
 
-def splits(dataset: Dataset, validation: float) -> Splits:
+def splits(dataset: Dataset, validation: float, devices: Devices = ONE) -> Splits:
     """The test set, and the training set without a share of it, and that share: the same examples at any time.
 
     Raises:
@@ -105,15 +118,19 @@ def splits(dataset: Dataset, validation: float) -> Splits:
     count = round(validation * examples)
     if validation and not count:
         raise ValueError(f"--validation {validation:g} of {examples} training examples is none: raise it")
-    test = Batches(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_labels))
+    test = _put(devices, dataset.test_inputs, dataset.test_labels)
     if not count:
-        return Splits(Batches(jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)), None, test)
+        return Splits(_put(devices, dataset.train_inputs, dataset.train_labels), None, test)
     order = np.random.default_rng(VALIDATION_SEED).permutation(examples)
     rest, held = (
-        Batches(jnp.asarray(dataset.train_inputs[chosen]), jnp.asarray(dataset.train_labels[chosen]))
+        _put(devices, dataset.train_inputs[chosen], dataset.train_labels[chosen])
         for chosen in (np.sort(order[count:]), np.sort(order[:count]))
     )
     return Splits(rest, held, test)
+
+
+def _put(devices: Devices, inputs: np.ndarray, labels: np.ndarray) -> Batches:
+    return Batches(*devices.put((inputs, labels)))
 
 
 def check(config: Config, epochs: int, batch_size: int, examples: int, name: str) -> None:

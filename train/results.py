@@ -124,18 +124,18 @@ def sync_records(folder: Path) -> None:
             files.sync(folder / name)
 
 
-def rewind(folder: Path, step: int, epoch: int) -> tuple[list[Progress], list[Epoch]]:
+def rewind(folder: Path, step: int, epoch: int, remove: bool = True) -> tuple[list[Progress], list[Epoch]]:
     """Returns the records up to a step of an epoch, and removes the others: what they tell of is done again."""
     fields = {field.name for field in dataclasses.fields(Epoch)}
-    progress = _rewind(folder / PROGRESS, lambda record: record["step"] <= step)
-    epochs = _rewind(folder / METRICS, lambda record: record["epoch"] < epoch)
+    progress = _rewind(folder / PROGRESS, lambda record: record["step"] <= step, remove)
+    epochs = _rewind(folder / METRICS, lambda record: record["epoch"] < epoch, remove)
     return (
         [Progress(**record) for record in progress],
         [Epoch(**{key: value for key, value in record.items() if key in fields}) for record in epochs],
     )
 
 
-def _rewind(path: Path, stays: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+def _rewind(path: Path, stays: Callable[[dict[str, Any]], bool], remove: bool) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
@@ -143,7 +143,8 @@ def _rewind(path: Path, stays: Callable[[dict[str, Any]], bool]) -> list[dict[st
         with contextlib.suppress(ValueError):  # a line that was being written when the run was killed
             record = json.loads(line)
             records += [record] if stays(record) else []
-    files.write(path, "".join(json.dumps(record) + "\n" for record in records))
+    if remove:
+        files.write(path, "".join(json.dumps(record) + "\n" for record in records))
     return records
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import logging
 import shlex
 import time
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import jax
 from rich.console import Console
 
-from train import checkpoint, config_file, loop, results, tensorboard, terminal
+from train import checkpoint, config_file, devices, loop, processes, results, tensorboard, terminal
 from train.config import Config, RunConfig
 from train.data import Dataset, DatasetUnavailableError, load
 from train.data_card import DataCard, describe
@@ -21,6 +22,7 @@ from train.errors import InterruptedRunError, UsageError
 from train.interruption import Interruption
 from train.keeping import Keeper, out_of_patience
 from train.plan import Plan, make_plan, resolve
+from train.restored import Restored
 from train.step import TrainState, prepare
 from train.summary import summarize
 
@@ -42,34 +44,57 @@ class Start(NamedTuple):
 
 
 def train(config: Config) -> None:
-    """One run, from its configuration to its results."""
-    console = Console()
+    """One run, from its configuration to its results; where several processes train together, this one's part."""
+    with processes.connected(config.devices), processes.together():
+        if not processes.first():
+            logging.getLogger(__package__).setLevel(logging.ERROR)  # what happens is said once
+        begin(config)
+        processes.exchange()  # until everything is written
+
+
+def begin(config: Config) -> None:
+    """Finds the data, the network and the folder; then the run itself."""
+    console = Console(quiet=not processes.first())
     try:
         check(config.run, config.data.validation)
         folder = find_folder(config.run)
         if config.run.resume is not None and folder is not None:
             check_resumed(config, config_file.read(folder / results.CONFIG))
         dataset = load(config.data.dataset, data_dir=config.data.data_dir)
-        config = resolve(config, dataset)
-        plan = make_plan(config, dataset)
+        data = functools.cache(functools.partial(describe, dataset))
+        if processes.several():
+            processes.agree("the options or the data", fingerprint(config, data()))
+        chosen = devices.choose(config.devices.devices)
+        config = resolve(config, dataset, chosen)
+        plan = make_plan(config, dataset, chosen)
         folder = folder or results.check_folder(config.run.runs_dir, default_name(dataset.name), overwrite=False)
         program, example = loop.initializer(plan), plan.train.inputs[:1]
         shapes = program.eval_shape(example)  # raises where the norm's options do not fit
         initial = functools.partial(program, example)
     except (ValueError, DatasetUnavailableError) as error:
         raise UsageError(error) from error
-    data = functools.cache(functools.partial(describe, dataset))
-    with results.claim(folder):
+    with results.claim(folder) if processes.first() else contextlib.nullcontext():
         if config.run.resume is not None:
             start = resume(folder, initial, shapes, data)
+            start = start._replace(state=plan.devices.put(start.state))
         else:
-            results.clear(folder)
+            if processes.first():
+                results.clear(folder)
             start = Start(initial(), loop.Position(), [], [])
+        if processes.several():
+            processes.agree("the checkpoint or the initial parameters", checkpoint.digest(start.state))
         config = dataclasses.replace(
             config, run=dataclasses.replace(config.run, runs_dir=folder.parent, name=folder.name)
         )
-        results.write_config(folder, config)
+        if processes.first():
+            results.write_config(folder, config)
         run(console, config, dataset, plan, folder, start, data)
+
+
+def fingerprint(config: Config, data: DataCard) -> str:
+    """What must be the same in all processes that train together."""
+    parts = (config.data.validation, config.model, config.norm, config.optimizer, config.run.seed, config.run.patience)
+    return hashlib.sha256(repr((parts, config.run.resume is None, data)).encode()).hexdigest()
 
 
 def find_folder(options: RunConfig) -> Path | None:
@@ -81,7 +106,11 @@ def find_folder(options: RunConfig) -> Path | None:
 
     """
     if options.resume is None:
-        return None if options.name is None else results.check_folder(options.runs_dir, options.name, options.overwrite)
+        if options.name is None:
+            return None
+        if not processes.first():  # where there may be what the first has just written, or nothing
+            return options.runs_dir / options.name
+        return results.check_folder(options.runs_dir, options.name, options.overwrite)
     folder = config_file.find_run(options.resume, options.runs_dir)
     if options.name is None or options.runs_dir / options.name != folder:
         raise ValueError(f"a resumed run stays in its folder, {folder}: leave out --name and --runs-dir")
@@ -99,13 +128,15 @@ def run(
 ) -> None:
     """Trains from the start to the end, or until it is told to stop, and writes everything that a run leaves."""
     variables = {"params": start.state.params, "batch_stats": start.state.batch_stats}
-    terminal.print_start(console, config, dataset, plan, summarize(plan.model, variables, prepare(plan.test.inputs)))
+    inputs = jax.eval_shape(prepare, plan.test.inputs)
+    terminal.print_start(console, config, dataset, plan, summarize(plan.model, variables, inputs))
     with Interruption() as interruption:
         programs = loop.compile_programs(plan, start.state)
-        keeper = Keeper(folder, config.run, data, start.saved)
+        keeper = Keeper(folder, config.run, data, start.saved, writes=processes.first())
         progress, epochs, state, happening = list(start.progress), list(start.epochs), start.state, None
         stopped = out_of_patience(epochs, config.run.patience)
         with _listeners(console, config.run, plan, folder, dataset, start) as listeners:
+            processes.exchange()  # until all have compiled, and none failed
             for happening in loop.run(plan, programs, start.state, start.position) if not stopped else ():
                 state, event = happening.state, happening.event
                 progress += [event] if isinstance(event, loop.Progress) else []
@@ -113,21 +144,29 @@ def run(
                 for listen in listeners:
                     listen(event)
                 keeper.keep(happening, epochs)
-                if interruption.signal is not None:
+                if number := processes.greatest(interruption.signal or 0):
                     keeper.save(happening)
-                    raise InterruptedRunError(how_to_go_on(folder, event.step), interruption.code)
+                    processes.exchange()
+                    raise InterruptedRunError(
+                        how_to_go_on(folder, event.step) if processes.first() else "", 128 + number
+                    )
                 if isinstance(event, loop.Epoch) and out_of_patience(epochs, config.run.patience):
                     break
         if happening is not None:
             keeper.save(happening)
-    results.write_variables(folder, state)
-    results.write_curves(folder, progress, epochs, dataset, plan.steps_per_epoch)
+    if processes.first():
+        results.write_curves(folder, progress, epochs, dataset, plan.steps_per_epoch)
+        write_network(config, dataset, Restored(folder, config, plan.model, plan.devices.fetch(state), data()))
+        terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
+
+
+def write_network(config: Config, dataset: Dataset, network: Restored) -> None:
+    """The network as it is at the end, and the page about it."""
+    results.write_variables(network.folder, network.state)
     if not config.run.no_report:
         from train.report.page import write_report
-        from train.restored import Restored
 
-        write_report(Restored(folder, config, plan.model, state, data()), dataset)
-    terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
+        write_report(network, dataset)
 
 
 Listener = Callable[[loop.Progress | loop.Epoch], None]
@@ -139,6 +178,9 @@ def _listeners(
 ) -> Iterator[list[Listener]]:
     """What is told of every event: the files, the terminal, and what else was asked for."""
     with contextlib.ExitStack() as stack:
+        if not processes.first():
+            yield []
+            return
         listeners: list[Listener] = [functools.partial(results.record, folder, dataset)]
         listeners.append(stack.enter_context(terminal.Monitor(console, plan)).show)
         if options.tensorboard:
@@ -182,7 +224,7 @@ def resume(folder: Path, initial: Callable[[], TrainState], shapes: TrainState, 
                 f"the data are not those that {folder} began with: pass the same --data-dir as then, or begin a new run"
             )
         position, state = found.position, found.state
-    progress, epochs = results.rewind(folder, int(state.step), position.epoch)
+    progress, epochs = results.rewind(folder, int(state.step), position.epoch, remove=processes.first())
     return Start(state, position, progress, epochs)
 
 

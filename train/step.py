@@ -1,5 +1,6 @@
 """One training step, many of them, and evaluation: pure functions over a state."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -40,6 +41,11 @@ class StepOptions(NamedTuple):
 
 
 PLAIN_STEP = StepOptions()
+
+
+def undivided(rows: jax.Array) -> jax.Array:
+    """Rows that are not divided among devices."""
+    return rows
 
 
 def no_metrics() -> Metrics:
@@ -103,25 +109,35 @@ def train_steps(
     span: tuple[jax.Array, jax.Array],
     batch_size: int,
     options: StepOptions = PLAIN_STEP,
+    divide: Callable[[jax.Array], jax.Array] = undivided,
 ) -> tuple[TrainState, Metrics]:
-    """The steps from `span[0]` to `span[1]` of the epoch that visits the data in `order`, in one loop on the device."""
+    """The steps from `span[0]` to `span[1]` of the epoch that visits the data in `order`, in one loop on the devices.
+
+    What follows from which examples are chosen is divided as that is: the batch, and all that is computed of it.
+    """
 
     def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, total = carry
-        chosen = jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size)
+        chosen = divide(jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size))
         state, metrics = train_step(model, tx, state, Batches(data.inputs[chosen], data.labels[chosen]), options)
         return state, add(total, metrics)
 
     return jax.lax.fori_loop(*span, body, (state, no_metrics()))
 
 
-def evaluate(model: nn.Module, state: TrainState, data: Batches, batch_size: int) -> Metrics:
+def evaluate(
+    model: nn.Module,
+    state: TrainState,
+    data: Batches,
+    batch_size: int,
+    divide: Callable[[jax.Array], jax.Array] = undivided,
+) -> Metrics:
     """The metrics of every example of a split, each counted exactly once, whatever the batch size."""
     n = data.labels.size
     variables = {"params": state.params, "batch_stats": state.batch_stats}
 
     def body(i: jax.Array, total: Metrics) -> Metrics:
-        positions = i * batch_size + jnp.arange(batch_size)
+        positions = divide(i * batch_size + jnp.arange(batch_size))
         chosen = jnp.minimum(positions, n - 1)  # the last batch repeats an example to be full; it is not counted
         logits = cast(jax.Array, model.apply(variables, prepare(data.inputs[chosen]), train=False))
         return add(total, measure(logits, data.labels[chosen], positions < n))

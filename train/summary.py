@@ -18,13 +18,15 @@ class Layer(NamedTuple):
     non_trainable: int  # entries of its running statistics
 
 
-def summarize(model: nn.Module, variables: dict[str, Any], inputs: jax.Array) -> list[Layer]:
+def summarize(
+    model: nn.Module, variables: dict[str, Any], inputs: jax.Array | jax.ShapeDtypeStruct
+) -> list[Layer]:
     """The layers, in the order in which they are called first; nothing is computed, only shapes.
 
     Args:
         model: called as model(inputs, train=False).
         variables: the model's variables, as arrays or shapes.
-        inputs: one batch as the network takes it.
+        inputs: one batch as the network takes it, or its shape.
 
     """
     layers: list[Layer] = []

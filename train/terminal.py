@@ -24,13 +24,11 @@ OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "ad
 
 def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, layers: Iterable[Layer]) -> None:
     """The run in short, and the network."""
-    device = jax.devices()[0]
-    processors = f", {os.cpu_count()} processors" if device.platform == "cpu" else ""
     examples, tests = plan.train.labels.size, plan.test.labels.size
     held_out = f", {plan.validation.labels.size:,} validation" if plan.validation else ""
     options = config.optimizer
     lines = {
-        "device": f"{device.device_kind}{processors}, jax {jax.__version__}",
+        "device": describe_devices(plan),
         "dataset": f"{dataset.name} ({dataset.source}): {examples:,} training{held_out} and {tests:,} test examples",
         "optimizer": f"{OPTIMIZERS[options.optimizer]}, learning rate {options.learning_rate:g}, {options.schedule}",
         "norm": describe_norm(config),
@@ -44,6 +42,18 @@ def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, 
     if dataset.note:
         _say(console, f"{'note':>9}  {dataset.note}")
     console.print(_network_table(layers))
+
+
+def describe_devices(plan: Plan) -> str:
+    """What computes, and how much of a batch each does."""
+    device, count, processes = jax.devices()[0], plan.devices.count, jax.process_count()
+    processors = f", {os.cpu_count()} processors" if device.platform == "cpu" else ""
+    versions = f"{processors}, jax {jax.__version__}"
+    if count == 1:
+        return device.device_kind + versions
+    of_processes = f" in {processes} processes" if processes > 1 else ""
+    each = f"{plan.batch_size // count} of a batch on each"
+    return f"{count} devices{of_processes} ({device.device_kind}), {each}{versions}"
 
 
 def describe_norm(config: Config) -> str:
