@@ -15,8 +15,12 @@ FINE, FAILED = "=", "!"
 PATIENCE = 60  # seconds that the first process to end waits for the others
 
 
+class OtherProcessError(UsageError):
+    """Another process has failed, and all know."""
+
+
 class LostProcessError(UsageError):
-    """Another process has failed, or is gone."""
+    """Another process is gone."""
 
 
 def first() -> bool:
@@ -84,7 +88,7 @@ def together() -> Iterator[None]:
         return
     try:
         yield
-    except (LostProcessError, InterruptedRunError):
+    except (OtherProcessError, InterruptedRunError):
         raise  # all know
     except jax.errors.JaxRuntimeError as error:
         raise LostProcessError(
@@ -99,7 +103,7 @@ def exchange(note: str = "") -> list[str]:
     """What each process says, by its number. All processes come here, as often as each other; they wait.
 
     Raises:
-        LostProcessError: one of them has failed.
+        OtherProcessError: one of them has failed.
 
     """
     if not several():
@@ -107,7 +111,7 @@ def exchange(note: str = "") -> list[str]:
     notes = _gather(FINE + note)
     for process, said in enumerate(notes):
         if said.startswith(FAILED):
-            raise LostProcessError(f"process {process} failed, and the others stop with it: {said[1:]}")
+            raise OtherProcessError(f"process {process} failed, and the others stop with it: {said[1:]}")
     return [said[1:] for said in notes]
 
 
