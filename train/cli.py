@@ -109,13 +109,16 @@ def parse_options(command: str, arguments: Sequence[str]) -> Any:  # noqa: ANN40
     if command != DEFAULT:
         return tyro.cli(options, args=arguments, prog=f"{PROGRAM} {command}", config=STYLE)
     others = ", ".join(f"{name} ({each.summary})" for name, each in COMMANDS.items() if name != DEFAULT)
+    default = begin(arguments)
+    # Where a flag may be on before, it can be given again, as when a command is repeated with --resume.
+    is_preset = default.run.resume is None and default.run.config is None
     return tyro.cli(
         options,
         args=arguments,
-        default=begin(arguments),
+        default=default,
         prog=PROGRAM,
         description=f"{COMMANDS[command].summary}\n\nOther commands, each with its --help: {others}",
-        config=STYLE,
+        config=STYLE if is_preset else (tyro.conf.OmitArgPrefixes,),
     )
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from train import loop
+from train import devices, loop
 from train.cli import main
 from train.config import OptimizerConfig
 from train.convolution import convolve_by_patches
@@ -25,6 +25,15 @@ from train.step import Batches, TrainState
 
 ROOT = Path(__file__).parents[2]
 REAL_MNIST = Path(os.environ.get("JAXBN_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_device() -> Iterator[None]:
+    """A run that does not say on how many devices takes one of the eight, and compiles sooner."""
+    with pytest.MonkeyPatch.context() as patch:
+        choose = devices.choose
+        patch.setattr(devices, "choose", lambda wanted: choose(wanted or 1))
+        yield
 
 
 def draw_blobs(random: np.random.Generator, labels: np.ndarray) -> np.ndarray:

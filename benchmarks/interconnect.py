@@ -1,0 +1,67 @@
+"""How long an all-reduce takes on a machine that is not here: a model, with its assumptions named.
+
+Devices are connected in levels: the dimensions of a torus, or the GPUs of a machine and then the machines. Bytes b are
+reduced level by level, each level with 1/k of what the one before it, of k devices, had (reduce-scatter inwards,
+all-gather outwards, as NCCL and XLA do for large arrays). On a level of k devices that takes
+
+    2 · (k − 1)/k · b / bandwidth  +  2 · steps · latency
+
+with k − 1 steps around a ring, and log₂ k through a switch (trees and halving, as for small arrays).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Level:
+    """Devices, or groups of them, that are connected alike.
+
+    Attributes:
+        bandwidth: bytes a second that a device sends, and receives at the same time.
+        latency: seconds a step.
+        switched: through a switch; else in a ring.
+
+    """
+
+    bandwidth: float
+    latency: float
+    switched: bool
+
+    def seconds(self, size: int, count: int) -> float:
+        """The time to reduce so many bytes over so many members."""
+        steps = math.ceil(math.log2(count)) if self.switched else count - 1
+        return 2 * (count - 1) / count * size / self.bandwidth + 2 * steps * self.latency
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Levels, from the innermost, and how so many devices fill them."""
+
+    name: str
+    levels: tuple[Level, ...]
+    shapes: dict[int, tuple[int, ...]]
+
+    def all_reduce(self, size: int, devices: int) -> float:
+        """The seconds of an all-reduce of so many bytes."""
+        total = 0.0
+        for level, count in zip(self.levels, self.shapes[devices], strict=True):
+            if count > 1:
+                total += level.seconds(size, count)
+            size = math.ceil(size / count)
+        return total
+
+    def step(self, sizes: Sequence[int], devices: int) -> float:
+        """The seconds of a step's all-reduces one after the other, none hidden behind computation."""
+        return sum(self.all_reduce(size, devices) for size in sizes)
+
+
+# Bandwidths from the vendors' data sheets; latencies are assumptions of the usual size.
+_NVLINK = Level(450e9, 2e-6, switched=True)  # H100, NVLink 4: 900 GB/s, both directions together
+_INFINIBAND = Level(50e9, 5e-6, switched=True)  # one NDR adapter of 400 Gb/s for each GPU
+_TORUS = Level(100e9, 1e-6, switched=False)  # TPU v4: 2,400 Gb/s over six links: two of 50 GB/s in each dimension
+MACHINES = (
+    Machine("H100, 8 a machine, InfiniBand", (_NVLINK, _INFINIBAND), {8: (8, 1), 64: (8, 8), 512: (8, 64)}),
+    Machine("TPU v4, 3-D torus", (_TORUS,) * 3, {8: (2, 2, 2), 64: (4, 4, 4), 512: (8, 8, 8)}),
+)

@@ -1,0 +1,103 @@
+"""What data-parallel training costs in communication: the collectives of the compiled step, for 8 to 512 devices.
+
+    python -m benchmarks.scaling [--devices 8 64 512] [--examples 64] [--markdown]
+
+The training program's own loop over the MNIST CNN is compiled ahead of time for as many CPU devices (which takes no
+more than their names: nothing runs), and its collectives are counted in the optimised program. A model then says what
+they would take on machines that are not here (benchmarks/interconnect.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from benchmarks import harness
+from benchmarks.collectives import collectives
+from benchmarks.interconnect import MACHINES, Machine
+from train.config import Config, ModelConfig, NormConfig
+from train.devices import Devices, choose
+from train.models import build
+from train.optimizer import optimizer
+from train.step import Batches, init_state, train_steps
+
+Scope = Literal["global", "device"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Collectives of a training step, and what they would take."""
+
+    devices: tuple[int, ...] = (8, 64, 512)
+    examples: int = 64
+    """Examples on each device."""
+    channels: tuple[int, ...] = (32, 64)
+    hidden: int = 256
+    compute_milliseconds: tuple[float, ...] = (1.0, 10.0)
+    """Times of a step's computation on one device, to compare with."""
+    markdown: bool = False
+    """Print the tables for pasting into the documentation."""
+
+
+def compiled(devices: Devices, options: Options, scope: Scope) -> str:
+    """The optimised program of the training loop, as text."""
+    batch_size = options.examples * devices.count
+    ghost = options.examples if scope == "device" else None
+    model_options = ModelConfig(channels=options.channels, hidden=(options.hidden,))
+    config = Config(model=model_options, norm=NormConfig(norm_ghost_batch=ghost))
+    model = build(config, (28, 28, 1), 10, jax.default_backend(), total_steps=1000)
+    tx = optimizer(config.optimizer, 1000)
+    examples = max(60_000, batch_size)
+    data = Batches(_array(examples, 28, 28, 1, dtype=jnp.uint8), _array(examples))
+    state = jax.eval_shape(lambda inputs: init_state(model, tx, inputs, seed=0), data.inputs)
+    steps = partial(train_steps, model, tx, batch_size=batch_size, divide=devices.divide)
+    program = devices.jit(steps, donate_argnums=0).lower(state, data, data.labels, (_array(), _array())).compile()
+    text = program.as_text()
+    assert text is not None
+    return text
+
+
+def _array(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def predictions(
+    sizes: dict[int, Sequence[int]], machine: Machine, compute_milliseconds: Sequence[float]
+) -> list[list[str]]:
+    """A row for each number of devices: the time of a step's collectives, and the efficiency that they leave."""
+    rows = []
+    for count, of_step in sizes.items():
+        seconds = machine.step(of_step, count)
+        efficiencies = [milliseconds / (milliseconds + 1e3 * seconds) for milliseconds in compute_milliseconds]
+        rows.append([f"{count}", f"{1e6 * seconds:,.0f} µs", *(f"{efficiency:.0%}" for efficiency in efficiencies)])
+    return rows
+
+
+def main(options: Options) -> None:
+    """Compiles, counts, predicts, prints."""
+    jax.config.update("jax_num_cpu_devices", max(options.devices))
+    counted: dict[Scope, dict[int, Sequence[int]]] = {"global": {}, "device": {}}
+    rows = []
+    for scope, of_counts in counted.items():
+        for count in options.devices:
+            sizes = of_counts[count] = collectives(compiled(choose(count), options, scope))
+            rest = sum(sizes) - max(sizes)
+            cells = (len(sizes), sum(sizes), max(sizes), rest)
+            rows.append([f"--norm-scope {scope}, {count} devices", *(f"{cell:,}" for cell in cells)])
+    harness.show_facts(harness.environment())
+    columns = ("a step", "collectives", "bytes", "of the largest (the gradients)", "of the others")
+    harness.show_table(f"Collectives, {options.examples} examples a device", columns, rows, options.markdown)
+    columns = ("devices", "communication", *(f"efficiency at {each:g} ms" for each in options.compute_milliseconds))
+    for machine in MACHINES:
+        for scope, sizes in counted.items():
+            known = {count: of_step for count, of_step in sizes.items() if count in machine.shapes}
+            title = f"Predicted, not measured: {machine.name}, --norm-scope {scope}"
+            harness.show_table(title, columns, predictions(known, machine, options.compute_milliseconds), options.markdown)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
