@@ -89,7 +89,9 @@ def compiled(norm: Callable[[str | None], Norm], mesh: Mesh, way: str, channels:
 
 def collectives(program: str) -> list[int]:
     """The bytes of each collective's result."""
-    found = re.findall(r" = (.+?) (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\(", program)
+    found = re.findall(
+        r" = (.+?) (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", program
+    )
     shapes = [re.findall(r"([a-z]+)(\d*)\[([\d,]*)\]", types) for types in found]
     return [sum(_bytes(*shape) for shape in types) for types in shapes]
 

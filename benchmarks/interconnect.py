@@ -60,8 +60,8 @@ class Machine:
 # Bandwidths from the vendors' data sheets; latencies are assumptions of the usual size.
 _NVLINK = Level(450e9, 2e-6, switched=True)  # H100, NVLink 4: 900 GB/s, both directions together
 _INFINIBAND = Level(50e9, 5e-6, switched=True)  # one NDR adapter of 400 Gb/s for each GPU
-_TORUS = Level(100e9, 1e-6, switched=False)  # TPU v4: 2,400 Gb/s over six links: two of 50 GB/s in each dimension
+_TORUS = Level(200e9, 1e-6, switched=False)  # TPU v5p: 4,800 Gb/s over six links: two of 100 GB/s in each dimension
 MACHINES = (
     Machine("H100, 8 a machine, InfiniBand", (_NVLINK, _INFINIBAND), {8: (8, 1), 64: (8, 8), 512: (8, 64)}),
-    Machine("TPU v4, 3-D torus", (_TORUS,) * 3, {8: (2, 2, 2), 64: (4, 4, 4), 512: (8, 8, 8)}),
+    Machine("TPU v5p, 3-D torus", (_TORUS,) * 3, {8: (2, 2, 2), 64: (4, 4, 4), 512: (8, 8, 8)}),
 )

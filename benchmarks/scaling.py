@@ -1,10 +1,11 @@
 """What data-parallel training costs in communication: the collectives of the compiled step, for 8 to 512 devices.
 
-    python -m benchmarks.scaling [--devices 8 64 512] [--examples 64] [--markdown]
+    python -m benchmarks.scaling [--devices 8 64 512] [--examples 64] [--topologies v5p:8x8x8] [--markdown]
 
 The training program's own loop over the MNIST CNN is compiled ahead of time for as many CPU devices (which takes no
-more than their names: nothing runs), and its collectives are counted in the optimised program. A model then says what
-they would take on machines that are not here (benchmarks/interconnect.py).
+more than their names: nothing runs), and its collectives are counted in the optimised program; where libtpu is
+installed, also for the chips of a TPU pod, by the TPU's own compiler. A model then says what they would take on
+machines that are not here (benchmarks/interconnect.py).
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,16 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tyro
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
 
 from benchmarks import harness
 from benchmarks.collectives import collectives
 from benchmarks.interconnect import MACHINES, Machine
 from train.config import Config, ModelConfig, NormConfig
-from train.devices import Devices, choose
+from train.devices import AXIS, Devices, choose
 from train.models import build
 from train.optimizer import optimizer
 from train.step import Batches, init_state, train_steps
@@ -35,6 +39,8 @@ class Options:
     devices: tuple[int, ...] = (8, 64, 512)
     examples: int = 64
     """Examples on each device."""
+    topologies: tuple[str, ...] = ()
+    """TPU pods, too, such as v5p:8x8x8: needs libtpu, and no TPU."""
     channels: tuple[int, ...] = (32, 64)
     hidden: int = 256
     compute_milliseconds: tuple[float, ...] = (1.0, 10.0)
@@ -43,13 +49,20 @@ class Options:
     """Print the tables for pasting into the documentation."""
 
 
+def pod(topology: str) -> Devices:
+    """The chips of a TPU pod, which need not be there."""
+    found = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    return Devices(Mesh(np.array(found), (AXIS,), axis_types=(AxisType.Auto,)))
+
+
 def compiled(devices: Devices, options: Options, scope: Scope) -> str:
     """The optimised program of the training loop, as text."""
+    platform = devices.mesh.devices.flat[0].platform if devices.mesh else jax.default_backend()
     batch_size = options.examples * devices.count
     ghost = options.examples if scope == "device" else None
     model_options = ModelConfig(channels=options.channels, hidden=(options.hidden,))
     config = Config(model=model_options, norm=NormConfig(norm_ghost_batch=ghost))
-    model = build(config, (28, 28, 1), 10, jax.default_backend(), total_steps=1000)
+    model = build(config, (28, 28, 1), 10, platform, total_steps=1000)
     tx = optimizer(config.optimizer, 1000)
     examples = max(60_000, batch_size)
     data = Batches(_array(examples, 28, 28, 1, dtype=jnp.uint8), _array(examples))
@@ -80,14 +93,16 @@ def predictions(
 def main(options: Options) -> None:
     """Compiles, counts, predicts, prints."""
     jax.config.update("jax_num_cpu_devices", max(options.devices))
+    places = {f"{count} devices": choose(count) for count in options.devices}
+    places |= {f"TPU {topology}": pod(topology) for topology in options.topologies}
     counted: dict[Scope, dict[int, Sequence[int]]] = {"global": {}, "device": {}}
     rows = []
     for scope, of_counts in counted.items():
-        for count in options.devices:
-            sizes = of_counts[count] = collectives(compiled(choose(count), options, scope))
-            rest = sum(sizes) - max(sizes)
-            cells = (len(sizes), sum(sizes), max(sizes), rest)
-            rows.append([f"--norm-scope {scope}, {count} devices", *(f"{cell:,}" for cell in cells)])
+        for name, devices in places.items():
+            sizes = collectives(compiled(devices, options, scope))
+            of_counts.setdefault(devices.count, sizes)
+            cells = (len(sizes), sum(sizes), max(sizes), sum(sizes) - max(sizes))
+            rows.append([f"--norm-scope {scope}, {name}", *(f"{cell:,}" for cell in cells)])
     harness.show_facts(harness.environment())
     columns = ("a step", "collectives", "bytes", "of the largest (the gradients)", "of the others")
     harness.show_table(f"Collectives, {options.examples} examples a device", columns, rows, options.markdown)
@@ -96,7 +111,9 @@ def main(options: Options) -> None:
         for scope, sizes in counted.items():
             known = {count: of_step for count, of_step in sizes.items() if count in machine.shapes}
             title = f"Predicted, not measured: {machine.name}, --norm-scope {scope}"
-            harness.show_table(title, columns, predictions(known, machine, options.compute_milliseconds), options.markdown)
+            harness.show_table(
+                title, columns, predictions(known, machine, options.compute_milliseconds), options.markdown
+            )
 
 
 if __name__ == "__main__":

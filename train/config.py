@@ -91,8 +91,6 @@ class NormConfig:
     """The running variance takes the estimate by n - 1, as in PyTorch."""
     norm_ghost_batch: int | None = None
     """Statistics of every so many examples for themselves; must divide the batch."""
-    norm_scope: Scope = "global"
-    """global: statistics of the whole batch, whatever the devices; device: each normalises its examples for itself."""
     norm_renorm: Renorm = "off"
     """Batch renormalization. constant: with these bounds from the start; ramp: as in the paper, plain for the first
     1/32 of the steps, then bounds that widen until 5/32 (d) and 1/4 (r) of them."""
@@ -100,6 +98,8 @@ class NormConfig:
     """The bound of renormalization's factor."""
     norm_d_max: float = 5.0
     """The bound of renormalization's shift."""
+    norm_scope: Scope = "global"
+    """global: statistics of the whole batch, whatever the devices; device: each normalises its examples for itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,8 +200,8 @@ class Config:
     model: ModelConfig = ModelConfig()
     norm: NormConfig = NormConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    devices: DeviceConfig = DeviceConfig()
     run: RunConfig = RunConfig()
+    devices: DeviceConfig = DeviceConfig()
 
 
 _KERAS_NORM = NormConfig(norm_momentum=0.99, norm_epsilon=1e-3)

@@ -31,7 +31,7 @@ class Devices:
         """Devices, of all processes."""
         return 1 if self.mesh is None else self.mesh.size
 
-    def put(self, tree: Tree) -> Tree:
+    def put(self, tree: Any) -> Any:  # noqa: ANN401  (a tree of the same form)
         """Arrays of the host, the same in every process, on each device."""
         if self.mesh is None:
             return jax.tree.map(jnp.asarray, tree)
@@ -125,7 +125,7 @@ def share(batch_size: int, devices: int, ghost: int | None) -> int:
         )
     if own < 2:
         raise ValueError(
-            f"--norm-scope device needs at least 2 examples on each device; a batch of {batch_size} has {own} on each of "
-            f"{devices}: take a larger --batch-size, or fewer --devices"
+            f"--norm-scope device needs at least 2 examples on each device; a batch of {batch_size} has {own} on each "
+            f"of {devices}: take a larger --batch-size, or fewer --devices"
         )
     return own

@@ -130,7 +130,7 @@ def splits(dataset: Dataset, validation: float, devices: Devices = ONE) -> Split
 
 
 def _put(devices: Devices, inputs: np.ndarray, labels: np.ndarray) -> Batches:
-    return Batches(*devices.put((inputs, labels)))
+    return Batches(devices.put(inputs), devices.put(labels))
 
 
 def check(config: Config, epochs: int, batch_size: int, examples: int, name: str) -> None:

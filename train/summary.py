@@ -18,9 +18,7 @@ class Layer(NamedTuple):
     non_trainable: int  # entries of its running statistics
 
 
-def summarize(
-    model: nn.Module, variables: dict[str, Any], inputs: jax.Array | jax.ShapeDtypeStruct
-) -> list[Layer]:
+def summarize(model: nn.Module, variables: dict[str, Any], inputs: jax.Array | jax.ShapeDtypeStruct) -> list[Layer]:
     """The layers, in the order in which they are called first; nothing is computed, only shapes.
 
     Args:
