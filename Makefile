@@ -21,6 +21,7 @@ bench: .venv/.bench          ## accuracy and speed beside the other libraries
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.collectives
+	$(BIN)/python -m benchmarks.scaling
 
 .venv/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'

@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -95,7 +96,9 @@ def test_on_one_device_the_program_is_that_without_devices(digits):
 
 def test_all_devices_are_taken_unless_it_is_said():
     assert choose(None).count == 8
-    assert list(choose(3).mesh.devices) == jax.devices()[:3]
+    mesh = choose(3).mesh
+    assert mesh is not None
+    assert list(mesh.devices) == jax.devices()[:3]
     for wanted in (0, 9):
         with pytest.raises(ValueError, match=f"--devices must be from 1 to 8, .*JAX_NUM_CPU_DEVICES.*; got {wanted}"):
             choose(wanted)
@@ -127,7 +130,7 @@ def test_a_share_is_of_two_examples_or_more_and_contradicts_nothing(digits):
     assert begun.norm.norm_ghost_batch == 8
     with pytest.raises(ValueError, match="the 64 examples of each of 1 devices"):
         resolve(begun, digits)
-    resumed = dataclasses.replace(begun, run=RunConfig(resume="run"))
+    resumed = dataclasses.replace(begun, run=RunConfig(resume=Path("run")))
     assert resolve(resumed, digits).norm.norm_ghost_batch == 8  # it stays what it was
 
 

@@ -6,10 +6,19 @@ import re
 import pytest
 
 from train.cli import main, parse
-from train.config import PRESETS, Config, DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig
+from train.config import (
+    PRESETS,
+    Config,
+    DataConfig,
+    DeviceConfig,
+    ModelConfig,
+    NormConfig,
+    OptimizerConfig,
+    RunConfig,
+)
 from train.presets import difference
 
-SECTIONS = (DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig)
+SECTIONS = (DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig, DeviceConfig)
 
 
 def refused(arguments, capsys):
@@ -58,11 +67,12 @@ def test_every_option_reaches_the_configuration(tmp_path):
         "--norm-hidden --activation elu relu --dropout 0.5 "
         "--kernel-init normal --kernel-std 0.5 --precision bfloat16 "
         "--norm-momentum 0.5 --norm-epsilon 0.25 --norm-average debiased --norm-unbiased --norm-ghost-batch 4 "
-        "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 "
+        "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 --norm-scope device "
         "--epochs 7 --batch-size 9 --optimizer adamw --learning-rate 0.125 --schedule cosine --warmup 0.2 "
         "--sgd-momentum 0.5 --adam-epsilon 0.5 --weight-decay 0.5 --clip-norm 2 --clip-value 3 --label-smoothing 0.5 "
         f"--runs-dir {tmp_path} --name n --overwrite --seed 11 --checkpoint-minutes 2 --checkpoint-epochs 3 "
-        "--keep-checkpoints 4 --patience 5 --tensorboard --profile --no-report"
+        "--keep-checkpoints 4 --patience 5 --tensorboard --profile --no-report "
+        "--devices 2 --distributed --coordinator host:1 --num-processes 3 --process-id 1 --process-timeout 9"
     )
     config = parse(arguments.split())
     run = RunConfig(tmp_path, "n", True, 11, None, None, 2.0, 3, 4, 5, True, True, True)
@@ -72,11 +82,12 @@ def test_every_option_reaches_the_configuration(tmp_path):
         ModelConfig(
             "mlp", (3, 5), (7,), 2, "same", "after", True, True, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
         ),
-        NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0),
+        NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0, "device"),
         OptimizerConfig(7, 9, "adamw", 0.125, "cosine", 0.2, 0.5, 0.5, 0.5, 2.0, 3.0, 0.5),
         run,
+        DeviceConfig(2, True, "host:1", 3, 1, 9),
     )
-    for section in (config.data, config.model, config.norm, config.optimizer, config.run):
+    for section in (config.data, config.model, config.norm, config.optimizer, config.run, config.devices):
         for field in dataclasses.fields(section):
             if field.name in ("config", "resume"):  # these name files that are read at once
                 continue
