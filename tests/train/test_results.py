@@ -84,7 +84,7 @@ def test_the_configuration_is_written_option_by_option(tmp_path):
     assert written["norm"] | {"norm_momentum": 0.5, "norm_epsilon": 1e-3} == written["norm"]
     assert {name: set(values) for name, values in written.items() if name != "preset"} == {
         name: {field.name for field in dataclasses.fields(getattr(config, name))}
-        for name in ("data", "model", "norm", "optimizer", "run")
+        for name in ("data", "model", "norm", "optimizer", "run", "devices")
     }
 
 
