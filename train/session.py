@@ -22,7 +22,6 @@ from train.errors import InterruptedRunError, UsageError
 from train.interruption import Interruption
 from train.keeping import Keeper, out_of_patience
 from train.plan import Plan, make_plan, resolve
-from train.restored import Restored
 from train.step import TrainState, prepare
 from train.summary import summarize
 
@@ -67,7 +66,7 @@ def begin(config: Config) -> None:
         chosen = devices.choose(config.devices.devices)
         config = resolve(config, dataset, chosen)
         plan = make_plan(config, dataset, chosen)
-        folder = folder or results.check_folder(config.run.runs_dir, default_name(dataset.name), overwrite=False)
+        folder = folder or check_folder(config.run, default_name(dataset.name))
         program, example = loop.initializer(plan), plan.train.inputs[:1]
         shapes = program.eval_shape(example)  # raises where the norm's options do not fit
         initial = functools.partial(program, example)
@@ -93,8 +92,9 @@ def begin(config: Config) -> None:
 
 def fingerprint(config: Config, data: DataCard) -> str:
     """What must be the same in all processes that train together."""
-    parts = (config.data.validation, config.model, config.norm, config.optimizer, config.run.seed, config.run.patience)
-    return hashlib.sha256(repr((parts, config.run.resume is None, data)).encode()).hexdigest()
+    learning = (config.data.validation, config.model, config.norm, config.optimizer, config.run.seed)
+    going_on = (config.run.patience, config.run.resume is None, config.devices.devices)
+    return hashlib.sha256(repr((learning, going_on, data)).encode()).hexdigest()
 
 
 def find_folder(options: RunConfig) -> Path | None:
@@ -106,15 +106,18 @@ def find_folder(options: RunConfig) -> Path | None:
 
     """
     if options.resume is None:
-        if options.name is None:
-            return None
-        if not processes.first():  # where there may be what the first has just written, or nothing
-            return options.runs_dir / options.name
-        return results.check_folder(options.runs_dir, options.name, options.overwrite)
+        return None if options.name is None else check_folder(options, options.name)
     folder = config_file.find_run(options.resume, options.runs_dir)
     if options.name is None or options.runs_dir / options.name != folder:
         raise ValueError(f"a resumed run stays in its folder, {folder}: leave out --name and --runs-dir")
     return folder
+
+
+def check_folder(options: RunConfig, name: str) -> Path:
+    """The folder of a new run, found to be free by the process that writes there, whose files others may see."""
+    if not processes.first():
+        return options.runs_dir / name
+    return results.check_folder(options.runs_dir, name, options.overwrite and name == options.name)
 
 
 def run(
@@ -155,18 +158,14 @@ def run(
         if happening is not None:
             keeper.save(happening)
     if processes.first():
+        results.write_variables(folder, state)
         results.write_curves(folder, progress, epochs, dataset, plan.steps_per_epoch)
-        write_network(config, dataset, Restored(folder, config, plan.model, plan.devices.fetch(state), data()))
+        if not config.run.no_report:
+            from train.report.page import write_report
+            from train.restored import Restored
+
+            write_report(Restored(folder, config, plan.model, plan.devices.fetch(state), data()), dataset)
         terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
-
-
-def write_network(config: Config, dataset: Dataset, network: Restored) -> None:
-    """The network as it is at the end, and the page about it."""
-    results.write_variables(network.folder, network.state)
-    if not config.run.no_report:
-        from train.report.page import write_report
-
-        write_report(network, dataset)
 
 
 Listener = Callable[[loop.Progress | loop.Epoch], None]

@@ -20,7 +20,7 @@ def environment() -> dict[str, str]:
 
     """
     devices = jax.devices()
-    several = f" (one of {len(devices)})" if len(devices) > 1 else ""
+    several = f", {len(devices)} of them" if len(devices) > 1 else ""
     processors = f", {os.cpu_count()} processors" if devices[0].platform == "cpu" else ""
     return {
         "device": f"{devices[0].device_kind}{several}{processors}",
