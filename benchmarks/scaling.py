@@ -23,9 +23,9 @@ from jax.sharding import AxisType, Mesh
 from benchmarks import harness
 from benchmarks.collectives import collectives
 from benchmarks.interconnect import MACHINES, Machine
+from train.build import build
 from train.config import Config, ModelConfig, NormConfig
 from train.devices import AXIS, Devices, choose
-from train.models import build
 from train.optimizer import optimizer
 from train.step import Batches, init_state, train_steps
 
