@@ -1,6 +1,5 @@
 """A network that only classifies: that of a run, or an exported one."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import lax
+from jax.tree_util import Partial
 
 from train import artifact
 from train.artifact import Artifact, ArtifactError, Description
@@ -26,17 +26,22 @@ class Classifier(NamedTuple):
 
     name: str
     description: Description
-    function: Callable[[jax.Array], jax.Array]
+    function: Partial  # holds the variables
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Float32 logits of any number of inputs, in batches."""
-        function = jax.jit(self.function)
-        parts = [np.asarray(function(inputs[i : i + BATCH])) for i in range(0, len(inputs), BATCH)]
+        parts = [np.asarray(_call(self.function, inputs[i : i + BATCH])) for i in range(0, len(inputs), BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.description.class_names)), np.float32)
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
         """Of each class, for each input."""
         return softmax(self.logits(inputs))
+
+
+@jax.jit
+def _call(function: Partial, inputs: np.ndarray) -> jax.Array:
+    """Variables that the function holds are inputs of the compiled program: one serves all networks of a form."""
+    return function(inputs)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -51,19 +56,19 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def forward(model: CNN | MLP, variables: dict[str, Any]) -> Callable[[jax.Array], jax.Array]:
+def forward(model: CNN | MLP, variables: dict[str, Any]) -> Partial:
     """The network as a function of its inputs alone, exact on any platform.
 
     Products are taken in full float32 (GPU and TPU round the factors otherwise), and convolutions as `lax` has them.
     """
     model = model.clone(convolution=lax.conv_general_dilated) if isinstance(model, CNN) else model
+    return Partial(partial(_logits, model), variables)
 
-    def logits(inputs: jax.Array) -> jax.Array:
-        with jax.default_matmul_precision("float32"):
-            output = model.apply(variables, prepare(inputs), train=False)
-        return jax.numpy.asarray(output).astype(jax.numpy.float32)
 
-    return logits
+def _logits(model: CNN | MLP, variables: dict[str, Any], inputs: jax.Array) -> jax.Array:
+    with jax.default_matmul_precision("float32"):
+        output = model.apply(variables, prepare(inputs), train=False)
+    return jax.numpy.asarray(output).astype(jax.numpy.float32)
 
 
 def describe(run: Restored, network: Folded) -> Description:
@@ -127,4 +132,4 @@ def of_artifact(path: Path, stored: Artifact) -> Classifier:
             f"{path} is sound, and made by jax {description.jax_version}; jax {jax.__version__} cannot read it "
             f"({type(error).__name__}: {error}): export the network again"
         ) from error
-    return Classifier(str(path), description, partial(program.call))
+    return Classifier(str(path), description, Partial(program.call))

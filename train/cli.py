@@ -1,11 +1,13 @@
 """The command line of `python -m train`: which command it is, its options, and how it ends."""
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -58,8 +60,11 @@ COMMANDS: dict[str, Command] = {
 DEFAULT = "train"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what the command line says; returns the exit code.
+def main(
+    arguments: Sequence[str] | None = None,
+    around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> int:
+    """Does what the command line says, in the context `around`; returns the exit code.
 
     0; 1 after an error, which is printed in one line; 2 for options that there are not (from tyro, as an exit); 130
     after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on.
@@ -68,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
     try:
         command, rest = select(sys.argv[1:] if arguments is None else arguments)
-        COMMANDS[command].run(parse_options(command, rest))
+        options = parse_options(command, rest)
+        with around():
+            COMMANDS[command].run(options)
     except (OSError, FloatingPointError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

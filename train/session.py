@@ -14,7 +14,17 @@ from typing import NamedTuple
 import jax
 from rich.console import Console
 
-from train import checkpoint, config_file, devices, loop, processes, results, tensorboard, terminal
+from train import (
+    checkpoint,
+    config_file,
+    devices,
+    loop,
+    processes,
+    program_cache,
+    results,
+    tensorboard,
+    terminal,
+)
 from train.config import Config, RunConfig
 from train.data import Dataset, DatasetUnavailableError, load
 from train.data_card import DataCard, describe
@@ -131,10 +141,11 @@ def run(
 ) -> None:
     """Trains from the start to the end, or until it is told to stop, and writes everything that a run leaves."""
     variables = {"params": start.state.params, "batch_stats": start.state.batch_stats}
-    inputs = jax.eval_shape(prepare, plan.test.inputs)
+    inputs = jax.eval_shape(prepare, plan.test.inputs[:1])
     terminal.print_start(console, config, dataset, plan, summarize(plan.model, variables, inputs))
     with Interruption() as interruption:
         programs = loop.compile_programs(plan, start.state)
+        program_cache.seal()  # now, since a run may be killed
         keeper = Keeper(folder, config.run, data, start.saved, writes=processes.first())
         progress, epochs, state, happening = list(start.progress), list(start.epochs), start.state, None
         stopped = out_of_patience(epochs, config.run.patience)

@@ -7,11 +7,11 @@ changes the digest.
 
 import hashlib
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 
+from train.cache_folder import default_folder as default_folder
 from train.data.dataset import Arrays
 
 _FORMAT = b"jaxbn arrays 1 sha256 "
@@ -20,12 +20,6 @@ _HEADER_BYTES = len(_FORMAT) + 64 + 1
 
 class DamagedCacheError(ValueError):
     """A file of cached arrays is not what was written."""
-
-
-def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/jaxbn`, or `~/.cache/jaxbn` where the variable is unset or relative."""
-    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (configured if configured.is_absolute() else Path.home() / ".cache") / "jaxbn"
 
 
 def write(path: Path, arrays: Arrays) -> None:

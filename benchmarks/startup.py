@@ -1,0 +1,168 @@
+"""How long a person waits: for an import, for --help, and from the command to the first training step.
+
+    python -m benchmarks.startup [--repeat 5] [--dataset mnist --data-dir DIR] [--json FILE] [--markdown]
+
+Everything is measured in fresh processes. The first start has nothing compiled yet; the second finds the programs that
+the first one kept. Seconds are of the processor, over all its cores, since others use the machine, too; the wall's
+stand beside. Of several repetitions the least is shown: whatever else happened only adds.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from benchmarks import harness
+
+ROOT = Path(__file__).parents[1]
+IMPORTS = ("pass", "import jax", "import jaxbn", "import flax.linen", "import jaxbn.linen")
+# Does what `python -m train` does, up to the end of the first step; each mark is a time of the processor so far.
+FIRST_STEP = """
+import json, os, resource, sys
+from train import program_cache
+from train.cli import main
+
+marks = {}
+
+def mark(name):
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    marks[name] = used.ru_utime + used.ru_stime
+
+def between(module, name, before, after):
+    function = getattr(module, name)
+
+    def marked(*args, **kwargs):
+        mark(before)
+        result = function(*args, **kwargs)
+        mark(after)
+        return result
+
+    setattr(module, name, marked)
+
+def one_step(plan, programs, state, position):
+    import jax
+    order = programs.shuffle(jax.numpy.int32(1))
+    jax.block_until_ready(programs.train(state, plan.train, order, (jax.numpy.int32(0), jax.numpy.int32(1))))
+    mark("first step")
+    print(json.dumps(marks | {"compile seconds": programs.seconds}), file=sys.stderr, flush=True)
+    os._exit(0)
+
+class Around:
+    def __enter__(self):
+        self.kept = program_cache.kept()
+        self.kept.__enter__()
+        from train import loop, session
+        between(session, "load", "imports", "data")
+        between(loop, "compile_programs", "setting up", "programs")
+        loop.run = one_step
+
+    def __exit__(self, *_):
+        return False
+
+main(sys.argv[1:], Around)
+"""
+PHASES = ("imports", "data", "setting up", "programs", "first step")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Seconds of imports, of --help, and from the command to the first training step."""
+
+    repeat: int = 5
+    """How often each is measured."""
+    dataset: Literal["mnist", "digits", "iris"] = "digits"
+    """What the training program learns from."""
+    data_dir: Path | None = None
+    """Folder with MNIST's files."""
+    json: Path | None = None
+    """Where to save the figures."""
+    markdown: bool = False
+    """Print the table for pasting into the documentation."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process took, in seconds, and what it wrote to stderr."""
+
+    processor: float
+    wall: float
+    errors: str
+
+
+def run(arguments: Sequence[str], cache: Path) -> Measured:
+    """Runs Python with arguments, and with its caches in a folder.
+
+    Raises:
+        RuntimeError: it failed.
+
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    finished = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if finished.returncode:
+        raise RuntimeError(f"{arguments[:2]} failed:\n{finished.stderr}")
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(used, wall, finished.stderr)
+
+
+def least(arguments: Sequence[str], cache: Path, repeat: int) -> Measured:
+    """The one of several that took the processor the least."""
+    return min((run(arguments, cache) for _ in range(repeat)), key=lambda measured: measured.processor)
+
+
+def starts(options: Options, folder: Path) -> dict[str, Measured]:
+    """The first start, with nothing compiled, and the best of the next ones."""
+    data = ["--data-dir", str(options.data_dir.absolute())] if options.data_dir else []
+    command = ["-c", FIRST_STEP, "--dataset", options.dataset, *data, "--runs-dir", str(folder / "runs")]
+    arguments = [*command, "--name", "run", "--overwrite"]
+    cold = min((run(arguments, folder / f"cold{i}") for i in range(options.repeat)), key=lambda each: each.processor)
+    return {"first start": cold, "second start": least(arguments, folder / "cold0", options.repeat)}
+
+
+def phases(marks: Mapping[str, float]) -> dict[str, float]:
+    """How long each phase took, of marks of the time so far."""
+    times = [0.0, *(marks[name] for name in PHASES)]
+    return {name: after - before for name, before, after in zip(PHASES, times, times[1:], strict=False)}
+
+
+def main(options: Options) -> None:
+    """Measures, prints, saves."""
+    rows: list[Sequence[str]] = []
+    records: list[dict[str, Any]] = []
+
+    def add(name: str, measured: Measured, **more: object) -> None:
+        rows.append((name, f"{measured.processor:.2f}", f"{measured.wall:.2f}"))
+        records.append({"name": name, "processor": measured.processor, "wall": measured.wall, **more})
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for code in IMPORTS:
+            add("python alone" if code == "pass" else code, least(["-c", code], folder, options.repeat))
+        add("python -m train --help", least(["-m", "train", "--help"], folder, options.repeat))
+        for name, measured in starts(options, folder).items():
+            marks = json.loads(measured.errors.splitlines()[-1])
+            parts = phases(marks)
+            add(f"{name}, to the first step on {options.dataset}", measured, phases=parts, **marks)
+            for phase, seconds in parts.items():
+                rows.append((f"  of it {phase}", f"{seconds:.2f}", ""))
+    facts = harness.environment()
+    harness.show_facts(facts)
+    harness.show_table("Until it starts", ("what", "processor s", "wall s"), rows, options.markdown)
+    harness.save_json(options.json, facts, records)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
