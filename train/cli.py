@@ -71,6 +71,7 @@ def main(
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it can do without a cache of its own
     try:
         command, rest = select(sys.argv[1:] if arguments is None else arguments)
         options = parse_options(command, rest)

@@ -77,7 +77,7 @@ def begin(config: Config) -> None:
         config = resolve(config, dataset, chosen)
         plan = make_plan(config, dataset, chosen)
         folder = folder or check_folder(config.run, default_name(dataset.name))
-        program, example = loop.initializer(plan), plan.train.inputs[:1]
+        program, example = loop.initializer(plan), plan.devices.put(dataset.train_inputs[:1])
         shapes = program.eval_shape(example)  # raises where the norm's options do not fit
         initial = functools.partial(program, example)
     except (ValueError, DatasetUnavailableError) as error:
@@ -141,8 +141,8 @@ def run(
 ) -> None:
     """Trains from the start to the end, or until it is told to stop, and writes everything that a run leaves."""
     variables = {"params": start.state.params, "batch_stats": start.state.batch_stats}
-    inputs = jax.eval_shape(prepare, plan.test.inputs[:1])
-    terminal.print_start(console, config, dataset, plan, summarize(plan.model, variables, inputs))
+    layers = summarize(plan.model, variables, jax.eval_shape(prepare, dataset.test_inputs[:1]))
+    terminal.print_start(console, config, dataset, plan, layers)
     with Interruption() as interruption:
         programs = loop.compile_programs(plan, start.state)
         program_cache.seal()  # now, since a run may be killed

@@ -3,15 +3,18 @@
 JAXBN_KILLS says how many times a run is killed (2 by default).
 """
 
+import contextlib
 import json
 import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -19,7 +22,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from train import config_file, keeping, results
+from train import checkpoint, config_file, keeping, results
 from train.cli import main
 from train.loop import Epoch, Position
 from train.restored import restore
@@ -31,7 +34,7 @@ CLOCK = {"images_per_second", "train_seconds"}
 TINY = shlex.split("--hidden 8 --dropout 0.2 --norm-average debiased --validation 0.2 --batch-size 8 --epochs 3")
 DIGITS = shlex.split(
     "--dataset digits --channels 2 4 --hidden 8 --dropout 0.2 --norm-average debiased --validation 0.1 "
-    f"--checkpoint-minutes 0 --epochs {2 + KILLS // 4}"
+    "--checkpoint-minutes 0 --epochs 2"
 )
 
 
@@ -269,42 +272,87 @@ def test_checkpoints_come_by_epochs_and_by_the_clock(arguments, expected, monkey
     assert sorted(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").iterdir()) == steps[-2:]
 
 
-def start(arguments, environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "train", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+class Runs:
+    """Starts runs in processes of their own, all with one cache."""
 
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
 
-def test_a_run_that_is_killed_again_and_again_ends_as_the_uninterrupted_one(tmp_path):
-    """SIGKILL at random moments, from before the first import to within a save."""
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    whole = start([*DIGITS, "--runs-dir", str(tmp_path), "--name", "whole"], environment)
-    assert whole.communicate() == (None, "")
-    folder = tmp_path / "killed"
-    draw = random.Random(KILLS)
-    killed = 0
-    for _ in range(KILLS):
-        resumed = (folder / "config.json").exists()
-        arguments = ["--resume", str(folder)] if resumed else [*DIGITS, "--runs-dir", str(tmp_path), "--name", "killed"]
-        process = start([*arguments, *([] if resumed else ["--overwrite"])], environment)
-        progress = folder / results.PROGRESS
-        done = progress.read_bytes().count(b"\n") if progress.exists() else 0
-        wanted = done + draw.choice([0, 1, 1, 2, 3])
-        while process.poll() is None and wanted > done:
-            done = progress.read_bytes().count(b"\n") if progress.exists() else 0
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.15 if wanted else 2))
+    def start(self, *arguments):
+        command = [sys.executable, "-m", "train", *arguments]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def begin(self, name):
+        return self.start(*DIGITS, "--runs-dir", str(self.folder), "--name", name, "--overwrite")
+
+    def go_on(self, name):
+        """As a person would: by --resume if there is something to resume."""
+        folder = self.folder / name
+        return self.start("--resume", str(folder)) if (folder / results.CONFIG).exists() else self.begin(name)
+
+    def kill(self, process, after):
+        """Kills a process so many seconds after its start; whether it was still there."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=after)
         process.kill()
         process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-    assert killed == KILLS
-    last = start(["--resume", str(folder)], environment)
-    _, errors = last.communicate()
-    assert last.returncode == 0, errors
-    assert outcome(folder) == outcome(tmp_path / "whole")
-    np.testing.assert_equal(sorted(path.name for path in folder.glob("checkpoints/.*")), [])
+        return process.returncode == -signal.SIGKILL
+
+
+def phase(folder):
+    """What a run was at when it was killed, by what it left behind."""
+    if not (folder / results.CONFIG).exists():
+        return "before anything was written"
+    if list(folder.glob(f"*/{checkpoint.TEMPORARY}*")):
+        return "within the write of a checkpoint"
+    if list(folder.glob(".*.part")):
+        return "within the write of another file"
+    if not (folder / results.PROGRESS).exists():
+        return "before the first steps were done"
+    if not (folder / results.VARIABLES).exists():
+        return "while it trained"
+    written = (results.CURVES, results.CONFUSION, results.MISTAKES, results.REPORT)
+    return "after training, before " + next((name for name in written if not (folder / name).exists()), "the end")
+
+
+def test_killed_runs_end_as_the_uninterrupted_one(tmp_path):
+    """SIGKILL at random moments: one in each part of a run's life, from before its first import to its last picture.
+
+    Every third run is killed once more after it went on.
+    """
+    runs, draw = Runs(tmp_path), random.Random(KILLS)
+    assert runs.begin("whole").communicate() == (None, "")
+    expected = outcome(tmp_path / "whole")
+    began = time.monotonic()
+    assert runs.begin("again").communicate() == (
+        None,
+        "",
+    )  # with programs that are compiled: as the killed ones find them
+    life = time.monotonic() - began
+    assert outcome(tmp_path / "again") == expected
+    killed = Counter()
+    for i in range(KILLS):
+        name, moment = f"killed{i}", None
+        while moment is None:
+            share = (i + draw.random()) / KILLS
+            if runs.kill(runs.begin(name), share * life):
+                moment = share
+            life *= 1.0 if moment else 0.9  # the machine has become faster
+        killed[phase(tmp_path / name)] += 1
+        if i % 3 == 2 and runs.kill(runs.go_on(name), draw.random() * life):
+            killed[phase(tmp_path / name)] += 1
+        last = runs.go_on(name)
+        _, errors = last.communicate()
+        assert (last.returncode, errors.replace(f"{tmp_path / name} has no checkpoint yet: it begins anew\n", "")) == (
+            0,
+            "",
+        )
+        assert outcome(tmp_path / name) == expected
+        assert (tmp_path / name / results.REPORT).exists()
+        np.testing.assert_equal(sorted(path.name for path in (tmp_path / name).glob("*/.*")), [])
+        shutil.rmtree(tmp_path / name)
+    print(*(f"{count} {where}" for where, count in killed.most_common()), sep="\n")  # pytest -rP shows it
+    assert killed.total() >= KILLS

@@ -3,7 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from train.data import bundled, cache, cifar10, fashion_mnist, mnist, published
+from train.cache_folder import default_folder
+from train.data import bundled, cifar10, fashion_mnist, mnist, published
 from train.data.cifar10 import CifarError as CifarError
 from train.data.dataset import Dataset as Dataset
 from train.data.download import ChecksumError as ChecksumError
@@ -54,7 +55,7 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
     if data_dir is not None:
         return source.from_folder(Path(data_dir).expanduser())
 
-    cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else cache.default_folder()
+    cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else default_folder()
     try:
         return published.from_tensorflow_datasets(source.PUBLISHED, cache_folder)
     except DatasetUnavailableError as error:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from train.cache_folder import default_folder as default_folder
 from train.data.dataset import Arrays
 
 _FORMAT = b"jaxbn arrays 1 sha256 "

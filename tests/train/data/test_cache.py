@@ -74,13 +74,3 @@ def test_an_interrupted_write_leaves_the_old_file_whole(path, monkeypatch):
     read = cache.read(path)
     assert read is not None
     np.testing.assert_array_equal(read.train_labels, ARRAYS.train_labels)
-
-
-def test_the_default_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
-    assert cache.default_folder() == tmp_path / "c" / "jaxbn"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache.default_folder() == tmp_path / ".cache" / "jaxbn"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.default_folder() == tmp_path / ".cache" / "jaxbn"
