@@ -31,7 +31,7 @@ def write(folder: Path, data: DataCard = DIGITS, model: ModelConfig = CNN, seed:
     initial = functools.partial(init_state, network, optimizer(config.optimizer, STEP), seed=0)
     state = draw(jax.eval_shape(initial, inputs), np.random.default_rng(seed))
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(config_file.to_json(config), encoding="utf-8")
+    config_file.write_run(folder, config)
     checkpoint.save(folder / "checkpoints", state, Position(epoch=2), data, keep=1)
     epoch = {"epoch": 1, "step": STEP, "train_loss": 0.5, "train_accuracy": 0.75, "test_loss": 0.25}
     record = epoch | {"test_accuracy": ACCURACY, "images_per_second": 1e3, "train_seconds": 0.25}

@@ -152,7 +152,7 @@ def begin(arguments: Sequence[str]) -> Config:
         return dataclasses.replace(config, devices=_own(config.devices), run=run)
     if found.resume is not None:
         folder = config_file.find_run(Path(found.resume), Path(found.runs_dir or RunConfig.runs_dir))
-        config = config_file.read(folder / "config.json")
+        config = config_file.read_run(folder)
         run = dataclasses.replace(config.run, runs_dir=folder.parent, name=folder.name, overwrite=False, config=None)
         run = dataclasses.replace(run, resume=folder)
         return dataclasses.replace(config, devices=_own(config.devices), run=run)

@@ -2,13 +2,17 @@
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import types
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from train import files
 from train.config import Config
 from train.errors import UsageError
+
+NAME, DIGEST = "config.json", "config.sha256"
 
 Section = TypeVar("Section")
 
@@ -39,6 +43,40 @@ def read(path: Path) -> Config:
         raise UsageError(f"{path}: {error}") from error
 
 
+def write_run(folder: Path, config: Config) -> None:
+    """config.json of a run, and its SHA-256 beside it: what the run's checkpoints are to be understood by.
+
+    Whenever this is interrupted, there is a configuration, and no digest that is not its own.
+    """
+    content = to_json(config)
+    (folder / DIGEST).unlink(missing_ok=True)
+    files.write(folder / NAME, content)
+    files.write(folder / DIGEST, _digest_line(content.encode()))
+
+
+def read_run(folder: Path) -> Config:
+    """The configuration of a run, which must be what the run has written.
+
+    Raises:
+        UsageError: it cannot be read, or is another one.
+
+    """
+    path = folder / NAME
+    if (folder / DIGEST).exists():
+        with files.naming(path, "read"):
+            if (folder / DIGEST).read_bytes() != _digest_line(path.read_bytes()).encode():
+                raise UsageError(
+                    f"{path} is not what the run has written: damaged, or edited, as {DIGEST} beside it tells. "
+                    f"Put it back as it was; to train with other options, begin a new run: --config {path}"
+                )
+    return read(path)
+
+
+def _digest_line(content: bytes) -> str:
+    """As `sha256sum` prints it."""
+    return f"{hashlib.sha256(content).hexdigest()}  {NAME}\n"
+
+
 def find_run(run: Path, runs_dir: Path) -> Path:
     """The folder of a run that is named by its folder, or by its name in the folder of all runs.
 
@@ -47,10 +85,10 @@ def find_run(run: Path, runs_dir: Path) -> Path:
 
     """
     for folder in (run, runs_dir / run):
-        if (folder / "config.json").is_file():
+        if (folder / NAME).is_file():
             return folder
     if run.is_dir():
-        raise UsageError(f"{run} is no folder of a run: it has no config.json")
+        raise UsageError(f"{run} is no folder of a run: it has no {NAME}")
     raise UsageError(f"there is no run {run}, neither as a folder nor in {runs_dir}")
 
 

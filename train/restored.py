@@ -41,7 +41,7 @@ def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
 
     """
     folder = config_file.find_run(run, runs_dir)
-    config = config_file.read(folder / results.CONFIG)
+    config = config_file.read_run(folder)
     parent = folder / (results.BEST if best else results.CHECKPOINTS)
     try:
         data = checkpoint.data_of(parent)

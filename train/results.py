@@ -15,7 +15,6 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from train import config_file, files
-from train.config import Config
 from train.data import Dataset
 from train.errors import UsageError
 from train.loop import Epoch, Progress
@@ -23,7 +22,7 @@ from train.step import TrainState
 from train.summary import count
 
 CONFIG, METRICS, PROGRESS, VARIABLES, CURVES = (
-    "config.json",
+    config_file.NAME,
     "metrics.jsonl",
     "progress.jsonl",
     "variables.npz",
@@ -32,7 +31,7 @@ CONFIG, METRICS, PROGRESS, VARIABLES, CURVES = (
 CONFUSION, MISTAKES, REPORT, EXPORT = "confusion.png", "mistakes.png", "report.html", "network.jaxbn"
 CHECKPOINTS, BEST, TENSORBOARD, PROFILE, LOCK = "checkpoints", "best", "tensorboard", "profile", ".lock"
 FOLDERS = (CHECKPOINTS, BEST, TENSORBOARD, PROFILE)
-FILES = (CONFIG, METRICS, PROGRESS, VARIABLES, CURVES, CONFUSION, MISTAKES, REPORT, EXPORT, LOCK)
+FILES = (CONFIG, config_file.DIGEST, METRICS, PROGRESS, VARIABLES, CURVES, CONFUSION, MISTAKES, REPORT, EXPORT, LOCK)
 TRAINING_COLOUR, TEST_COLOUR = "#0072B2", "#D55E00"  # blue and vermilion, told apart by the colour-blind
 
 
@@ -91,11 +90,6 @@ def clear(folder: Path) -> None:
         for name in FOLDERS:
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)
-
-
-def write_config(folder: Path, config: Config) -> None:
-    """config.json: every option as it was in effect."""
-    files.write(folder / CONFIG, config_file.to_json(config))
 
 
 def record(folder: Path, dataset: Dataset, event: Progress | Epoch) -> None:

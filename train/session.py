@@ -68,7 +68,7 @@ def begin(config: Config) -> None:
         check(config.run, config.data.validation)
         folder = find_folder(config.run)
         if config.run.resume is not None and folder is not None:
-            check_resumed(config, config_file.read(folder / results.CONFIG))
+            check_resumed(config, config_file.read_run(folder))
         dataset = load(config.data.dataset, data_dir=config.data.data_dir)
         data = functools.cache(functools.partial(describe, dataset))
         if processes.several():
@@ -96,7 +96,7 @@ def begin(config: Config) -> None:
             config, run=dataclasses.replace(config.run, runs_dir=folder.parent, name=folder.name)
         )
         if processes.first():
-            results.write_config(folder, config)
+            config_file.write_run(folder, config)
         run(console, config, dataset, plan, folder, start, data)
 
 

@@ -4,12 +4,13 @@ JAXBN_FLIPS says how many flipped bits are tried (40 by default).
 """
 
 import errno
+import itertools
 import logging
 import os
 import random
 import resource
 import shutil
-from typing import NamedTuple
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -81,30 +82,47 @@ def test_where_nothing_was_saved_there_is_nothing(tmp_path):
     assert checkpoint.data_of(tmp_path) is None
 
 
-class Bit(NamedTuple):
-    name: str
-    position: int
-
-
-def bits(folder):
-    """FLIPS random bits: at least one of each file while they last, the others anywhere."""
-    draw = random.Random(0)
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    names = [name for name, size in sorted(sizes.items()) if size]
-    names += draw.choices(list(sizes), list(sizes.values()), k=max(FLIPS - len(names), 0))
-    return [Bit(name, draw.randrange(8 * sizes[name])) for name in names[: max(FLIPS, 1)]]
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def test_every_flipped_bit_is_caught(tmp_path):
+    """FLIPS random bits: at least one of each file while they last, the others anywhere."""
     (folder,) = save(tmp_path, 1)
-    like = state_at(0)
-    chosen = bits(folder)
-    assert {bit.name for bit in chosen} >= {"SHA256SUMS", "position.json"}
-    for bit in chosen:
-        flip(folder / bit.name, bit.position)
+    like, draw, caught = state_at(0), random.Random(0), Counter()
+    paths = [path for path in files_of(folder) if path.stat().st_size]
+    assert {path.name for path in paths} >= {"SHA256SUMS", "position.json", "_METADATA"}
+    paths += draw.choices(paths, [path.stat().st_size for path in paths], k=max(FLIPS - len(paths), 0))
+    for path in paths[: max(FLIPS, 1)]:
+        position = draw.randrange(8 * path.stat().st_size)
+        flip(path, position)
         with pytest.raises(checkpoint.DamagedError, match="is damaged: "):
             checkpoint.restore(folder, like)
-        flip(folder / bit.name, bit.position)
+        flip(path, position)
+        caught[path.relative_to(folder).parts[0]] += 1
+    print(f"flipped bits of a checkpoint, caught: {dict(caught)}")  # pytest -rP shows it
+    assert_same(checkpoint.restore(folder, like).state, state_at(1))
+
+
+def test_every_file_cut_emptied_removed_or_swapped_is_caught(tmp_path):
+    (folder,) = save(tmp_path, 1)
+    like, whole = state_at(0), {path: path.read_bytes() for path in files_of(folder)}
+
+    def check(changed):
+        for path, content in changed.items():
+            path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(checkpoint.DamagedError, match="is damaged: "):
+            checkpoint.restore(folder, like)
+        for path in changed:
+            path.write_bytes(whole[path])
+
+    for path, content in whole.items():
+        check({path: None})
+        for other in {b"", content[:-1], content[: len(content) // 2], content + b"\0"} - {content}:
+            check({path: other})
+    for first, second in itertools.combinations(whole, 2):
+        if whole[first] != whole[second]:
+            check({first: whole[second], second: whole[first]})
     assert_same(checkpoint.restore(folder, like).state, state_at(1))
 
 

@@ -83,7 +83,16 @@ def test_the_files_of_a_run(digits_run):
     names = sorted(path.name for path in digits_run.folder.iterdir())
     pictures = ["confusion.png", "curves.png", "mistakes.png", "report.html"]
     assert names == sorted(
-        [".lock", "checkpoints", "config.json", "metrics.jsonl", "progress.jsonl", "variables.npz", *pictures]
+        [
+            ".lock",
+            "checkpoints",
+            "config.json",
+            "config.sha256",
+            "metrics.jsonl",
+            "progress.jsonl",
+            "variables.npz",
+            *pictures,
+        ]
     )
     config = json.loads((digits_run.folder / "config.json").read_text(encoding="utf-8"))
     usual = json.loads(config_file.to_json(Config()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from train import config_file
+from train import config_file, files
 from train.cli import parse
 from train.config import PRESETS, Config, DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig
 from train.errors import UsageError
@@ -89,3 +89,37 @@ def test_a_run_is_found_by_its_folder_and_by_its_name(tmp_path):
         config_file.find_run(Path("b"), tmp_path / "runs")
     with pytest.raises(UsageError, match=r"runs is no folder of a run: it has no config\.json"):
         config_file.find_run(tmp_path / "runs", tmp_path)
+
+
+def test_the_configuration_of_a_run_is_what_the_run_has_written(tmp_path):
+    config_file.write_run(tmp_path, FULL)
+    assert config_file.read_run(tmp_path) == FULL
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["config.json", "config.sha256"]
+    for name in names:  # any bit of either
+        whole = (tmp_path / name).read_bytes()
+        for position in range(0, 8 * len(whole), 7):
+            changed = bytearray(whole)
+            changed[position // 8] ^= 1 << position % 8
+            (tmp_path / name).write_bytes(changed)
+            with pytest.raises(UsageError, match=r"config\.json is not what the run has written: damaged, or edited"):
+                config_file.read_run(tmp_path)
+        (tmp_path / name).write_bytes(whole)
+    (tmp_path / "config.sha256").unlink()  # as in a run of an earlier version
+    assert config_file.read_run(tmp_path) == FULL
+
+
+def test_however_the_write_is_interrupted_the_configuration_can_be_read(tmp_path, monkeypatch):
+    config_file.write_run(tmp_path, FULL)
+    write = files.write
+    for name in ("config.json", "config.sha256"):
+
+        def interrupted(path, content, name=name):
+            if path.name == name:
+                raise KeyboardInterrupt
+            write(path, content)
+
+        monkeypatch.setattr(files, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            config_file.write_run(tmp_path, Config())
+        assert config_file.read_run(tmp_path) == (FULL if name == "config.json" else Config())

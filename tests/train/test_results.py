@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train import loop, results
+from train import config_file, loop, results
 from train.config import Config, DataConfig, NormConfig, OptimizerConfig, RunConfig
 
 PARAMS = {
@@ -35,7 +35,7 @@ def test_a_new_folder_is_made_with_its_parents(tmp_path, overwrite):
 def test_an_earlier_run_is_replaced_only_on_request(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    results.write_config(folder, Config())
+    config_file.write_run(folder, Config())
     (folder / "checkpoints" / "step-000000001").mkdir(parents=True)
     with pytest.raises(
         FileExistsError, match=r"run holds an earlier run; pass another --name, or --overwrite to replace"
@@ -75,7 +75,7 @@ def test_the_configuration_is_written_option_by_option(tmp_path):
         optimizer=OptimizerConfig(epochs=7, batch_size=9, learning_rate=0.25, schedule="cosine"),
         run=RunConfig(name="a", seed=3),
     )
-    results.write_config(tmp_path, config)
+    config_file.write_run(tmp_path, config)
     text = (tmp_path / "config.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
     written = json.loads(text)
