@@ -125,8 +125,7 @@ def newest(parent: Path, like: TrainState) -> Checkpoint | None:
         if folder != folders[0]:
             _log.warning("going on from %s, the newest that is sound", folder)
         return found
-    if folders:
-        raise NoCheckpointError(f"no checkpoint in {parent} is sound: nothing can be restored")
+    _check_none(parent, folders)
     return None
 
 
@@ -153,12 +152,24 @@ def restore(folder: Path, like: TrainState) -> Checkpoint:
 
 
 def data_of(parent: Path) -> DataCard | None:
-    """What a run learns from, by its newest sound checkpoint; None where there is none sound."""
-    for folder in _folders(parent):
+    """What a run learns from, by its newest sound checkpoint; None where there is none at all.
+
+    Raises:
+        NoCheckpointError: there are checkpoints, and all are damaged.
+
+    """
+    folders = _folders(parent)
+    for folder in folders:
         with contextlib.suppress(DamagedError):
             verify(folder)
             return _data(json.loads((folder / POSITION).read_text(encoding="utf-8")))
+    _check_none(parent, folders)
     return None
+
+
+def _check_none(parent: Path, damaged: list[Path]) -> None:
+    if damaged:
+        raise NoCheckpointError(f"no checkpoint in {parent} is sound: nothing can be restored")
 
 
 def _data(description: dict[str, Any]) -> DataCard:

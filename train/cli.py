@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import tyro
 
-from train import config_file
+from train import config_file, device_errors
 from train.config import PRESETS, Config, DeviceConfig, RunConfig
 from train.errors import InterruptedRunError, UsageError
 from train.evaluate import Evaluate, evaluate
@@ -79,6 +79,12 @@ def main(
             COMMANDS[command].run(options)
     except (OSError, FloatingPointError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (AssertionError, RuntimeError) as error:
+        reason = device_errors.explain(error)
+        if reason is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
         return 1
     except InterruptedRunError as interruption:
         if str(interruption):  # of several processes one says it for all

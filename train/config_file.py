@@ -36,7 +36,7 @@ def read(path: Path) -> Config:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"{path} is no configuration: {error}") from error
+        raise UsageError(f"{path} is no configuration (JSON, as the config.json of a run): {error}") from error
     try:
         return _section(Config, values, "")
     except ValueError as error:
@@ -102,7 +102,10 @@ def _section(kind: type[Section], values: Any, name: str) -> Section:  # noqa: A
         label = f"{name}.{key}" if name else key
         if key not in hints:
             near = difflib.get_close_matches(key, hints, n=1)
-            raise ValueError(f"there is no option {label!r}" + (f"; perhaps {near[0]!r}?" if near else ""))
+            raise ValueError(
+                f"there is no option {label!r}"
+                + (f"; perhaps {near[0]!r}?" if near else ": take it out, or update jaxbn if a newer version wrote it")
+            )
         whole = dataclasses.is_dataclass(hints[key])
         options[key] = _section(hints[key], value, label) if whole else _value(hints[key], value, label)
     return kind(**options)

@@ -84,6 +84,10 @@ def load(network: Path, runs_dir: Path) -> "Classifier":
 
     if network.is_file():
         return classify.of_file(network)
+    if not network.exists() and not (runs_dir / network).exists():
+        raise UsageError(
+            f"there is no {network}: neither a file from `export`, nor a run, nor one of this name in {runs_dir}"
+        )
     return classify.of_run(restored.restore(network, runs_dir))
 
 

@@ -74,7 +74,9 @@ def claim(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise UsageError(f"{folder}: another process is training there at this moment") from None
+            raise UsageError(
+                f"{folder}: another process is training there at this moment: pass another --name"
+            ) from None
     try:
         yield
     finally:

@@ -97,7 +97,10 @@ def begin(config: Config) -> None:
         )
         if processes.first():
             config_file.write_run(folder, config)
-        run(console, config, dataset, plan, folder, start, data)
+        try:
+            run(console, config, dataset, plan, folder, start, data)
+        except OSError as error:
+            raise UsageError(f"{error}. What was saved before stays. {to_go_on(folder)}") from error
 
 
 def fingerprint(config: Config, data: DataCard) -> str:
@@ -144,7 +147,8 @@ def run(
     layers = summarize(plan.model, variables, jax.eval_shape(prepare, dataset.test_inputs[:1]))
     terminal.print_start(console, config, dataset, plan, layers)
     with Interruption() as interruption:
-        programs = loop.compile_programs(plan, start.state)
+        with console.status("compiling"):
+            programs = loop.compile_programs(plan, start.state)
         program_cache.seal()  # now, since a run may be killed
         keeper = Keeper(folder, config.run, data, start.saved, writes=processes.first())
         progress, epochs, state, happening = list(start.progress), list(start.epochs), start.state, None
@@ -175,7 +179,8 @@ def run(
             from train.report.page import write_report
             from train.restored import Restored
 
-            write_report(Restored(folder, config, plan.model, plan.devices.fetch(state), data()), dataset)
+            with console.status("drawing the pictures of the report"):
+                write_report(Restored(folder, config, plan.model, plan.devices.fetch(state), data()), dataset)
         terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
 
 
@@ -192,7 +197,7 @@ def _listeners(
             yield []
             return
         listeners: list[Listener] = [functools.partial(results.record, folder, dataset)]
-        listeners.append(stack.enter_context(terminal.Monitor(console, plan)).show)
+        listeners.append(stack.enter_context(terminal.Monitor(console, plan, start.saved or 0)).show)
         if options.tensorboard:
             listeners.append(stack.enter_context(tensorboard.writer(folder / results.TENSORBOARD, start.saved or 0)))
         if options.profile:
@@ -276,7 +281,12 @@ def check_resumed(config: Config, stored: Config) -> None:
 
 def how_to_go_on(folder: Path, step: int) -> str:
     """What is said when a run is stopped."""
-    return f"stopped, and saved at step {step:,}. To go on: python -m train --resume {shlex.quote(str(folder))}"
+    return f"stopped, and saved at step {step:,}. {to_go_on(folder)}"
+
+
+def to_go_on(folder: Path) -> str:
+    """The command for it."""
+    return f"To go on: python -m train --resume {shlex.quote(str(folder))}"
 
 
 def default_name(dataset: str) -> str:

@@ -1,14 +1,15 @@
 """What a person sees while a run goes on: a bar in a terminal, plain lines anywhere else."""
 
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
@@ -19,6 +20,8 @@ from train.loop import Epoch, Progress
 from train.plan import Plan
 from train.summary import Layer, count
 
+LEAST_BAR = 12  # characters; what does not fit beside them is left out
+SILENCE = 10.0  # seconds outside a terminal after which a line says that the run is alive
 OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "adamw": "AdamW"}
 
 
@@ -89,24 +92,37 @@ def _network_table(layers: Iterable[Layer]) -> Table:
 
 
 class Monitor:
-    """Shows the progress of a run: a context manager that is told of everything that `train.loop.run` yields."""
+    """Shows the progress of a run: a context manager that is told of everything that `train.loop.run` yields.
 
-    def __init__(self, console: Console, plan: Plan) -> None:
+    In a terminal a bar; elsewhere a line for each epoch, and in between where nothing was said for a while.
+
+    Args:
+        console: where to.
+        plan: the run's.
+        done: the steps that were done before.
+        clock: seconds.
+
+    """
+
+    def __init__(
+        self, console: Console, plan: Plan, done: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
         self._plan = plan
+        self._clock = clock
+        self._start = self._said = clock()
+        self._before = done
         self._bar = ProgressBar(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(),
-            TextColumn("step {task.completed}/{task.total}"),
             TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
+            TextColumn("{task.fields[left]}", justify="right"),
+            expand=True,
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        steps = plan.epochs * plan.steps_per_epoch
-        self._task = self._bar.add_task("training", total=steps, epoch=1, epochs=plan.epochs, text="")
+        self._steps = plan.epochs * plan.steps_per_epoch
+        self._task = self._bar.add_task("", total=self._steps, completed=done, text="the first steps", left="")
 
     def __enter__(self) -> Self:
         self._bar.__enter__()
@@ -126,19 +142,51 @@ class Monitor:
 
     def advance(self, done: Progress) -> None:
         """A part of an epoch has been done."""
-        text = f"loss {done.loss:.4f}  accuracy {done.accuracy:.2%}  {done.images_per_second:,.0f} images/s"
-        self._bar.update(self._task, completed=done.step, epoch=done.epoch, text=text)
+        now = self._clock()
+        seconds = (now - self._start) / (done.step - self._before) * (self._steps - done.step)
+        left = f"{duration(seconds)} left"
+        parts = [
+            self._epoch(done),
+            f"step {done.step:>{len(f'{self._steps:,}')},}/{self._steps:,}",
+            f"loss {done.loss:.4f}",
+            f"accuracy {done.accuracy:7.2%}",
+            f"{done.images_per_second:,.0f} images/s",
+        ]
+        if not self._console.is_terminal and now - self._said >= SILENCE:
+            self._say("  ".join([*parts, left]))
+        while len("  ".join(parts)) > self._console.width - LEAST_BAR - len(left):
+            parts.pop()
+        self._bar.update(self._task, completed=done.step, text="  ".join(parts), left=left)
 
     def epoch(self, done: Epoch) -> None:
         """An epoch has been done and evaluated."""
-        _say(
-            self._console,
-            f"epoch {done.epoch:>{len(str(self._plan.epochs))}}/{self._plan.epochs}  "
-            f"train loss {done.train_loss:.4f} accuracy {done.train_accuracy:.2%}  "
+        self._say(
+            f"{self._epoch(done)}  train loss {done.train_loss:.4f} accuracy {done.train_accuracy:.2%}  "
             + _held_out(done)
             + f"test loss {done.test_loss:.4f} accuracy {done.test_accuracy:.2%}  "
             f"{done.images_per_second:,.0f} images/s  {done.train_seconds:.1f} s",
         )
+
+    def _epoch(self, done: Progress | Epoch) -> str:
+        return f"epoch {done.epoch:>{len(str(self._plan.epochs))}}/{self._plan.epochs}"
+
+    def _say(self, text: str) -> None:
+        self._said = self._clock()
+        _say(self._console, text)
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, as people say it.
+
+    Example:
+        >>> duration(0.4), duration(75), duration(600), duration(7260)
+        ('0 s', '75 s', '10 min', '2 h 1 min')
+
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _held_out(done: Epoch) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,37 @@ def test_elsewhere_an_epoch_is_one_plain_line(plan):
 
 def test_in_a_terminal_there_is_a_bar_that_goes_away(plan):
     output = show(plan, force_terminal=True, color_system=None, legacy_windows=False)
-    for part in ("epoch 2/2", "step 9/12", "loss 0.5123  accuracy 87.50%  12,346 images/s"):
-        assert part in output
-    last_lines = output.rpartition("step 9/12")[2]
+    assert "epoch 2/2  step  9/12  loss 0.5123  accuracy  87.50%  12,346 images/s ━" in output
+    last_lines = output.rpartition("step  9/12")[2]
     assert "\x1b[2K" in last_lines  # the bar is erased
     assert "accuracy 75.00%" in output
+
+
+@pytest.mark.parametrize(("width", "last"), [(100, "images/s"), (72, "87.50%"), (54, "0.5123"), (41, "9/12")])
+def test_in_a_narrow_terminal_what_matters_less_is_left_out(plan, width, last):
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    monitor = terminal.Monitor(console, plan)
+    monitor.advance(DONE)
+    with console.capture() as captured:
+        console.print(monitor._bar.get_renderable())
+    (line,) = captured.get().splitlines()
+    assert re.search(rf"^epoch 2/2 .*{last} ━{{8,}}.* \d+ s left$", line)
+
+
+def test_elsewhere_a_line_says_that_the_run_is_alive_when_nothing_was_said_for_long(plan):
+    """Reports come every 4 seconds, and lines after 10 seconds; an epoch's line counts, too."""
+    time, console = 0.0, Console(file=(stream := io.StringIO()), width=200)
+    monitor = terminal.Monitor(console, plan, done=2, clock=lambda: time)
+    for step in range(3, 12):
+        time += 4
+        monitor.show(dataclasses.replace(DONE, step=step, epoch=1 + step // 7))
+        if step == 6:
+            monitor.show(RECORD)
+    numbers = "loss 0.5123  accuracy  87.50%  12,346 images/s"
+    assert [line for line in stream.getvalue().splitlines() if "step" in line] == [
+        f"epoch 1/2  step  5/12  {numbers}  28 s left",
+        f"epoch 2/2  step  9/12  {numbers}  12 s left",
+    ]
 
 
 def test_the_numbers_of_epochs_are_in_line(plan):

@@ -153,7 +153,10 @@ def _header(path: Path, content: bytes, magic: int, numbers: int) -> list[int]:
     """Checks the magic number and returns the numbers that follow it: the count, then any sizes."""
     size = 4 * (1 + numbers)
     if len(content) < size:
-        raise IdxError(f"{path}: {_KINDS[magic]} begin with a header of {size} bytes, the file has {len(content)}")
+        raise IdxError(
+            f"{path}: {_KINDS[magic]} begin with a header of {size} bytes, the file has "
+            f"{len(content)}; fetch the file again"
+        )
     found, *rest = np.frombuffer(content, ">u4", count=1 + numbers).tolist()
     if found != magic:
         hint = f"these are {_KINDS[found]}: are two files swapped?" if found in _KINDS else "this is another format"

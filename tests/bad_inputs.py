@@ -1,0 +1,315 @@
+"""What people get wrong, each as the command that they type in a folder with a run, data and images."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import resource
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import small_run
+from PIL import Image
+
+from train import artifact, checkpoint, config_file, results
+from train.artifact import Artifact, Description, Preprocessing
+from train.config import Config
+from train.data import load
+from train.data_card import describe
+from train.loop import Position
+from train.restored import restore
+
+Context = Callable[[], contextlib.AbstractContextManager[object]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A command that cannot be done as it stands.
+
+    Attributes:
+        section: what it is about.
+        fault: what is wrong, in words.
+        command: the arguments of `python -m train`.
+        prepare: brings the fault about, in the folder in which the command is typed.
+        around: what holds while it runs.
+        code: the exit code.
+        environment: variables that the command takes; with any, it is run in a process of its own.
+
+    """
+
+    section: str
+    fault: str
+    command: str
+    prepare: Callable[[], object] = lambda: None
+    around: Context = contextlib.nullcontext
+    code: int = 1
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def typed(self) -> str:
+        """The whole command line."""
+        variables = "".join(f"{name}={value} " for name, value in self.environment)
+        return f"{variables}python -m train {self.command}".strip()
+
+
+def furnish(folder: Path) -> None:
+    """`runs/a` (images) and `runs/flowers` (iris), with two checkpoints; `data` with a small MNIST; `digit.png`."""
+    for name, card, model in (
+        ("a", small_run.DIGITS, small_run.CNN),
+        ("flowers", describe(load("iris")), small_run.MLP),
+    ):
+        run = small_run.write(folder / "runs" / name, card, model)
+        state = restore(run, folder).state._replace(step=np.int32(small_run.STEP + 1))
+        checkpoint.save(run / results.CHECKPOINTS, state, Position(epoch=2, step=1), card, keep=2)
+    random = np.random.default_rng(0)
+    (folder / "data").mkdir()
+    for part, count in (("train", 12), ("t10k", 5)):
+        images, labels = random.integers(0, 256, (count, 28, 28)), random.integers(0, 10, count)
+        write_idx(folder / "data" / f"{part}-images-idx3-ubyte", images)
+        write_idx(folder / "data" / f"{part}-labels-idx1-ubyte", labels)
+    Image.fromarray(random.integers(0, 256, (12, 12), np.uint8)).save(folder / "digit.png")
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """An IDX file of bytes."""
+    head = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
+    path.write_bytes(head + array.astype(np.uint8).tobytes())
+
+
+def text(name: str, content: str | bytes) -> Callable[[], object]:
+    """A file of some content."""
+    return lambda: Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[], object]:
+    """A file with another content."""
+    return lambda: Path(name).write_bytes(change(Path(name).read_bytes()))
+
+
+def cut(content: bytes) -> bytes:
+    """The first half."""
+    return content[: len(content) // 2]
+
+
+def flip(content: bytes) -> bytes:
+    """One bit in the middle is another one."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+
+
+def damage(*steps: int) -> Callable[[], object]:
+    """Checkpoints of `runs/a`, each with a flipped bit."""
+    names = [f"runs/a/checkpoints/step-{step:09d}/position.json" for step in steps]
+    return lambda: [edit(name, flip)() for name in names]
+
+
+def export(**changes: object) -> Callable[[], object]:
+    """`network.jaxbn`, an exported network that holds no program."""
+    description = Description(
+        "digits", ("a",), (2, 3, 1), "uint8", Preprocessing(2, 3, 1), "none", 7, 0.5, "0.1", ("cpu",)
+    )
+    described = dataclasses.replace(description, **changes)  # pyright: ignore[reportArgumentType]
+    return lambda: artifact.write(Path("network.jaxbn"), Artifact(described, b"of another age"))
+
+
+def options(**values: object) -> Callable[[], object]:
+    """`my.json`, a configuration."""
+    return text("my.json", json.dumps(values))
+
+
+@contextlib.contextmanager
+def small_disk(limit: int) -> Iterator[None]:
+    """The system refuses files of more bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def closed(name: str) -> Iterator[None]:
+    """Nothing can be written into a folder, nor read from a file; root, who could, is somebody else then."""
+    path, user = Path(name), os.geteuid()
+    mode = path.stat().st_mode
+    path.chmod(0o555 if path.is_dir() else 0)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(mode)
+
+
+@contextlib.contextmanager
+def bomb() -> Iterator[None]:
+    """An image of more pixels than are read."""
+    Image.new("1", (12_000, 9_000)).save("poster.png")
+    yield
+
+
+IRIS = "--dataset iris "
+OPTIONS = [
+    Case("Options", "a mistyped option", "--epoch 3", code=2),
+    Case("Options", "a mistyped option", "--lerning-rate 0.1", code=2),
+    Case("Options", "a mistyped command", "pedict runs/a digit.png"),
+    Case("Options", "a preset that there is not", "--preset kears", code=2),
+    Case("Options", "a dataset that there is not", "--dataset minst", code=2),
+    Case("Options", "no number", "--epochs many", code=2),
+    Case("Options", "no value", "--batch-size", code=2),
+    Case("Options", "out of range", IRIS + "--epochs 0"),
+    Case("Options", "out of range", IRIS + "--batch-size 1"),
+    Case("Options", "out of range", IRIS + "--batch-size 500"),
+    Case("Options", "out of range", IRIS + "--learning-rate -1"),
+    Case("Options", "so high that it diverges", IRIS + "--name b --epochs 1 --learning-rate 1e30"),
+    Case("Options", "out of range", IRIS + "--dropout 1"),
+    Case("Options", "out of range", IRIS + "--norm-momentum 2"),
+    Case("Options", "out of range", IRIS + "--norm-epsilon -1"),
+    Case("Options", "does not divide the batch", IRIS + "--norm-ghost-batch 7"),
+    Case("Options", "out of range", IRIS + "--validation 1"),
+    Case("Options", "out of range", IRIS + "--seed -1"),
+    Case("Options", "out of range", IRIS + "--checkpoint-minutes -1"),
+    Case("Options", "out of range", IRIS + "--keep-checkpoints 0"),
+    Case("Options", "out of range", IRIS + "--label-smoothing 1"),
+    Case("Options", "for another network", IRIS + "--channels 8"),
+    Case("Options", "nothing to go by", IRIS + "--patience 3"),
+    Case("Options", "for another dataset", IRIS + "--data-dir data"),
+    Case("Options", "no name of a folder", IRIS + "--name a/b"),
+    Case("Options", "two that contradict each other", "--preset default --config my.json"),
+    Case("Options", "two that contradict each other", "--resume a --overwrite"),
+    Case("Options", "what a resumed run cannot change", "--resume flowers --learning-rate 0.1"),
+    Case("Options", "what a resumed run cannot change", "--resume flowers --name b"),
+    Case("Options", "no images", "predict a"),
+    Case("Options", "out of range", "predict a digit.png --top 0"),
+]
+CONFIGURATION = [
+    Case("Configurations", "missing", "--config my.json"),
+    Case("Configurations", "no JSON", "--config my.json", text("my.json", '{"data": ')),
+    Case("Configurations", "an option that there is not", "--config my.json", options(model={"chanels": [8]})),
+    Case("Configurations", "of a newer version", "--config my.json", options(model={"depth": 8})),
+    Case("Configurations", "of another kind", "--config my.json", options(optimizer={"epochs": "two"})),
+    Case("Configurations", "a value that there is not", "--config my.json", options(data={"dataset": "minst"})),
+    Case("Configurations", "a folder", "--config runs"),
+    Case(
+        "Configurations",
+        "a run's, edited",
+        "--resume a",
+        edit("runs/a/config.json", lambda content: content.replace(b"0.004", b"0.006")),
+    ),
+    Case("Configurations", "may not be read", "--config my.json", options(), around=lambda: closed("my.json")),
+]
+MNIST = "--dataset mnist --data-dir data"
+DATA = [
+    Case("Data", "no folder", "--dataset mnist --data-dir dta"),
+    Case("Data", "a file is missing", MNIST, Path("data/t10k-labels-idx1-ubyte").unlink),
+    Case("Data", "cut short", MNIST, edit("data/train-images-idx3-ubyte", cut)),
+    Case("Data", "empty", MNIST, text("data/t10k-images-idx3-ubyte", b"")),
+    Case(
+        "Data",
+        "two files swapped",
+        MNIST,
+        lambda: shutil.copy("data/train-labels-idx1-ubyte", "data/train-images-idx3-ubyte"),
+    ),
+    Case("Data", "another format", MNIST, text("data/train-images-idx3-ubyte", b"PK\3\4" + bytes(999))),
+    Case("Data", "a label out of range", MNIST, edit("data/train-labels-idx1-ubyte", lambda c: c[:-1] + b"\x0b")),
+    Case(
+        "Data",
+        "of two sets",
+        MNIST,
+        lambda: shutil.copy("data/t10k-labels-idx1-ubyte", "data/train-labels-idx1-ubyte"),
+    ),
+    Case("Data", "damaged gzip data", MNIST, text("data/train-labels-idx1-ubyte", b"\x1f\x8b\x08" + bytes(30))),
+    Case("Data", "others than then", "evaluate a"),
+    Case("Data", "others than then", "report a"),
+]
+IMAGES = [
+    Case("Images", "missing", "predict a nine.png"),
+    Case("Images", "no image", "predict a letter.png", text("letter.png", "Dear Sir or Madam")),
+    Case("Images", "empty", "predict a empty.png", text("empty.png", b"")),
+    Case("Images", "cut short", "predict a digit.png", edit("digit.png", lambda content: content[:-60])),
+    Case("Images", "too large", "predict a poster.png", around=bomb),
+    Case("Images", "a folder", "predict a data"),
+    Case("Images", "for a network that takes none", "predict flowers digit.png"),
+]
+NETWORKS = [
+    Case("Exported networks", "missing", "predict network.jaxbn digit.png"),
+    Case("Exported networks", "something else", "predict digit.png digit.png"),
+    Case("Exported networks", "empty", "predict network.jaxbn digit.png", text("network.jaxbn", b"")),
+    Case(
+        "Exported networks",
+        "damaged",
+        "predict network.jaxbn digit.png",
+        lambda: (export()(), edit("network.jaxbn", flip)()),
+    ),
+    Case(
+        "Exported networks",
+        "of a newer version",
+        "predict network.jaxbn digit.png",
+        text("network.jaxbn", artifact.MAGIC + b"2 sha256 0\n"),
+    ),
+    Case("Exported networks", "of an older JAX", "predict network.jaxbn digit.png", export()),
+    Case("Exported networks", "for another device", "predict network.jaxbn digit.png", export(platforms=("tpu",))),
+    Case("Exported networks", "no place to write to", "export a --output there/network.jaxbn"),
+    Case("Exported networks", "the name of a folder", "export a --output data"),
+    Case("Exported networks", "would replace something else", "export a --output digit.png"),
+]
+CHECKPOINTS = [
+    Case("Runs and their checkpoints", "no such run", "--resume b"),
+    Case("Runs and their checkpoints", "no run", "evaluate data"),
+    Case("Runs and their checkpoints", "the newest is damaged: the one before is used", "export a", damage(8), code=0),
+    Case("Runs and their checkpoints", "all are damaged", "export a", damage(7, 8)),
+    Case("Runs and their checkpoints", "all are damaged", "--resume a", damage(7, 8)),
+    Case("Runs and their checkpoints", "none yet", "export a", lambda: shutil.rmtree("runs/a/checkpoints")),
+    Case("Runs and their checkpoints", "no best one", "export a --checkpoint best"),
+    Case(
+        "Runs and their checkpoints",
+        "of another network",
+        "export a",
+        lambda: config_file.write_run(Path("runs/a"), Config(model=small_run.MLP)),
+    ),
+]
+FOLDERS = [
+    Case("Folders and disks", "an earlier run", IRIS + "--name a"),
+    Case("Folders and disks", "something else", IRIS + "--runs-dir . --name data --overwrite"),
+    Case("Folders and disks", "a file", IRIS + "--runs-dir . --name digit.png"),
+    Case("Folders and disks", "a file in its way", IRIS + "--runs-dir digit.png --name b"),
+    Case("Folders and disks", "must not be written", IRIS + "--runs-dir data --name b", around=lambda: closed("data")),
+    Case(
+        "Folders and disks",
+        "in use by another process",
+        IRIS + "--name b --overwrite",
+        around=lambda: results.claim(Path("runs/b")),
+    ),
+    Case(
+        "Folders and disks",
+        "a full disk, at the start",
+        IRIS + "--name b",
+        around=lambda: small_disk(1000),
+    ),
+    Case(
+        "Folders and disks",
+        "a full disk, later",
+        IRIS + "--name b --epochs 1 --hidden 8 --no-report",
+        around=lambda: small_disk(4000),
+    ),
+    Case("Folders and disks", "a full disk", "export a", around=lambda: small_disk(1000)),
+]
+DEVICES = [
+    Case("Devices", "a platform that is not there", IRIS, environment=(("JAX_PLATFORMS", "cuda"),)),
+    Case("Devices", "no platform at all", IRIS, environment=(("JAX_PLATFORMS", "gpuu"),)),
+]
+CASES = [
+    *OPTIONS,
+    *CONFIGURATION,
+    *DATA,
+    *IMAGES,
+    *NETWORKS,
+    *CHECKPOINTS,
+    *FOLDERS,
+    *DEVICES,
+]

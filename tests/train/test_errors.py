@@ -1,0 +1,150 @@
+"""docs/errors.md says, for everything that people get wrong, what they are told; every row is run, and must say it.
+
+After a change of messages: JAXBN_WRITE=1 python -m pytest -n 0 tests/train/test_errors.py
+"""
+
+import contextlib
+import io
+import itertools
+import logging
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tyro
+from bad_inputs import CASES, Case, furnish
+
+from train.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "errors.md"
+WRITE = bool(os.environ.get("JAXBN_WRITE"))
+HEAD = """# What is said when something is wrong
+
+No command ends in a traceback for what people get wrong. The exit code is then 1, and 2 where an option cannot be read
+at all; a run that was told to stop ends with 130 (Ctrl-C) or 143 (SIGTERM). Nothing that is there is lost: what cannot
+be done leaves folders as they were.
+
+Every row is a command that a test runs (`tests/train/test_errors.py`), in a folder that holds two runs, `runs/a` of
+images and `runs/flowers` of iris, a small MNIST in `data`, and an image `digit.png`. The first column says what is
+wrong with these. (A full disk is a limit on the size of files there; hence the system's words "File too large".)
+"""
+written: dict[Case, str] = {}
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("furnished")
+    furnish(folder)
+    return folder
+
+
+@pytest.fixture
+def here(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the furnished folder, as the current one; it is open to whoever root becomes."""
+    folder = tmp_path / "here"
+    shutil.copytree(furnished, folder)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[io.StringIO]:
+    """What goes to stderr, the log of this program with it."""
+    errors = io.StringIO()
+    handler = logging.StreamHandler(errors)
+    logging.getLogger("train").addHandler(handler)
+    try:
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            yield errors
+    finally:
+        logging.getLogger("train").removeHandler(handler)
+
+
+def run(case: Case) -> tuple[int, str]:
+    """The exit code of a case and what it says."""
+    if case.environment:
+        command = [sys.executable, "-m", "train", *shlex.split(case.command)]
+        environment = (
+            os.environ | dict(case.environment) | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(Path.cwd().parent)}
+        )
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+        return finished.returncode, finished.stderr
+    with heard() as errors, case.around():
+        try:
+            code = main(shlex.split(case.command))
+        except SystemExit as stop:  # of tyro
+            code = int(stop.code or 0)
+    return code, errors.getvalue()
+
+
+def in_short(code: int, text: str) -> str:
+    """What is said, as it stands in the page: of tyro's boxes the first part, and the options that it suggests."""
+    if code != 2:
+        return text.strip()
+    lines = [line.strip("│ ") for line in text.splitlines()][1:]
+    rules = [i for i, line in enumerate(lines) if not line.strip("-─╭╰╮╯")]
+    parts = [lines[a:b] for a, b in itertools.pairwise([*rules, len(lines)])]
+    first = " ".join(next(part for part in ([lines[: rules[0]], *parts]) if any(line.strip("-─") for line in part)))
+    first = first.partition("Got errors:")[0].strip("-─ ")
+    meant = re.findall(r"^[│ ]{2,6}(--[a-z][\w-]+)", text.partition("Perhaps you meant:")[2], re.MULTILINE)
+    return f"{first}. Perhaps you meant: {', '.join(meant)}" if meant else first
+
+
+def described() -> dict[tuple[str, str, str], str]:
+    """The rows of the page: section, fault and command, and what is said."""
+    rows, section = {}, ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            section = line[3:]
+        elif line.startswith("| ") and "`" in line:
+            fault, command, said = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
+            rows[section, fault, command.strip("`")] = said.replace("<br>", "\n").replace("\\|", "|")
+    return rows
+
+
+def page(said: dict[Case, str]) -> str:
+    lines = [HEAD]
+    for section in dict.fromkeys(case.section for case in said):
+        lines += [f"## {section}", "", "| what is wrong | command | what is said |", "| --- | --- | --- |"]
+        for case, message in said.items():
+            if case.section == section:
+                cell = message.replace("|", "\\|").replace("\n", "<br>")
+                lines.append(f"| {case.fault} | `{case.typed}` | {cell} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.fault}: {case.command}")
+def test_what_is_said(case: Case, here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    case.prepare()
+    before = sorted(path for path in here.rglob("*"))
+    code, said = run(case)
+    assert code == case.code
+    assert "Traceback" not in said
+    assert str(here) not in said  # what is relative stays so
+    message = in_short(code, said)
+    assert message
+    if code == 1:
+        assert message.splitlines()[-1].startswith("error: ")
+        if "--name b" not in case.command:
+            assert sorted(path for path in here.rglob("*") if path.name not in ("poster.png", ".lock")) == before
+    written[case] = message
+    if not WRITE and (code != 2 or tyro.__version__.startswith("1.0.")):  # others may word it otherwise
+        assert message == described()[case.section, case.fault, case.typed]
+
+
+def test_the_page_has_these_rows_and_no_others():
+    if WRITE:
+        PAGE.write_text(page({case: written[case] for case in CASES}), encoding="utf-8")
+    assert list(described()) == [(case.section, case.fault, case.typed) for case in CASES]
+    assert len(CASES) >= 30
