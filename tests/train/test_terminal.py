@@ -51,7 +51,7 @@ def test_in_a_narrow_terminal_what_matters_less_is_left_out(plan, width, last):
     with console.capture() as captured:
         console.print(monitor._bar.get_renderable())
     (line,) = captured.get().splitlines()
-    assert re.search(rf"^epoch 2/2 .*{last} ━{{8,}}.* \d+ s left$", line)
+    assert re.search(rf"^epoch 2/2 .*{last} ━{{6,}}.* \d+ s left$", line)
 
 
 def test_elsewhere_a_line_says_that_the_run_is_alive_when_nothing_was_said_for_long(plan):
