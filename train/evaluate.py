@@ -32,18 +32,10 @@ def evaluate(options: Evaluate) -> None:
     """
     # Slow to import, and not needed for --help.
     from train import plan, restored
-    from train.data import DatasetUnavailableError, load
-    from train.data_card import describe
-    from train.errors import UsageError
     from train.loop import compile_evaluation, measure
 
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
-    try:
-        dataset = load(run.data.name, data_dir=options.data_dir or run.config.data.data_dir)
-    except (ValueError, DatasetUnavailableError) as error:
-        raise UsageError(error) from error
-    if describe(dataset) != run.data:
-        raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")
+    dataset = restored.load_data(run, options.data_dir)
     print(f"{run.folder}, step {int(run.state.step):,}")
     splits = plan.splits(dataset, run.config.data.validation)
     for name, data in splits._asdict().items():

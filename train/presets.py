@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+from train import options
 from train.config import PRESETS, Config, Preset
 
 if TYPE_CHECKING:  # slow to import
@@ -107,20 +108,4 @@ def describe(name: Preset) -> str:
 
 def difference(config: Config) -> list[str]:
     """The options, as on the command line, in which a configuration differs from the default."""
-    options = []
-    for field in dataclasses.fields(config):
-        section, usual = getattr(config, field.name), getattr(Config(), field.name)
-        if dataclasses.is_dataclass(section):
-            for option in dataclasses.fields(section):
-                value = getattr(section, option.name)
-                if value != getattr(usual, option.name):
-                    options.append(_written(option.name, value))
-    return options
-
-
-def _written(name: str, value: object) -> str:
-    """An option as on the command line."""
-    option = f"--{name.replace('_', '-')}"
-    if value is True:
-        return option
-    return f"{option} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+    return [option.typed for option in options.listed(config) if not option.usual]

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from train import checkpoint, config_file, results
 from train.build import build
 from train.config import Config
-from train.data_card import DataCard
+from train.data import Dataset, DatasetUnavailableError, load
+from train.data_card import DataCard, describe
 from train.errors import UsageError
 from train.models import CNN, MLP
 from train.optimizer import optimizer
@@ -55,6 +56,22 @@ def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
     if best:
         raise UsageError(f"{folder} kept no best checkpoint: a run does with --validation, as in --validation 0.1")
     raise UsageError(f"{folder} has no checkpoint yet")
+
+
+def load_data(run: Restored, data_dir: Path | None) -> Dataset:
+    """What the run learned from; `data_dir` is where it lies now, if not where it was then.
+
+    Raises:
+        UsageError: it cannot be had, or is not what it was.
+
+    """
+    try:
+        dataset = load(run.data.name, data_dir=data_dir or run.config.data.data_dir)
+    except (ValueError, DatasetUnavailableError) as error:
+        raise UsageError(error) from error
+    if describe(dataset) != run.data:
+        raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")
+    return dataset
 
 
 def _shapes(config: Config, model: CNN | MLP, data: DataCard) -> TrainState:

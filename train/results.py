@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from train.data import Dataset
 from train.errors import UsageError
 from train.loop import Epoch, Progress
 from train.step import TrainState
-from train.summary import count
 
 CONFIG, METRICS, PROGRESS, VARIABLES, CURVES = (
     config_file.NAME,
@@ -32,7 +31,6 @@ CONFUSION, MISTAKES, REPORT, EXPORT = "confusion.png", "mistakes.png", "report.h
 CHECKPOINTS, BEST, TENSORBOARD, PROFILE, LOCK = "checkpoints", "best", "tensorboard", "profile", ".lock"
 FOLDERS = (CHECKPOINTS, BEST, TENSORBOARD, PROFILE)
 FILES = (CONFIG, config_file.DIGEST, METRICS, PROGRESS, VARIABLES, CURVES, CONFUSION, MISTAKES, REPORT, EXPORT, LOCK)
-TRAINING_COLOUR, TEST_COLOUR = "#0072B2", "#D55E00"  # blue and vermilion, told apart by the colour-blind
 
 
 def check_folder(runs: Path, name: str, overwrite: bool) -> Path:
@@ -153,32 +151,3 @@ def write_variables(folder: Path, state: TrainState) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     files.write(folder / VARIABLES, buffer.getvalue())
-
-
-def write_curves(
-    folder: Path, progress: Sequence[Progress], epochs: Sequence[Epoch], dataset: Dataset, steps_per_epoch: int
-) -> None:
-    """curves.png: loss and accuracy over the epochs, of training batches and of the test set."""
-    from matplotlib.figure import Figure  # without pyplot: no window system is looked for
-
-    batches = [p.step / steps_per_epoch for p in progress]
-    tested = [e.epoch for e in epochs]
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(
-        f"{dataset.name}: {epochs[-1].test_accuracy:.2%} of the test set right after {count(epochs[-1].epoch, 'epoch')}"
-    )
-    loss, accuracy = figure.subplots(1, 2)
-    loss.plot(batches, [p.loss for p in progress], color=TRAINING_COLOUR, label="training batches")
-    loss.plot(tested, [e.test_loss for e in epochs], "o-", color=TEST_COLOUR, label="test set")
-    loss.set(xlabel="epoch", ylabel="loss: cross-entropy (nats), log scale", yscale="log")
-    accuracy.plot(batches, [100 * p.accuracy for p in progress], color=TRAINING_COLOUR)
-    accuracy.plot(tested, [100 * e.test_accuracy for e in epochs], "o-", color=TEST_COLOUR)
-    lowest = min(e.test_accuracy for e in epochs)
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(max(0, 100 * lowest - 10), 100.5))
-    for axes in (loss, accuracy):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    loss.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150)
-    files.write(folder / CURVES, buffer.getvalue())

@@ -174,7 +174,9 @@ def run(
             keeper.save(happening)
     if processes.first():
         results.write_variables(folder, state)
-        results.write_curves(folder, progress, epochs, dataset, plan.steps_per_epoch)
+        from train.figures import curves
+
+        curves.write(folder / results.CURVES, dataset.name, progress, epochs, plan.steps_per_epoch)
         if not config.run.no_report:
             from train.report.page import write_report
             from train.restored import Restored

@@ -1,10 +1,13 @@
 """The pictures of a finished run: what their titles find, and what they show, whatever names and sizes there are."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from train.figures import confusion, mistakes, style, write_pictures
+from train import loop
+from train.figures import confusion, curves, mistakes, style, write_pictures
 
 NAMES = ("a", "b", "c")
 
@@ -33,10 +36,11 @@ def write(folder, labels, predictions, names=NAMES, inputs=None):
     ("counts", "title"),
     [
         ([[2, 0], [0, 998]], "blobs: all 1,000 test examples are right"),
-        ([[4, 0], [1, 5]], "blobs: 90.00% of 10 test examples are right\nMost frequent mistake, once: b for a"),
+        ([[4, 0], [1, 5]], "blobs: 90.00% of 10 test examples are right\nMost frequent mistake: b taken for a (once)"),
         (
             [[0, 2, 2], [0, 5, 0], [1, 0, 0]],
-            "blobs: 50.00% of 10 test examples are right\nMost frequent mistakes, 2 times each: a for b, a for c",
+            "blobs: 50.00% of 10 test examples are right\n"
+            "Most frequent mistakes: a taken for b, a taken for c (2 times each)",
         ),
         (
             [[3, 1, 1], [1, 3, 1], [1, 0, 1]],
@@ -45,7 +49,7 @@ def write(folder, labels, predictions, names=NAMES, inputs=None):
         (
             [[3, 2, 2], [2, 3, 2], [2, 0, 4]],
             "blobs: 50.00% of 20 test examples are right\n"
-            "Most frequent mistakes, 2 times each: a for b, a for c, b for a, b for c and 1 more",
+            "Most frequent mistakes: a taken for b, a taken for c and 3 more (2 times each)",
         ),
     ],
 )
@@ -165,3 +169,32 @@ def test_the_same_input_gives_the_same_file(tmp_path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(OSError, match=r"confusion\.png cannot be written: No such file"):
         write(tmp_path / "none", [0, 1, 2], [0, 1, 2])
+
+
+def colour_count(image, colour):
+    return np.sum(np.all(np.asarray(image) == [int(colour[i : i + 2], 16) for i in (1, 3, 5)], axis=-1))
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_the_curves_are_a_picture_with_all_of_them(held_out, tmp_path, recorded):
+    epochs = recorded.epochs
+    if held_out:
+        epochs = [dataclasses.replace(each, validation_loss=0.5, validation_accuracy=0.9) for each in epochs]
+    curves.write(tmp_path / "curves.png", "blobs", recorded.progress, epochs, steps_per_epoch=6)
+    with Image.open(tmp_path / "curves.png") as image:
+        assert (image.format, image.size) == ("PNG", (1350, 600))
+        left, right = (image.convert("RGB").crop((edge, 0, edge + 675, 540)) for edge in (0, 675))
+    for panel in (left, right):
+        assert colour_count(panel, "#FFFFFF") > 0.5 * 675 * 540
+        for colour in (style.TRAINING, style.TEST):
+            assert colour_count(panel, colour) > 100
+        assert (colour_count(panel, style.VALIDATION) > 100) == held_out
+
+
+def test_the_curves_of_a_single_epoch_without_loss(tmp_path):
+    """A loss of 0 has no place on a log scale; it is no reason to fail."""
+    progress = [loop.Progress(1, 1, 0.5, 0.75, 1e3), loop.Progress(1, 2, 0.0, 1.0, 1e3)]
+    epochs = [loop.Epoch(1, 2, 0.25, 0.9, None, None, 0.0, 1.0, 1e3, 0.1)]
+    curves.write(tmp_path / "curves.png", "blobs", progress, epochs, steps_per_epoch=2)
+    with Image.open(tmp_path / "curves.png") as image:
+        assert colour_count(image.convert("RGB"), style.TEST) > 20

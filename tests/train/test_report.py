@@ -16,7 +16,7 @@ import small_run
 from PIL import Image
 
 import jaxbn
-from train import report, restored
+from train import options, report, restored
 from train.data import Dataset, load
 from train.data_card import describe
 from train.errors import UsageError
@@ -136,7 +136,7 @@ def test_the_figures_are_those_of_the_network(run, written):
 
 
 def test_what_differs_from_the_default_is_marked(run):
-    changed = {(option.section, option.name, option.value) for option in page.options(run.config) if not option.usual}
+    changed = {(option.section, option.name, option.value) for option in options.listed(run.config) if not option.usual}
     assert changed == {("data", "dataset", "digits"), ("model", "channels", "3 5"), ("model", "hidden", "8")}
 
 

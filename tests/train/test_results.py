@@ -6,9 +6,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
-from train import config_file, loop, results
+from train import config_file, results
 from train.config import Config, DataConfig, NormConfig, OptimizerConfig, RunConfig
 
 PARAMS = {
@@ -111,28 +110,3 @@ def test_the_variables_are_those_of_the_state(tmp_path, recorded):
         kind, layer, leaf = name.split("/")
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, getattr(state, kind)[layer][leaf])
-
-
-def colour_count(image, colour):
-    return np.sum(np.all(np.asarray(image) == [int(colour[i : i + 2], 16) for i in (1, 3, 5)], axis=-1))
-
-
-def test_the_curves_are_a_picture_with_both_of_them(tmp_path, blobs, recorded):
-    results.write_curves(tmp_path, recorded.progress, recorded.epochs, blobs, steps_per_epoch=6)
-    with Image.open(tmp_path / "curves.png") as image:
-        assert image.format == "PNG"
-        assert image.size == (1350, 570)
-        left, right = (image.convert("RGB").crop((edge, 0, edge + 675, 570)) for edge in (0, 675))
-    for panel in (left, right):
-        assert colour_count(panel, "#FFFFFF") > 0.5 * 675 * 570
-        for colour in (results.TRAINING_COLOUR, results.TEST_COLOUR):
-            assert colour_count(panel, colour) > 100
-
-
-def test_the_curves_of_a_single_epoch_without_loss(tmp_path, blobs):
-    """A loss of 0 has no place on a log scale; it is no reason to fail."""
-    progress = [loop.Progress(1, 1, 0.5, 0.75, 1e3), loop.Progress(1, 2, 0.0, 1.0, 1e3)]
-    epochs = [loop.Epoch(1, 2, 0.25, 0.9, None, None, 0.0, 1.0, 1e3, 0.1)]
-    results.write_curves(tmp_path, progress, epochs, blobs, steps_per_epoch=2)
-    with Image.open(tmp_path / "curves.png") as image:
-        assert colour_count(image.convert("RGB"), results.TEST_COLOUR) > 20

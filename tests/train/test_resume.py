@@ -272,6 +272,9 @@ def test_checkpoints_come_by_epochs_and_by_the_clock(arguments, expected, monkey
     assert sorted(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").iterdir()) == steps[-2:]
 
 
+STAGES = (results.CONFIG, results.PROGRESS, results.VARIABLES, results.CURVES, results.CONFUSION, results.MISTAKES)
+
+
 class Runs:
     """Starts runs in processes of their own, all with one cache."""
 
@@ -293,8 +296,23 @@ class Runs:
         folder = self.folder / name
         return self.start("--resume", str(folder)) if (folder / results.CONFIG).exists() else self.begin(name)
 
-    def kill(self, process, after):
-        """Kills a process so many seconds after its start; whether it was still there."""
+    def times(self, process, name):
+        """When a run came to the end of each stage of its life: seconds."""
+        times = [time.monotonic()]
+        for stage in STAGES:
+            self.wait_for(process, self.folder / name / stage)
+            times.append(time.monotonic())
+        assert process.communicate() == (None, "")
+        return np.array([*times, time.monotonic()])
+
+    def wait_for(self, process, path):
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.005)
+
+    def kill(self, process, after, since=None):
+        """Kills a process so many seconds after a file is there, or after its start; whether it was still there."""
+        if since is not None:
+            self.wait_for(process, since)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=after)
         process.kill()
@@ -321,38 +339,32 @@ def phase(folder):
 def test_killed_runs_end_as_the_uninterrupted_one(tmp_path):
     """SIGKILL at random moments: one in each part of a run's life, from before its first import to its last picture.
 
-    Every third run is killed once more after it went on.
+    A moment is a time within a stage of the run, so that it falls there whatever else keeps the machine busy. Every
+    third run is killed once more after it went on.
     """
     runs, draw = Runs(tmp_path), random.Random(KILLS)
     assert runs.begin("whole").communicate() == (None, "")
     expected = outcome(tmp_path / "whole")
-    began = time.monotonic()
-    assert runs.begin("again").communicate() == (
-        None,
-        "",
-    )  # with programs that are compiled: as the killed ones find them
-    life = time.monotonic() - began
+    times = runs.times(runs.begin("again"), "again")  # its programs are compiled, as the killed ones find them
     assert outcome(tmp_path / "again") == expected
-    killed = Counter()
+    life, killed = times[-1] - times[0], Counter()
     for i in range(KILLS):
-        name, moment = f"killed{i}", None
-        while moment is None:
-            share = (i + draw.random()) / KILLS
-            if runs.kill(runs.begin(name), share * life):
-                moment = share
-            life *= 1.0 if moment else 0.9  # the machine has become faster
+        name, alive = f"killed{i}", True
+        while alive:  # until a kill came before the end
+            moment = times[0] + (i + draw.random()) / KILLS * life
+            stage = int(np.searchsorted(times, moment, "right")) - 1
+            since = tmp_path / name / STAGES[stage - 1] if stage else None
+            alive = not runs.kill(runs.begin(name), moment - times[stage], since)
         killed[phase(tmp_path / name)] += 1
         if i % 3 == 2 and runs.kill(runs.go_on(name), draw.random() * life):
             killed[phase(tmp_path / name)] += 1
         last = runs.go_on(name)
         _, errors = last.communicate()
-        assert (last.returncode, errors.replace(f"{tmp_path / name} has no checkpoint yet: it begins anew\n", "")) == (
-            0,
-            "",
-        )
+        errors = errors.replace(f"{tmp_path / name} has no checkpoint yet: it begins anew\n", "")
+        assert (last.returncode, errors) == (0, "")
         assert outcome(tmp_path / name) == expected
         assert (tmp_path / name / results.REPORT).exists()
-        np.testing.assert_equal(sorted(path.name for path in (tmp_path / name).glob("*/.*")), [])
+        assert list((tmp_path / name).glob("*/.*")) == []
         shutil.rmtree(tmp_path / name)
     print(*(f"{count} {where}" for where, count in killed.most_common()), sep="\n")  # pytest -rP shows it
     assert killed.total() >= KILLS

@@ -1,4 +1,4 @@
-"""The pictures of a finished run: what it confuses, and its worst mistakes. One style, in `train.figures.style`."""
+"""The pictures of a run: its curves, what it confuses, its worst mistakes. One style, in `train.figures.style`."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # slow to import
     from matplotlib.axes import Axes
 
 MOST_WITH_NUMBERS = 20  # classes
-SHOWN = 4  # most frequent mistakes in the title
+SHOWN = 2  # most frequent mistakes in the title
 
 
 def write(path: Path, dataset: str, class_names: Sequence[str], labels: np.ndarray, logits: np.ndarray) -> None:
@@ -56,7 +56,7 @@ def title(dataset: str, class_names: Sequence[str], counts: np.ndarray) -> str:
 
     Example:
         >>> title("digits", ("3", "5"), np.array([[8, 1], [2, 9]]))
-        'digits: 85.00% of 20 test examples are right\nMost frequent mistake, 2 times: 5 for 3'
+        'digits: 85.00% of 20 test examples are right\nMost frequent mistake: 5 taken for 3 (2 times)'
 
     """
     total, wrong = counts.sum(), counts - np.diag(counts.diagonal())
@@ -68,10 +68,10 @@ def title(dataset: str, class_names: Sequence[str], counts: np.ndarray) -> str:
     pairs = np.argwhere(wrong == most)
     if most == 1 and len(pairs) > SHOWN:
         return f"{first}\nNo class is taken for another more than once"
-    shown = ", ".join(f"{class_names[i]} for {class_names[j]}" for i, j in pairs[:SHOWN])
+    shown = ", ".join(f"{class_names[i]} taken for {class_names[j]}" for i, j in pairs[:SHOWN])
     more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-    which = "mistake" if len(pairs) == 1 else "mistakes"
-    return f"{first}\nMost frequent {which}, {times}{' each' if len(pairs) > 1 else ''}: {shown}{more}"
+    which, each = ("mistakes", " each") if len(pairs) > 1 else ("mistake", "")
+    return f"{first}\nMost frequent {which}: {shown}{more} ({times}{each})"
 
 
 def _cells(axes: "Axes", counts: np.ndarray) -> None:

@@ -72,15 +72,17 @@ def title(dataset: str, mistakes: int, total: int, shown: int) -> str:
 
     Example:
         >>> title("mnist", 77, 10_000, 24)
-        'mnist: 77 of 10,000 test examples are mistaken; the 24 worst'
+        'mnist: 77 of 10,000 test examples are mistaken; the 24 worst, and how sure the network was'
         >>> title("iris", 1, 30, 1), title("iris", 0, 30, 24)
-        ('iris: 1 of 30 test examples is mistaken', 'iris: all 30 test examples are right; the 24 least certain')
+        ('iris: 1 of 30 test examples is mistaken; how sure the network was',
+         'iris: all 30 test examples are right; the 24 least certain')
 
     """
     if not mistakes:
         return f"{dataset}: all {total:,} test examples are right; the {shown} least certain"
     found = f"{dataset}: {mistakes:,} of {total:,} test examples {'is' if mistakes == 1 else 'are'} mistaken"
-    return found if shown == mistakes else f"{found}; the {shown} worst"
+    which = "" if shown == mistakes else f"the {shown} worst, and "
+    return f"{found}; {which}how sure the network was"
 
 
 def _grid(path: Path, first: str, cases: Sequence[Case], inputs: np.ndarray) -> None:

@@ -14,7 +14,8 @@ from train import files
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
 
-TRAINING, TEST = "#0072B2", "#D55E00"  # blue and vermilion: the data that something was measured on
+# Blue, vermilion and dark grey: the data that something was measured on.
+TRAINING, TEST, VALIDATION = "#0072B2", "#D55E00", "#555555"
 RIGHT, WRONG = "#007A5A", "#AA3377"  # green and purple: what is true, and what was said instead
 TEXT, QUIET, GRID = "#222222", "#666666", "#DDDDDD"
 WIDTH = 9.0  # inches; 1350 pixels

@@ -1,17 +1,15 @@
 """report.html: everything about a finished run on one page that needs nothing else, not even a network."""
 
 import base64
-import dataclasses
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train import classify, files
-from train.config import Config
+from train import classify, files, options
 from train.data import Dataset
 from train.figures import write_pictures
 from train.norm_table import norm_table
@@ -30,15 +28,6 @@ PICTURES = {
     CONFUSION: ("Confusion", "What each class is taken for, and how often: right in green, wrong in purple."),
     MISTAKES: ("Mistakes", "The test examples to whose class the network gives the least probability."),
 }
-
-
-class Option(NamedTuple):
-    """An option of the configuration."""
-
-    section: str
-    name: str
-    value: str
-    usual: bool  # as it is by default
 
 
 class Picture(NamedTuple):
@@ -90,7 +79,7 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
         norm_batch=min(NORM_BATCH, len(dataset.test_labels)),
         layers=summarize(run.model, variables, prepare(jnp.asarray(dataset.test_inputs[:1]))),
         epochs=epochs(run.folder),
-        options=options(run.config),
+        options=options.listed(run.config),
         environment=environment(),
     )
 
@@ -125,32 +114,6 @@ def epochs(folder: Path) -> list[dict[str, str]]:
                 row[f"{part} accuracy"] = f"{record[f'{part}_accuracy']:.2%}"
         rows.append(row)
     return rows
-
-
-def options(config: Config) -> list[Option]:
-    """Every option, section by section."""
-    found = []
-    for section in dataclasses.fields(config):
-        part, usual = getattr(config, section.name), getattr(Config(), section.name)
-        if dataclasses.is_dataclass(part):
-            for option in dataclasses.fields(part):
-                value = getattr(part, option.name)
-                name, same = option.name.replace("_", "-"), value == getattr(usual, option.name)
-                found.append(Option(section.name, name, text(value), same))
-    return found
-
-
-def text(value: Any) -> str:  # noqa: ANN401  (any option's)
-    """A value as it is written on the command line.
-
-    Example:
-        >>> text((32, 64)), text(None), text(True)
-        ('32 64', 'none', 'true')
-
-    """
-    if isinstance(value, tuple):
-        return " ".join(map(text, value))
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def pictures(folder: Path) -> list[Picture]:
