@@ -157,7 +157,7 @@ def main(options: Options) -> None:
             parts = phases(marks)
             add(f"{name}, to the first step on {options.dataset}", measured, phases=parts, **marks)
             for phase, seconds in parts.items():
-                rows.append((f"  of it {phase}", f"{seconds:.2f}", ""))
+                rows.append((f"of it {phase}", f"{seconds:.2f}", ""))
     facts = harness.environment()
     harness.show_facts(facts)
     harness.show_table("Until it starts", ("what", "processor s", "wall s"), rows, options.markdown)

@@ -14,6 +14,7 @@ checkpoint is written to a temporary folder, which is renamed once everything is
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -84,6 +85,7 @@ def save(parent: Path, state: TrainState, position: Position, data: DataCard, ke
             parent.mkdir(parents=True, exist_ok=True)
             _remove_parts(parent)
             part.mkdir()
+            _check_room(part / "room", host)
             _write_state(part / STATE, host)
             description = {
                 "position": dataclasses.asdict(position),
@@ -218,6 +220,23 @@ def _remove_parts(parent: Path) -> None:
     """Removes what an interrupted save left behind."""
     for path in parent.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_room(path: Path, state: TrainState) -> None:
+    """Raises an OSError where the disk has no room for a state.
+
+    Orbax would find out for itself, with tracebacks from its threads on stderr, some of them after its error.
+    """
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        except AttributeError:  # not on this system
+            pass
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: not on this file system
+                raise
+    path.unlink()
 
 
 def _write_state(path: Path, state: TrainState) -> None:

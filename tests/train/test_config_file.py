@@ -38,12 +38,12 @@ def test_what_is_left_out_is_the_default_and_whole_numbers_are_numbers(tmp_path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"config.json is no configuration: "),
+        ("{", r"config.json is no configuration \(JSON, as the config.json of a run\): "),
         ("[]", r"config.json: a configuration must be an object of options; got \[\]"),
         ('{"optimiser": {}}', r"config.json: there is no option 'optimiser'; perhaps 'optimizer'\?"),
         ('{"data": 3}', r"data must be an object of options; got 3"),
         ('{"optimizer": {"lerning_rate": 3}}', r"no option 'optimizer.lerning_rate'; perhaps 'learning_rate'\?"),
-        ('{"optimizer": {"zzz": 3}}', r"there is no option 'optimizer.zzz'$"),
+        ('{"optimizer": {"zzz": 3}}', r"there is no option 'optimizer.zzz': take it out, or update jaxbn if"),
         ('{"optimizer": {"epochs": "3"}}', r'optimizer.epochs must be a whole number; got "3"'),
         ('{"optimizer": {"epochs": true}}', r"optimizer.epochs must be a whole number; got true"),
         ('{"optimizer": {"epochs": 1.5}}', r"optimizer.epochs must be a whole number; got 1.5"),

@@ -354,7 +354,7 @@ def test_options_are_checked(options, message, run, tmp_path):
 
 
 def test_no_such_network(tmp_path):
-    with pytest.raises(UsageError, match=r"there is no run nothing, neither as a folder nor in "):
+    with pytest.raises(UsageError, match="there is no nothing: neither a file from `export`, nor a run, nor one of"):
         load(Path("nothing"), tmp_path)
 
 

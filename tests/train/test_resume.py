@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from bad_inputs import small_disk
 from jax.experimental.compilation_cache import compilation_cache
 
 from train import checkpoint, config_file, keeping, results
@@ -130,6 +131,29 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_anew(monkeypatch, uninterr
     monkeypatch.undo()
     assert main(["--resume", "run", "--runs-dir", str(tmp_path)]) == 0
     assert outcome(tmp_path / "run") == uninterrupted
+
+
+def test_a_run_on_a_full_disk_stops_and_goes_on_once_there_is_room(monkeypatch, uninterrupted, tmp_path, capsys):
+    """From step 24 on the system refuses larger files, until the run is resumed."""
+    append = results.append_progress
+    with contextlib.ExitStack() as disk:
+
+        def record(folder, progress):
+            append(folder, progress)
+            if progress.step == 24:
+                disk.enter_context(small_disk(1000))
+
+        monkeypatch.setattr(results, "append_progress", record)
+        assert run(tmp_path, "--checkpoint-epochs", "1") == 1
+    monkeypatch.undo()
+    folder = tmp_path / "run"
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"error: {folder}/")
+    assert errors.endswith(f"What was saved before stays. To go on: python -m train --resume {folder}\n")
+    assert " cannot be written: File too large. " in errors
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000000012"]
+    assert main(["--resume", str(folder)]) == 0
+    assert outcome(folder) == uninterrupted
 
 
 def test_a_finished_run_stays_as_it_is(uninterrupted, tmp_path):

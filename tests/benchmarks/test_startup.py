@@ -1,0 +1,48 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import startup
+from benchmarks.startup import PHASES, Measured, Options, phases
+
+
+def test_phases_are_what_lies_between_the_marks():
+    marks: dict[str, float] = dict(zip(PHASES, (1.0, 1.5, 1.5, 3.0, 3.25), strict=True))
+    assert list(phases(marks).values()) == [1.0, 0.5, 0.0, 1.5, 0.25]
+
+
+def test_the_least_of_several_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    times = iter((3.0, 1.0, 2.0))
+    monkeypatch.setattr(startup, "run", lambda arguments, cache: Measured(next(times), 9.0, ""))
+    assert startup.least(["-c", "pass"], tmp_path, 3) == Measured(1.0, 9.0, "")
+
+
+def test_a_process_that_fails_is_an_error(tmp_path: Path):
+    with pytest.raises(RuntimeError, match="no_such_name"):
+        startup.run(["-c", "no_such_name"], tmp_path)
+
+
+def test_jaxbn_adds_next_to_nothing_to_jax(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The modules that it imports are its own, and jax's."""
+    code = """
+import sys, jax
+before = set(sys.modules)
+import jaxbn
+print(sorted({name.partition(".")[0] for name in set(sys.modules) - before}), file=sys.stderr)
+"""
+    assert startup.run(["-c", code], tmp_path).errors in ("['jaxbn']\n", "['jax', 'jaxbn']\n")
+
+
+def test_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(startup, "IMPORTS", ("pass",))
+    path = tmp_path / "startup.json"
+    startup.main(dataclasses.replace(Options(), repeat=1, dataset="iris", json=path, markdown=True))
+    records = json.loads(path.read_text())["records"]
+    starts = [f"{which} start, to the first step on iris" for which in ("first", "second")]
+    assert [record["name"] for record in records] == ["python alone", "python -m train --help", *starts]
+    first, second = records[2:]
+    assert all(sum(record["phases"].values()) <= record["processor"] for record in (first, second))
+    assert second["compile seconds"] < first["compile seconds"]
+    assert "| of it programs | " in capsys.readouterr().out
