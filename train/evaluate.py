@@ -1,26 +1,13 @@
 """`python -m train evaluate RUN`: how good the network of a run is."""
 
 import dataclasses
-from pathlib import Path
-from typing import Literal
 
-import tyro
-
-from train.config import RunConfig
+from train.run_options import RunAndDataOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(RunAndDataOptions):
     """Measures the network of a run on the test set, and on what it held out."""
-
-    run: tyro.conf.Positional[Path]
-    """Folder (or name) of the run."""
-    checkpoint: Literal["newest", "best"] = "newest"
-    """best: that of the highest validation accuracy."""
-    data_dir: Path | None = None
-    """Folder with the dataset's files; None: as in the run."""
-    runs_dir: Path = RunConfig.runs_dir
-    """Folder that holds one folder a run."""
 
 
 def evaluate(options: Evaluate) -> None:

@@ -9,11 +9,9 @@ does without; `train.artifact` verifies it as well.
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import tyro
-
-from train.config import RunConfig
+from train.run_options import RunOptions
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help
     from train.artifact import Description
@@ -26,17 +24,11 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}  # of the largest logit
 
 
 @dataclasses.dataclass(frozen=True)
-class Export:
+class Export(RunOptions):
     """Writes the network of a run to one file, its norms folded away, for `predict` and for any program with JAX."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder (or name) of the run."""
     output: Path | None = None
     """The file; None: network.jaxbn in the run's folder."""
-    checkpoint: Literal["newest", "best"] = "newest"
-    """best: that of the highest validation accuracy."""
-    runs_dir: Path = RunConfig.runs_dir
-    """Folder that holds one folder a run."""
 
 
 def export(options: Export) -> None:

@@ -1,26 +1,13 @@
 """`python -m train report RUN`: the pictures and the page of a finished run."""
 
 import dataclasses
-from pathlib import Path
-from typing import Literal
 
-import tyro
-
-from train.config import RunConfig
+from train.run_options import RunAndDataOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(RunAndDataOptions):
     """Writes pictures and report.html, one page with everything about a run, to the run's folder."""
-
-    run: tyro.conf.Positional[Path]
-    """Folder (or name) of the run."""
-    checkpoint: Literal["newest", "best"] = "newest"
-    """best: that of the highest validation accuracy."""
-    data_dir: Path | None = None
-    """Folder with the dataset's files; None: as in the run."""
-    runs_dir: Path = RunConfig.runs_dir
-    """Folder that holds one folder a run."""
 
 
 def report(options: Report) -> None:

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,20 +19,10 @@ from train import files
 from train.data import Dataset, load
 from train.step import Batches
 from train.studies import figures
+from train.studies.cli import StudyName
 from train.studies.study import Data, Finding, Numbers, Study
 
-NAMES = (
-    "init-scale",
-    "learning-rate",
-    "activations",
-    "vanishing",
-    "regularization",
-    "placement",
-    "smoothness",
-    "small-batch",
-    "ghost-batch",
-    "running-stats",
-)
+NAMES = tuple(name for name in get_args(StudyName) if name != "all")
 RESULTS, FIGURE = "results.json", "figure.png"
 HEIGHTS = {"init-scale": 6.4, "smoothness": 4.6}  # inches; 3.9 for others
 
