@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -67,7 +68,8 @@ def main(
     """Does what the command line says, in the context `around`; returns the exit code.
 
     0; 1 after an error, which is printed in one line; 2 for options that there are not (from tyro, as an exit); 130
-    after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on.
+    after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on;
+    141, without a word, where nobody reads any more what is printed.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
@@ -77,6 +79,10 @@ def main(
         options = parse_options(command, rest)
         with around():
             COMMANDS[command].run(options)
+        sys.stdout.flush()  # while there is somebody to say that it fails
+    except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        return 141
     except (OSError, FloatingPointError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

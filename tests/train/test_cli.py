@@ -302,3 +302,16 @@ def test_divergence_in_the_last_step_is_noticed(capsys, tmp_path):
 def test_names_are_printed_as_they_are(capsys, tmp_path):
     assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "m[b]x:smile:", "--epochs", "1"]) == 0
     assert "m[b]x:smile:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["-u"], []])
+def test_a_reader_that_goes_away_is_no_error(flags):
+    """As in `python -m train presets | head -1`."""
+    command = [sys.executable, *flags, "-m", "train", "presets"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (141, b"")
