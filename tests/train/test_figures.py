@@ -94,7 +94,7 @@ def test_two_pictures_are_written_and_nothing_else(tmp_path):
 
 
 def test_the_cells_of_the_confusion(tmp_path):
-    write(tmp_path, [0, 0, 1, 2], [0, 2, 1, 2])
+    write(tmp_path, [0, 0, 0, 0, 0, 1, 2], [0, 2, 2, 2, 2, 1, 2])
     right = [255 - 0.25 * (255 - int(style.RIGHT[i : i + 2], 16)) for i in (1, 3, 5)]
     wrong = [int(style.WRONG[i : i + 2], 16) for i in (1, 3, 5)]
     with Image.open(tmp_path / "confusion.png") as image:

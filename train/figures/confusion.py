@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # slow to import
     from matplotlib.axes import Axes
 
 MOST_WITH_NUMBERS = 20  # classes
+DARKEST = 4  # mistakes of one kind that are dark at least: a single one is pale
 SHOWN = 2  # most frequent mistakes in the title
 
 
@@ -79,7 +80,7 @@ def _cells(axes: "Axes", counts: np.ndarray) -> None:
     from matplotlib.colors import to_rgb
 
     wrong = counts - np.diag(counts.diagonal())
-    share = (wrong / max(1, wrong.max()))[..., None] ** 0.7
+    share = (wrong / max(DARKEST, wrong.max()))[..., None] ** 0.7
     colours = 1 - share * (1 - np.array(to_rgb(style.WRONG)))
     colours[np.diag_indices(len(counts))] = 1 - 0.25 * (1 - np.array(to_rgb(style.RIGHT)))
     axes.imshow(colours)
