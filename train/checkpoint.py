@@ -35,6 +35,7 @@ from train.step import TrainState
 
 SUMS, POSITION, STATE = "SHA256SUMS", "position.json", "state"
 TEMPORARY = ".part-"
+OVERHEAD = 1 << 16  # bytes of a checkpoint beside its arrays, at most
 _log = logging.getLogger(__name__)
 
 
@@ -227,10 +228,10 @@ def _check_room(path: Path, state: TrainState) -> None:
 
     Orbax would find out for itself, with tracebacks from its threads on stderr, some of them after its error.
     """
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD
     with path.open("wb") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            os.posix_fallocate(file.fileno(), 0, size)
         except AttributeError:  # not on this system
             pass
         except OSError as error:
