@@ -10,17 +10,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from train.data import IdxError, idx, load, mnist
+from train.data import IdxError, idx, load, published
 from train.data.download import fetch
+from train.data.published import from_tensorflow_datasets
 
 FLIPS = int(os.environ.get("JAXBN_FLIPS", "40"))
 CAUGHT, HARMLESS = "caught", "harmless"
 
 
 @pytest.fixture
-def cached(tmp_path, archives):
+def cached(tmp_path, small_set):
     """A cache folder after MNIST was prepared in it: arrays, archives, the files of tensorflow-datasets, a lock."""
-    mnist.from_tensorflow_datasets(tmp_path / "cache", archives)
+    from_tensorflow_datasets(small_set, tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -55,16 +56,16 @@ def drawn(folder, draw):
 
 
 @pytest.fixture
-def outcome(cached, archives, small_mnist, monkeypatch):
+def outcome(cached, small_set, small_mnist, monkeypatch):
     """What comes of loading with another content of a file: the right data, with a word on the damage or without."""
-    monkeypatch.setattr(mnist, "_prepare", lambda *_: small_mnist)  # what is rebuilt is tested below
+    monkeypatch.setattr(published, "_prepare", lambda *_: small_mnist)  # what is rebuilt is tested below
 
     def load_with(path, content):
         whole = path.read_bytes()
         path.unlink()
         if content is not None:
             path.write_bytes(content)
-        dataset = mnist.from_tensorflow_datasets(cached, archives)
+        dataset = from_tensorflow_datasets(small_set, cached)
         assert same(dataset, small_mnist)
         path.write_bytes(whole)
         return CAUGHT if "is damaged: its content does not match" in dataset.note else HARMLESS
@@ -94,11 +95,11 @@ def test_files_of_the_cache_cut_emptied_removed_or_swapped(cached, outcome):
     assert outcome(cached / "more", b"") == HARMLESS
 
 
-def test_flipped_bits_in_the_archives_are_caught_when_they_are_read(cached, archives, archive_bytes, server):
+def test_flipped_bits_in_the_archives_are_caught_when_they_are_read(cached, small_set, archive_bytes, server):
     """By their SHA-256: they are fetched again."""
     draw = random.Random(1)
     for _ in range(FLIPS):
-        archive = draw.choice(list(archives.values()))
+        archive = draw.choice(list(small_set.archives.values()))
         path = cached / "mnist" / archive.file_name
         path.write_bytes(flipped(path, draw))
         server.asked.clear()
@@ -106,14 +107,14 @@ def test_flipped_bits_in_the_archives_are_caught_when_they_are_read(cached, arch
         assert server.asked == [archive.file_name]
 
 
-def test_what_tensorflow_datasets_prepared_earlier_is_never_read(cached, archives, small_mnist):
+def test_what_tensorflow_datasets_prepared_earlier_is_never_read(cached, small_set, small_mnist):
     """Without our own arrays all is done again, from archives that are verified; every old file has a flipped bit."""
     draw = random.Random(2)
     for path in files_of(cached / "tensorflow_datasets"):
         if path.stat().st_size:
             path.write_bytes(flipped(path, draw))
     (cached / "mnist.arrays").unlink()
-    assert same(mnist.from_tensorflow_datasets(cached, archives), small_mnist)
+    assert same(from_tensorflow_datasets(small_set, cached), small_mnist)
 
 
 def test_flipped_bits_in_gzipped_files_that_were_given(mnist_folder, small_mnist):
