@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from jax import lax
 
-from train import convolution
 from train.convolution import convolution_for, convolve_by_patches
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -46,21 +45,6 @@ def test_values_and_gradients_are_those_of_lax(size, padding):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("images", "at_a_time"), [(6, 3), (6, 1), (5, 1), (4, 4)], ids=str)
-def test_a_loop_over_groups_of_images_changes_nothing(monkeypatch, images, at_a_time):
-    images, kernel = integers(images, 7, 6, 3), integers(3, 2, 3, 4, seed=1)
-    monkeypatch.setattr(convolution, "WHOLE_BYTES", 0)
-    monkeypatch.setattr(convolution, "LOOP_BYTES", at_a_time * 7 * 6 * (3 * 2 * 3) * 4)
-    program = str(
-        jax.make_jaxpr(lambda x, k: convolve_by_patches(x, k, (1, 1), "SAME", dimension_numbers=NHWC))(images, kernel)
-    )
-    assert "scan[" in program
-    assert f"f32[{at_a_time},7,6,18]" in program
-    expected = with_gradients(lax.conv_general_dilated, images, kernel, "SAME")
-    for ours, theirs in zip(with_gradients(convolve_by_patches, images, kernel, "SAME"), expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
 @pytest.mark.parametrize(
     ("strides", "options"),
     [
@@ -82,8 +66,8 @@ def test_what_patches_do_not_serve_is_left_to_lax(strides, options, padding):
     images, kernel = integers(2, 7, 6, 4), integers(3, 3, 4 // groups, 6, seed=1)
     options = {"dimension_numbers": NHWC, **options}
     ours, theirs = (
-        jax.make_jaxpr(lambda x, k, f=function: f(x, k, strides, padding, **options))(images, kernel)
-        for function in (convolve_by_patches, lax.conv_general_dilated)
+        jax.make_jaxpr(lambda x, k, f=convolution: f(x, k, strides, padding, **options))(images, kernel)
+        for convolution in (convolve_by_patches, lax.conv_general_dilated)
     )
     assert str(ours) == str(theirs)  # the same program, not just the same numbers
     assert "conv_general_dilated" in str(ours)
