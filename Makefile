@@ -22,6 +22,8 @@ bench: .venv/.bench          ## accuracy and speed beside the other libraries
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.collectives
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.inference
+	$(BIN)/python -m benchmarks.startup
 
 .venv/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'

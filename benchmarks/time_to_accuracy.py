@@ -43,6 +43,7 @@ class Outcome(NamedTuple):
     """What a run came to."""
 
     accuracy: float  # on the test set, after the last epoch
+    loss: float
     train_seconds: float
     compile_seconds: float
 
@@ -60,7 +61,7 @@ def train(dataset: Dataset, epochs: int, seed: int) -> Outcome:
     programs = compile_programs(plan, state)
     *_, last = (happening.event for happening in run(plan, programs, state))
     assert isinstance(last, Epoch)
-    return Outcome(last.test_accuracy, last.train_seconds, programs.seconds)
+    return Outcome(last.test_accuracy, last.test_loss, last.train_seconds, programs.seconds)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -76,7 +77,7 @@ def main(options: Options) -> None:
     records = []
     for epochs in options.epochs:
         outcomes = [train(dataset, epochs, seed) for seed in range(options.seeds)]
-        accuracies, seconds, compiling = zip(*outcomes, strict=True)
+        accuracies, _, seconds, compiling = zip(*outcomes, strict=True)
         reached = sum(accuracy >= options.target for accuracy in accuracies)
         percent = spread([100 * accuracy for accuracy in accuracies], 2)
         name = f"{epochs} epoch{'s' if epochs > 1 else ''}"

@@ -4,8 +4,8 @@
 
 Every library does the same, forward, backward and Adam on a resident set of uint8 images, in its usual way. Ours is
 the program of `python -m train` (a loop on the device); Flax is one jitted step a batch with `nn.Conv`, `nn.BatchNorm`
-and `nn.max_pool`; PyTorch is eager, in both memory formats. A call is as many steps as make 3,072 images, a twentieth of
-an epoch of MNIST, which is what the training program does between two reports.
+and `nn.max_pool`; PyTorch is eager, in both memory formats. A call is as many steps as make 3,072 images, a twentieth
+of an epoch of MNIST, which is what the training program does between two reports.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,10 +13,10 @@ from train.errors import UsageError
 
 if TYPE_CHECKING:  # slow to import, and not needed for --help
     import numpy as np
-    from rich.console import Console
 
     from train.artifact import Description, Preprocessing
     from train.classify import Classifier
+    from train.console import Console
     from train.images import Picture
 
 
@@ -54,7 +54,7 @@ def predict(options: Predict) -> None:
         UsageError: the network cannot be used; or, at the end, some of the images could not.
 
     """
-    from rich.console import Console
+    from train.console import Console
 
     if options.top < 1:
         raise UsageError(f"--top must be at least 1; got {options.top}")

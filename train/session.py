@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from rich.console import Console
 
 from train import (
     checkpoint,
@@ -26,6 +25,7 @@ from train import (
     terminal,
 )
 from train.config import Config, RunConfig
+from train.console import Console
 from train.data import Dataset, DatasetUnavailableError, load
 from train.data_card import DataCard, describe
 from train.errors import InterruptedRunError, UsageError

@@ -206,7 +206,7 @@ def test_the_epochs_of_a_dataset_are_its_own_by_default():
 
 def test_the_schedule_of_a_plan_ends_with_its_last_step(blobs):
     """Cosine over 2 epochs of 4 steps: 8 steps down from the learning rate."""
-    options = OptimizerConfig(epochs=2, batch_size=12, learning_rate=0.5, schedule="cosine")
+    options = OptimizerConfig(epochs=2, batch_size=12, optimizer="adam", learning_rate=0.5, schedule="cosine")
     tx = make_plan(Config(optimizer=options), blobs).tx
     state, taken = tx.init(jnp.ones(())), []
     for _ in range(8):

@@ -36,7 +36,7 @@ def test_momentum_carries_its_share_of_the_last_update():
 @pytest.mark.parametrize("epsilon", [1e-8, 1e-7, 1.0])
 def test_the_first_step_of_adam_is_the_rate_but_for_epsilon(epsilon):
     """m̂ = g and v̂ = g² at the first step."""
-    (taken,) = steps(OptimizerConfig(adam_epsilon=epsilon, **CONSTANT), [jnp.float32(0.25)])
+    (taken,) = steps(OptimizerConfig(optimizer="adam", adam_epsilon=epsilon, **CONSTANT), [jnp.float32(0.25)])
     np.testing.assert_allclose(taken, -0.5 * 0.25 / (0.25 + epsilon), rtol=1e-5)
 
 
@@ -95,8 +95,9 @@ def test_warm_up_of_very_short_runs_has_rates(total_steps, warmup):
     assert all(0 < rate <= 0.5 for rate in rates)
 
 
-def test_by_default_it_is_adam_and_nothing_else():
+def test_without_more_options_adam_is_adam_and_nothing_else():
     """The state, and so what checkpoints hold, is that of optax.adam."""
     params = {"kernel": jnp.ones(3)}
-    states = [tx.init(params) for tx in (optimizer(OptimizerConfig(), 20), optax.adam(optax.constant_schedule(0.1)))]
+    ours = optimizer(OptimizerConfig(optimizer="adam"), 20)
+    states = [tx.init(params) for tx in (ours, optax.adam(optax.constant_schedule(0.1)))]
     assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])

@@ -68,7 +68,7 @@ def test_every_option_reaches_the_configuration(tmp_path):
         "--kernel-init normal --kernel-std 0.5 --precision bfloat16 "
         "--norm-momentum 0.5 --norm-epsilon 0.25 --norm-average debiased --norm-unbiased --norm-ghost-batch 4 "
         "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 --norm-scope device "
-        "--epochs 7 --batch-size 9 --optimizer adamw --learning-rate 0.125 --schedule cosine --warmup 0.2 "
+        "--epochs 7 --batch-size 9 --optimizer momentum --learning-rate 0.125 --schedule cosine --warmup 0.2 "
         "--sgd-momentum 0.5 --adam-epsilon 0.5 --weight-decay 0.5 --clip-norm 2 --clip-value 3 --label-smoothing 0.5 "
         f"--runs-dir {tmp_path} --name n --overwrite --seed 11 --checkpoint-minutes 2 --checkpoint-epochs 3 "
         "--keep-checkpoints 4 --patience 5 --tensorboard --profile --no-report "
@@ -83,7 +83,7 @@ def test_every_option_reaches_the_configuration(tmp_path):
             "mlp", (3, 5), (7,), 2, "same", "after", True, True, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
         ),
         NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0, "device"),
-        OptimizerConfig(7, 9, "adamw", 0.125, "cosine", 0.2, 0.5, 0.5, 0.5, 2.0, 3.0, 0.5),
+        OptimizerConfig(7, 9, "momentum", 0.125, "cosine", 0.2, 0.5, 0.5, 0.5, 2.0, 3.0, 0.5),
         run,
         DeviceConfig(2, True, "host:1", 3, 1, 9),
     )
@@ -101,7 +101,7 @@ def test_a_preset_sets_options_and_single_ones_override_it(spelling):
         preset="mnist-cnn-keras",
         model=ModelConfig(kernel_init="glorot"),
         norm=NormConfig(norm_momentum=0.99, norm_epsilon=1e-3),
-        optimizer=OptimizerConfig(epochs=5, batch_size=32, learning_rate=1e-3, schedule="constant", adam_epsilon=1e-7),
+        optimizer=OptimizerConfig(5, 32, "adam", 1e-3, "constant", adam_epsilon=1e-7, label_smoothing=0.0),
     )
     for arguments in (["--epochs", "1", *spelling], [*spelling, "--epochs", "1"]):
         assert parse(arguments) == dataclasses.replace(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import small_run
 from PIL import Image
-from rich.console import Console
 
 from train import classify, images, restored
 from train.artifact import Preprocessing
+from train.console import Console
 from train.errors import UsageError
 from train.export import Export, export
 from train.images import ImageError

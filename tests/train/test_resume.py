@@ -114,8 +114,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
 def test_a_second_signal_stops_at_once(monkeypatch, tmp_path, capsys):
     def record(folder, progress):
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
+            signal.raise_signal(signal.SIGINT)  # to this thread: others might be told later
 
     monkeypatch.setattr(results, "append_progress", record)
     assert run(tmp_path) == 130

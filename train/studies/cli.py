@@ -47,8 +47,7 @@ def study(options: StudyOptions) -> None:
 
     """
     # Slow to import, and not needed for --help.
-    from rich.console import Console
-
+    from train.console import Console
     from train.errors import UsageError
     from train.studies import page, run
     from train.studies.terminal import show
