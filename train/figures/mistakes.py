@@ -68,21 +68,20 @@ def write(
 
 
 def title(dataset: str, mistakes: int, total: int, shown: int) -> str:
-    """The finding.
+    r"""The finding.
 
     Example:
         >>> title("mnist", 77, 10_000, 24)
-        'mnist: 77 of 10,000 test examples are mistaken; the 24 worst, and how sure the network was'
-        >>> title("iris", 1, 30, 1), title("iris", 0, 30, 24)
-        ('iris: 1 of 30 test examples is mistaken; how sure the network was',
-         'iris: all 30 test examples are right; the 24 least certain')
+        'mnist: 77 of 10,000 test examples are mistaken\nThe 24 worst, and how sure the network was'
+        >>> title("iris", 0, 30, 24)
+        'iris: all 30 test examples are right\nThe 24 least certain'
 
     """
     if not mistakes:
-        return f"{dataset}: all {total:,} test examples are right; the {shown} least certain"
+        return f"{dataset}: all {total:,} test examples are right\nThe {shown} least certain"
     found = f"{dataset}: {mistakes:,} of {total:,} test examples {'is' if mistakes == 1 else 'are'} mistaken"
-    which = "" if shown == mistakes else f"the {shown} worst, and "
-    return f"{found}; {which}how sure the network was"
+    which = "How" if shown == mistakes else f"The {shown} worst, and how"
+    return f"{found}\n{which} sure the network was"
 
 
 def _grid(path: Path, first: str, cases: Sequence[Case], inputs: np.ndarray) -> None:
