@@ -199,7 +199,7 @@ CONFIGURATION = [
         "Configurations",
         "a run's, edited",
         "--resume a",
-        edit("runs/a/config.json", lambda content: content.replace(b"0.004", b"0.006")),
+        edit("runs/a/config.json", lambda content: content.replace(b"0.015", b"0.016")),
     ),
     Case("Configurations", "may not be read", "--config my.json", options(), around=lambda: closed("my.json")),
 ]

@@ -110,7 +110,7 @@ def trained():
     inputs, labels = random.normal(3, 2, (50, 4)), random.integers(0, 3, 50).astype(np.int32)
     order = random.permutation(50).astype(np.int32)
     with jax.enable_x64(True):
-        tx = optimizer(OptimizerConfig(learning_rate=RATE, schedule="constant"), STEPS)
+        tx = optimizer(OptimizerConfig(optimizer="adam", learning_rate=RATE, schedule="constant"), STEPS)
         state = jax.jit(lambda x: init_state(MODEL, tx, x, seed=0))(jnp.asarray(inputs))
         # Random scales and biases: with those of the start, 1 and 0, some mistakes would not show.
         params = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0.5, 1, leaf.shape)), state.params)
@@ -261,7 +261,7 @@ def test_images_are_scaled_and_features_are_left_alone():
 
 def rates(schedule, total_steps, learning_rate=0.5):
     """The learning rate of each step: what Adam subtracts where every gradient is 1."""
-    tx = optimizer(OptimizerConfig(learning_rate=learning_rate, schedule=schedule), total_steps)
+    tx = optimizer(OptimizerConfig(optimizer="adam", learning_rate=learning_rate, schedule=schedule), total_steps)
     state, taken = tx.init(jnp.ones(())), []
     for _ in range(total_steps):
         updates, state = tx.update(jnp.ones(()), state)

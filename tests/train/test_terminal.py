@@ -86,7 +86,7 @@ def test_the_start_of_a_run(plan, blobs, note):
     lines = stream.getvalue().splitlines()
     facts = dict(line.strip().split("  ", 1) for line in lines if "  " in line.strip() and "│" not in line)
     assert facts["dataset"] == "blobs (drawn): 50 training and 23 test examples"
-    assert facts["optimizer"] == "Adam, learning rate 0.125, cosine"
+    assert facts["optimizer"] == "AdamW, learning rate 0.125, cosine"
     assert facts["norm"] == "momentum 0.9, epsilon 1e-05"
     assert facts["training"] == "2 epochs of 6 steps of 8, seed 0"
     assert facts["left out"].startswith("2 examples of each epoch")
