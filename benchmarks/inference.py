@@ -27,7 +27,7 @@ import jaxbn.linen
 from benchmarks import harness
 from train.convolution import convolution_for
 from train.data import Dataset, load
-from train.models import max_pool
+from train.pooling import max_pool
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,14 @@ def build_style(config: Config, total_steps: int) -> Style:
     )
 
 
+def renorm_ramp(total_steps: int, r_max: float = 3.0, d_max: float = 5.0) -> jaxbn.BatchRenorm:
+    """The paper's ramp in shares of a training: plain for 5/160, d until 25/160, r until 40/160."""
+    plain, d_steps, r_steps = (total_steps * share // 160 for share in (5, 25, 40))
+    if plain == d_steps:
+        raise ValueError(f"--norm-renorm ramp needs a run of 7 steps or more; got {total_steps}")
+    return jaxbn.batch_renorm_ramp(plain=plain, r_max=r_max, r_steps=r_steps, d_max=d_max, d_steps=d_steps)
+
+
 def build_norm(config: NormConfig, dtype: Any, total_steps: int) -> Norm:  # noqa: ANN401
     """The norm of a configuration, for a run of so many steps."""
     momentum = {
@@ -78,12 +86,8 @@ def build_norm(config: NormConfig, dtype: Any, total_steps: int) -> Norm:  # noq
     renorm = None
     if config.norm_renorm == "constant":
         renorm = jaxbn.BatchRenorm(config.norm_r_max, config.norm_d_max)
-    elif config.norm_renorm == "ramp":  # in the paper 5, 25 and 40 of 160 thousand steps
-        plain, d_steps, r_steps = (total_steps * share // 160 for share in (5, 25, 40))
-        if plain == d_steps:
-            raise ValueError(f"--norm-renorm ramp needs a run of 7 steps or more; got {total_steps}")
-        bounds = {"r_max": config.norm_r_max, "d_max": config.norm_d_max}
-        renorm = jaxbn.batch_renorm_ramp(plain=plain, r_steps=r_steps, d_steps=d_steps, **bounds)
+    elif config.norm_renorm == "ramp":
+        renorm = renorm_ramp(total_steps, config.norm_r_max, config.norm_d_max)
     return partial(
         jaxbn.linen.BatchNorm,
         momentum=momentum,

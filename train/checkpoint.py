@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import files
+from train import absl_log, files
 from train.data_card import DataCard
 from train.loop import Position
 from train.step import TrainState
@@ -268,15 +268,11 @@ def _quietly() -> Iterator[Any]:
     """Orbax, imported (slow), without what it logs: what goes wrong comes as an exception, and is said once."""
     import orbax.checkpoint as ocp
 
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
     try:
-        yield ocp
+        with absl_log.only(logging.CRITICAL):
+            yield ocp
     except ValueError as error:  # Orbax wraps the system's errors in text
         code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-    finally:
-        logger.setLevel(level)

@@ -9,12 +9,12 @@ import numpy as np
 from jax import lax
 from jax.tree_util import Partial
 
-from train import artifact
+from train import artifact, files
 from train.artifact import Artifact, ArtifactError, Description
 from train.fold_network import Folded
 from train.models import CNN, MLP
-from train.records import epoch_records
 from train.restored import Restored
+from train.results import METRICS
 from train.step import TrainState, prepare
 
 BATCH = 250
@@ -90,7 +90,7 @@ def describe(run: Restored, network: Folded) -> Description:
 
 def measured_accuracy(run: Restored) -> float | None:
     """The test accuracy of the checkpoint's step; one within an epoch has none."""
-    records, step = epoch_records(run.folder), int(run.state.step)
+    records, step = files.json_lines(run.folder / METRICS), int(run.state.step)
     return next((record["test_accuracy"] for record in records if record["step"] == step), None)
 
 

@@ -1,9 +1,11 @@
 """Files that are there whole or not at all, also after a crash or a power failure; and errors that name them."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -43,6 +45,18 @@ def append(path: Path, line: str) -> None:
     """Adds a line to a file."""
     with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file, one a line; none where there is no file.
+
+    A line that is no JSON is left out: it was being appended when the program was killed.
+    """
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return records
 
 
 def sync(path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 import jaxbn.linen
 from train.convolution import Convolution
+from train.pooling import max_pool
 
 Norm = Callable[..., nn.Module]
 Activation = Callable[[jax.Array], jax.Array]
@@ -138,38 +138,3 @@ class MLP(nn.Module):
             x = style.normalize_and_activate(x, train, f"norm{i + 1}", i)
             x = style.drop(x, train, f"dropout{i + 1}")
         return style.logits(x, self.num_classes)
-
-
-@jax.custom_jvp
-def max_pool(x: jax.Array) -> jax.Array:
-    """2×2 maxima of NHWC images, as maxima of slices; a tie's derivative is that of its first entry.
-
-    On CPU faster than `flax.linen.max_pool`, whose gradient is a scatter; elsewhere it fuses with its neighbours.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(2, 2).tolist()
-        [[5.0, 7.0], [13.0, 15.0]]
-
-    """
-    windows = _windows(x)
-    rows = jnp.maximum(windows[:, :, 0], windows[:, :, 1])
-    return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
-
-
-@max_pool.defjvp
-def _max_pool_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """The tangent of each window's maximum, picked by its position: the transpose is one sweep that reads no x."""
-    windows = _windows(*primals)
-    a, b, c, d = (windows[:, :, i, :, j] for i in (0, 1) for j in (0, 1))
-    top, bottom = jnp.maximum(a, b), jnp.maximum(c, d)
-    first = jnp.where(bottom > top, jnp.where(d > c, 3, 2), jnp.where(b > a, 1, 0))
-    position = lax.broadcasted_iota(jnp.int32, (2, 1, 2, 1), 0) * 2 + lax.broadcasted_iota(jnp.int32, (2, 1, 2, 1), 2)
-    picked = jnp.where(first[:, :, None, :, None] == position, _windows(*tangents), 0)
-    return jnp.maximum(top, bottom), picked.sum(axis=(2, 4))
-
-
-def _windows(x: jax.Array) -> jax.Array:
-    """The 2×2 windows of NHWC images, (N, H/2, 2, W/2, 2, C); an odd row or column is left out."""
-    n, height, width, channels = x.shape
-    return x[:, : height // 2 * 2, : width // 2 * 2].reshape(n, height // 2, 2, width // 2, 2, channels)

@@ -130,14 +130,8 @@ def rewind(folder: Path, step: int, epoch: int, remove: bool = True) -> tuple[li
 
 
 def _rewind(path: Path, stays: Callable[[dict[str, Any]], bool], remove: bool) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError):  # a line that was being written when the run was killed
-            record = json.loads(line)
-            records += [record] if stays(record) else []
-    if remove:
+    records = [record for record in files.json_lines(path) if stays(record)]
+    if remove and path.exists():
         files.write(path, "".join(json.dumps(record) + "\n" for record in records))
     return records
 

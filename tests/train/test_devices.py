@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from train import loop
 from train.cli import main
@@ -20,21 +19,13 @@ from train.devices import ONE, check_batch, choose, share
 from train.plan import make_plan, resolve
 from train.step import Batches, train_steps
 
+pytestmark = pytest.mark.usefixtures("program_cache")
+
 DIGITS = Config(
     model=ModelConfig(channels=(4,), hidden=(8,), dropout=0.2),
     norm=NormConfig(norm_average="debiased"),
     optimizer=OptimizerConfig(epochs=2, batch_size=64, label_smoothing=0.1),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Programs that several runs here consist of are compiled once."""
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import jaxbn
 from train.build import build
 from train.config import PRESETS
-from train.models import max_pool
+from train.pooling import max_pool
 from train.summary import Layer, summarize
 
 SHAPES = {"iris": (4,), "cifar10": (32, 32, 3)}  # the others are of 28×28

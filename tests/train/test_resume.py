@@ -17,11 +17,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from bad_inputs import small_disk
-from jax.experimental.compilation_cache import compilation_cache
 
 from train import checkpoint, config_file, keeping, results
 from train.cli import main
@@ -30,6 +28,7 @@ from train.restored import restore
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("JAXBN_KILLS", "2"))
+pytestmark = pytest.mark.usefixtures("program_cache")
 CLOCK = {"images_per_second", "train_seconds"}
 # Everything that a run can forget: dropout's keys, the norms' counts, an order an epoch, what was best.
 TINY = shlex.split("--hidden 8 --dropout 0.2 --norm-average debiased --validation 0.2 --batch-size 8 --epochs 3")
@@ -37,16 +36,6 @@ DIGITS = shlex.split(
     "--dataset digits --channels 2 4 --hidden 8 --dropout 0.2 --norm-average debiased --validation 0.1 "
     "--checkpoint-minutes 0 --epochs 2"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Programs are compiled once for all runs here, as they are for a person's."""
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 def outcome(folder):

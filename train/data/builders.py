@@ -20,6 +20,7 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.utils import Size
 from tensorflow_datasets.image_classification import cifar, mnist
 
+from train import absl_log
 from train.data import cifar10, idx
 from train.data.dataset import Arrays
 from train.data.download import Archive
@@ -123,13 +124,9 @@ def _read_split(name: str, prepared_folder: Path, split: str) -> tuple[np.ndarra
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps tensorflow-datasets from printing, and from logging anything less than errors."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with absl_log.only(logging.ERROR), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         tfds.enable_progress_bar()
-        logger.setLevel(level)

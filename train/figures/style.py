@@ -14,8 +14,8 @@ from train import files
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
 
-# Blue, vermilion and dark grey: the data that something was measured on.
-TRAINING, TEST, VALIDATION = "#0072B2", "#D55E00", "#555555"
+BLUE, VERMILION = "#0072B2", "#D55E00"
+TRAINING, TEST, VALIDATION = BLUE, VERMILION, "#555555"  # the data that something was measured on
 RIGHT, WRONG = "#007A5A", "#AA3377"  # green and purple: what is true, and what was said instead
 TEXT, QUIET, GRID = "#222222", "#666666", "#DDDDDD"
 WIDTH = 9.0  # inches; 1350 pixels

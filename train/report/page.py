@@ -13,11 +13,10 @@ from train import classify, files, options
 from train.data import Dataset
 from train.figures import write_pictures
 from train.norm_table import norm_table
-from train.records import epoch_records
 from train.report.environment import environment
 from train.report.norms import diagnose
 from train.restored import Restored
-from train.results import CONFUSION, CURVES, MISTAKES, REPORT
+from train.results import CONFUSION, CURVES, METRICS, MISTAKES, REPORT
 from train.step import measure, prepare
 from train.summary import summarize
 
@@ -96,7 +95,7 @@ def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, st
         "steps": f"{int(run.state.step):,}",
         "parameters": f"{parameters:,}",
     }
-    last = next(reversed(epoch_records(run.folder)), None)
+    last = next(reversed(files.json_lines(run.folder / METRICS)), None)
     if last is not None:
         found["time in training steps"] = f"{last['train_seconds']:.1f} s"
         found["speed in the last epoch"] = f"{last['images_per_second']:,.0f} examples/s"
@@ -106,7 +105,7 @@ def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, st
 def epochs(folder: Path) -> list[dict[str, str]]:
     """The record of each epoch, by column."""
     rows = []
-    for record in epoch_records(folder):
+    for record in files.json_lines(folder / METRICS):
         row = {"epoch": f"{record['epoch']}"}
         for part in ("train", "validation", "test"):
             if record.get(f"{part}_loss") is not None:

@@ -1,1 +1,1 @@
-"""The claims about batch normalization, each measured: one file a claim; `python -m train.studies NAME`."""
+"""The claims about batch normalization, each measured: one file a claim; `python -m train study NAME`."""

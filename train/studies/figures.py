@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from train.figures.style import BLUE, QUIET, VERMILION
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WITH, WITHOUT = "#0072B2", "#D55E00"  # blue: with norm, vermilion: without, in every figure
-THIRD, FOURTH, FIFTH, GREY = "#009E73", "#CC79A7", "#E69F00", "#666666"
+WITH, WITHOUT = BLUE, VERMILION  # the norm, in every figure
+THIRD, FOURTH, FIFTH, GREY = "#009E73", "#CC79A7", "#E69F00", QUIET
 WIDTH, DPI = 8.0, 100  # inches and dots an inch: 800 pixels
 
 

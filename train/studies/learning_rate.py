@@ -10,7 +10,8 @@ import numpy as np
 import optax
 
 from train.convolution import Convolution, convolution_for
-from train.models import Style, max_pool
+from train.models import Style
+from train.pooling import max_pool
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start

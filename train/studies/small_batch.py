@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-import jaxbn
+from train.build import renorm_ramp
 from train.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
@@ -36,11 +36,6 @@ class Settings:
     groups: tuple[int, ...] = (2, 4, 8, 32)
     classes: int = 2
     steps: int = 1600
-
-
-def ramp(steps: int) -> jaxbn.BatchRenorm:
-    """The paper's ramp, in shares of the training: plain for 5/160, d until 25/160, r until 40/160."""
-    return jaxbn.batch_renorm_ramp(plain=steps * 5 // 160, d_steps=steps * 25 // 160, r_steps=steps * 40 // 160)
 
 
 def few_classes(labels: jax.Array, seed: jax.Array, steps: int, batch_size: int, classes: int) -> jax.Array:
@@ -73,7 +68,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
         return fit(model, tx, state, data.train, order, accuracy(model, data.test), every=settings.steps)[2][-1]
 
     norm = partial(NORM, momentum=settings.momentum)
-    kinds = {"plain": norm, "renorm": partial(norm, renorm=ramp(settings.steps))}
+    kinds = {"plain": norm, "renorm": partial(norm, renorm=renorm_ramp(settings.steps))}
     seeds, numbers = range(settings.seeds), {}
     for kind, each in kinds.items():
         groups = [partial(each, ghost_batch_size=group) for group in settings.groups]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from train.build import renorm_ramp
 from train.studies import (
     ghost_batch,
     init_scale,
@@ -184,7 +185,7 @@ def test_few_classes_takes_so_many_of_each():
 
 
 def test_the_ramp_has_the_shares_of_the_paper():
-    ramp: Any = small_batch.ramp(1600)
+    ramp: Any = renorm_ramp(1600)
     bounds = [(float(ramp.r_max(t)), float(ramp.d_max(t))) for t in (0, 50, 150, 225, 250, 400, 1600)]
     assert bounds == [
         (1, 0),
