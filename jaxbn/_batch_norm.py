@@ -11,6 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxbn import _check as check
 from jaxbn._axes import feature_axes, reduction_axes
 from jaxbn._dtypes import promote
+from jaxbn._max_pool import normalize_and_pool
 from jaxbn._moments import Moments, inverse_root, moments
 from jaxbn._momentum import Schedule, check_momentum, update
 from jaxbn._normalize import Form, Inputs, Vectors, normalize
@@ -39,6 +40,7 @@ def batch_norm(
     renorm: BatchRenorm | None = None,
     residual: ArrayLike | None = None,
     activation: str | Callable[[jax.Array], jax.Array] | None = None,
+    max_pool: Callable[[jax.Array], jax.Array] | None = None,
     dtype: DTypeLike | None = None,
 ) -> tuple[jax.Array, StateT]:
     """Normalises `x` in each channel, by the batch's statistics (training) or the running ones (evaluation).
@@ -71,12 +73,18 @@ def batch_norm(
             must divide; the running statistics take the mean over the groups.
         renorm: bounds of batch renormalization, in training.
         residual: of the shape of `x`, added to γ x̂ + β.
-        activation: applied last: one of "relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu", or an
+        activation: applied after that: one of "relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu", or an
             elementwise function without parameters of its own.
+        max_pool: applied last: a function of an array like `x` that picks the greatest entry of each window, such as
+            `partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))`. Where no residual, and no activation
+            but "relu", "leaky_relu", "tanh", "sigmoid" or "elu" is in between, `x` is pooled first, which gives the
+            same, and most of the work is done at the smaller size. (The derivative is that of another entry where
+            entries of different x have the same result, as negative ones behind relu, or all of them where γ is 0.)
         dtype: type of the result; that of `x` by default. Statistics are computed in float32 or wider whatever it is.
 
     Returns:
-        `(y, state)`: y of the shape of `x`; the state has the type that it had, or the statistics' where that is wider.
+        `(y, state)`: y of the shape of `x`, or the one that `max_pool` gives it; the state has the type that it had, or
+        the statistics' where that is wider.
 
     Raises:
         TypeError: `train` is traced or no bool; `x` is of integers; an argument is of the wrong kind.
@@ -131,8 +139,12 @@ def batch_norm(
     vectors = _coefficients(params, running, batch, epsilon, renorm if train else None, array.dtype)
     result_dtype = check.result_dtype(dtype, vectors[0].dtype, array.dtype)
     form = Form(axes, check.activation(activation, array.dtype), result_dtype)
-    y = normalize(form, inputs, Vectors(*vary_like(inputs.x, *vectors)))
-    return y.reshape(array.shape), cast(StateT, new_state)
+    whole = Vectors(*vary_like(inputs.x, *vectors))
+    if max_pool is None:
+        y = normalize(form, inputs, whole).reshape(array.shape)
+    else:
+        y = normalize_and_pool(check.max_pool(max_pool, array.dtype), form, inputs, whole, array.shape)
+    return y, cast(StateT, new_state)
 
 
 def _coefficients(

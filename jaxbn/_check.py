@@ -107,6 +107,18 @@ def activation(
     return ACTIVATIONS[activation]
 
 
+def max_pool(max_pool: Callable[[jax.Array], jax.Array], dtype: jnp.dtype) -> Callable[[jax.Array], jax.Array]:
+    """The pooling, a function of real arrays."""
+    if not callable(max_pool):
+        raise TypeError(
+            "max_pool must be None or a function of an array, such as "
+            f"partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2)); got {max_pool!r}"
+        )
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"max_pool is for real x: complex numbers have no order; got {dtype.name}")
+    return max_pool
+
+
 def ghost_batch_size(
     rows: int | None, shape: tuple[int, ...], features: tuple[int, ...], train: bool, shared: bool
 ) -> int | None:

@@ -24,6 +24,7 @@ OPTIONS = (  # of `batch_norm`, each an attribute of the modules by the same nam
     "ghost_batch_size",
     "renorm",
     "activation",
+    "max_pool",
 )
 
 

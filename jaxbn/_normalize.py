@@ -80,7 +80,7 @@ def _tangent(
     form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
 ) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
-    x, finite = _readable(form.axes, inputs, vectors)
+    x, finite = readable(form.axes, inputs, vectors)
     centred = x - expand(copy_above(vectors.shift), form.axes)
     z_dot = centred * expand(multiplier_dot, form.axes) + expand(offset_dot, form.axes)
     if x_dot is not None:
@@ -95,12 +95,12 @@ def _tangent(
 
 
 def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
-    x, _ = _readable(axes, inputs, vectors)
+    x, _ = readable(axes, inputs, vectors)
     z = (x - expand(vectors.shift, axes)) * expand(vectors.multiplier, axes) + expand(vectors.offset, axes)
     return z if inputs.residual is None else z + inputs.residual.astype(z.dtype)
 
 
-def _readable(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> tuple[jax.Array, jax.Array | None]:
+def readable(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> tuple[jax.Array, jax.Array | None]:
     """`x` in the type that is computed in, with what does not count and is not finite replaced by the shift."""
     x = inputs.x.astype(vectors.shift.dtype)
     if inputs.mask is None:

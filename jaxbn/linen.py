@@ -45,7 +45,8 @@ class BatchNorm(nn.Module):
         unbiased: this and the following are options of `jaxbn.batch_norm` that Flax does not have; see there.
         ghost_batch_size: rows of a group with statistics of its own.
         renorm: bounds of batch renormalization.
-        activation: applied last.
+        activation: applied after normalization and residual.
+        max_pool: applied last.
 
     Where `momentum` or `renorm` is a schedule, the number of updates is kept too, as `batch_stats/count`.
 
@@ -82,6 +83,7 @@ class BatchNorm(nn.Module):
     ghost_batch_size: int | None = dataclasses.field(default=None, kw_only=True)
     renorm: BatchRenorm | None = dataclasses.field(default=None, kw_only=True)
     activation: str | Callable[[jax.Array], jax.Array] | None = dataclasses.field(default=None, kw_only=True)
+    max_pool: Callable[[jax.Array], jax.Array] | None = dataclasses.field(default=None, kw_only=True)
 
     @nn.compact
     def __call__(
@@ -101,7 +103,7 @@ class BatchNorm(nn.Module):
             residual: of the shape of `x`, added before the activation.
 
         Returns:
-            The normalised input, of the shape of `x`.
+            The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
 
         """
         x = jnp.asarray(x)

@@ -75,6 +75,7 @@ class BatchNorm(nnx.Module):
         ghost_batch_size: int | None = None,
         renorm: BatchRenorm | None = None,
         activation: str | Callable[[jax.Array], jax.Array] | None = None,
+        max_pool: Callable[[jax.Array], jax.Array] | None = None,
     ) -> None:
         """Makes the variables.
 
@@ -103,7 +104,8 @@ class BatchNorm(nnx.Module):
             unbiased: this and the following are options of `jaxbn.batch_norm` that Flax does not have; see there.
             ghost_batch_size: rows of a group with statistics of its own.
             renorm: bounds of batch renormalization.
-            activation: applied last.
+            activation: applied after normalization and residual.
+            max_pool: applied last.
 
         """
         shape = tuple(num_features) if isinstance(num_features, Sequence) else (num_features,)
@@ -134,6 +136,7 @@ class BatchNorm(nnx.Module):
         self.ghost_batch_size = ghost_batch_size
         self.renorm = renorm
         self.activation = activation
+        self.max_pool = max_pool
 
     def __call__(
         self,
@@ -152,7 +155,7 @@ class BatchNorm(nnx.Module):
             residual: of the shape of `x`, added before the activation.
 
         Returns:
-            The normalised input, of the shape of `x`.
+            The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
 
         """
         use_running_average = first_from(

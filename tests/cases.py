@@ -30,11 +30,18 @@ class Case:
     reference: Mapping[str, Any] = field(default_factory=dict)  # what the oracle gets in place of some options
     smooth: bool = True  # False: the oracle's numerical derivatives are not the derivatives: kinks, rounding, r and d
     real: bool = False  # True: complex x is an error
+    signs: bool = False  # True: some channels have a negative scale
 
     @property
     def updates(self) -> bool:
         """Whether there is a new state to look at."""
         return self.train and self.tracked
+
+    @property
+    def pools_first(self) -> bool:
+        """Whether pooling comes before the normalization."""
+        rising = self.options.get("activation") in (None, "relu", "tanh")
+        return "max_pool" in self.options and rising and "residual" not in self.arrays
 
     @property
     def reduced(self) -> tuple[int, ...]:
@@ -68,6 +75,20 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def two_more(count: Any) -> Any:
     """A schedule."""
     return jnp.asarray(count, jnp.float32) + 2.0
+
+
+def pairs_along(axis: int) -> Callable[[jax.Array], jax.Array]:
+    """Max pooling of two neighbours each; an odd last one is left out. A channel's own sign decides what is greater."""
+
+    def max_pool(y: jax.Array) -> jax.Array:
+        size = y.shape[axis] // 2 * 2
+        return jnp.maximum(*(jax.lax.slice_in_dim(y, start, size, 2, axis) for start in (0, 1)))
+
+    return max_pool
+
+
+POOLED: dict[str, Any] = {"max_pool": pairs_along(1)}
+POOLED_REFERENCE: dict[str, Any] = {"max_pool": oracle.pairs_along(1)}
 
 
 CASES = (
@@ -108,6 +129,31 @@ CASES = (
     Case("silu, masked", {"activation": "silu"}, arrays={"mask": rows}, real=True),
     Case("evaluation, residual and tanh", {"activation": "tanh"}, train=False, arrays={"residual": noise}, real=True),
     Case("an activation of one's own", {"activation": lambda z: z * z}),
+    Case("max pool of pairs", POOLED, reference=POOLED_REFERENCE, real=True, signs=True),
+    Case(
+        "max pool of tanh, channels first",
+        {"max_pool": pairs_along(-1), "activation": "tanh", "axis": 1},
+        (8, 3, 4),
+        reference={"max_pool": oracle.pairs_along(-1)},
+        real=True,
+        signs=True,
+    ),
+    Case(
+        "max pool of relu, masked ghost batches",
+        {**POOLED, "activation": "relu", "ghost_batch_size": 8},
+        (16, 4, 3),
+        arrays={"mask": rows},
+        reference=POOLED_REFERENCE,
+        real=True,
+        signs=True,
+        smooth=False,
+    ),
+    Case("max pool of silu", {**POOLED, "activation": "silu"}, reference=POOLED_REFERENCE, real=True, signs=True),
+    Case("max pool of a residual", POOLED, arrays={"residual": noise}, reference=POOLED_REFERENCE, real=True),
+    Case("max pool in evaluation", POOLED, train=False, reference=POOLED_REFERENCE, real=True, signs=True),
+    Case(
+        "max pool to bfloat16", {**POOLED, "dtype": jnp.bfloat16}, reference=POOLED_REFERENCE, real=True, smooth=False
+    ),
 )
 
 
@@ -132,8 +178,10 @@ def example(case: Case, dtype: Any = jnp.float32, seed: int = 0) -> Example:
 
     spread = np.expand_dims(rng.uniform(0.5, 2, size=case.features), case.reduced)
     centre = np.expand_dims(normal(case.features, 1.0), case.reduced)
+    scale = rng.uniform(0.5, 1.5, size=case.features)
+    scale.ravel()[1::2] *= -1 if case.signs else 1
     params = BatchNormParams(
-        scale=jnp.asarray(rng.uniform(0.5, 1.5, size=case.features), real) if case.use_scale else None,
+        scale=jnp.asarray(scale, real) if case.use_scale else None,
         bias=jnp.asarray(rng.normal(size=case.features), real) if case.use_bias else None,
     )
     state = BatchNormState(

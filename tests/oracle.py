@@ -58,6 +58,7 @@ def batch_norm(
     renorm: Any = None,
     residual: Any = None,
     activation: str | Callable[[np.ndarray], np.ndarray] | None = None,
+    max_pool: Callable[[np.ndarray], np.ndarray] | None = None,
     dtype: Any = None,  # the answer is always float64: rounding it is up to the comparison
 ) -> tuple[np.ndarray, Any]:
     """What `jaxbn.batch_norm` promises for the same arguments: y, and a `State`, or what came in for the state."""
@@ -65,7 +66,7 @@ def batch_norm(
     reduced = reduced_axes(axis, x.ndim)
     if not train and state is not None:
         running = Statistics(np.ones(()), keepdims(state.mean, reduced), keepdims(state.var, reduced))
-        return finish(normalized(x, running, epsilon), params, reduced, residual, activation), state
+        return finish(normalized(x, running, epsilon), params, reduced, residual, activation, max_pool), state
 
     weights = np.broadcast_to(np.float64(1) if mask is None else wide(mask), x.shape)
     size = ghost_batch_size if ghost_batch_size is not None and train else x.shape[0]
@@ -74,7 +75,7 @@ def batch_norm(
     parts = [normalized(x[i : i + size], group, epsilon) for i, group in zip(starts, groups, strict=True)]
     if renorm is not None:
         parts = [renormed(*pair, state, renorm, epsilon, reduced) for pair in zip(parts, groups, strict=True)]
-    y = finish(np.concatenate(parts), params, reduced, residual, activation)
+    y = finish(np.concatenate(parts), params, reduced, residual, activation, max_pool)
     return y, state if state is None else updated(state, groups, momentum, unbiased, reduced)
 
 
@@ -113,13 +114,29 @@ def renormed(
 
 
 def finish(
-    x_hat: np.ndarray, params: Any, reduced: tuple[int, ...], residual: Any, activation: str | Callable | None
+    x_hat: np.ndarray,
+    params: Any,
+    reduced: tuple[int, ...],
+    residual: Any,
+    activation: str | Callable | None,
+    max_pool: Callable | None,
 ) -> np.ndarray:
-    """γ·x̂ + β, plus the residual, through the activation."""
+    """γ·x̂ + β, plus the residual, through the activation, pooled."""
     y = x_hat if params.scale is None else x_hat * keepdims(params.scale, reduced)
     y = y if params.bias is None else y + keepdims(params.bias, reduced)
     y = y if residual is None else y + wide(residual)
-    return (ACTIVATIONS[activation] if isinstance(activation, str) else activation or np.array)(y)
+    y = (ACTIVATIONS[activation] if isinstance(activation, str) else activation or np.array)(y)
+    return y if max_pool is None else max_pool(y)
+
+
+def pairs_along(axis: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Max pooling of two neighbours each; an odd last one is left out."""
+
+    def max_pool(y: np.ndarray) -> np.ndarray:
+        size = y.shape[axis] // 2 * 2
+        return np.maximum(y.take(range(0, size, 2), axis), y.take(range(1, size, 2), axis))
+
+    return max_pool
 
 
 def updated(state: Any, groups: list[Statistics], momentum: Weight, unbiased: bool, reduced: tuple[int, ...]) -> State:

@@ -24,7 +24,7 @@ class Style:
     """What the layers of a network have in common.
 
     Attributes:
-        norm: makes a norm module, called with (name, use_running_average); None for no norm.
+        norm: makes a `jaxbn.linen.BatchNorm`; None for no norm.
         after: the norm follows the activation instead of preceding it.
         activation: applied to an array; a tuple has one for each layer that is activated.
         dropout: share of the hidden features that is set to 0 in training.
@@ -47,16 +47,22 @@ class Style:
         """Whether the layer in front has a bias; before a norm not, which would subtract it again."""
         return self.norm is None or self.after
 
-    def normalize(self, x: jax.Array, train: bool, name: str) -> jax.Array:
-        """The norm, where there is any."""
-        return x if self.norm is None else self.norm(use_running_average=not train, name=name)(x)
+    def normalize(self, x: jax.Array, train: bool, name: str, **behind: Activation | None) -> jax.Array:
+        """The norm, where there is any, and what is done behind it."""
+        if self.norm is not None:
+            return self.norm(use_running_average=not train, name=name, **behind)(x)
+        for function in filter(None, behind.values()):
+            x = function(x)
+        return x
 
-    def normalize_and_activate(self, x: jax.Array, train: bool, name: str, layer: int = 0) -> jax.Array:
-        """Norm and activation in their order; `layer` counts from 0 those that are activated."""
+    def normalize_and_activate(
+        self, x: jax.Array, train: bool, name: str, layer: int = 0, max_pool: Activation | None = None
+    ) -> jax.Array:
+        """Norm and activation in their order, and pooling; `layer` counts from 0 those that are activated."""
         activate = self.activation[layer] if isinstance(self.activation, tuple) else self.activation
         if self.after:
-            return self.normalize(activate(x), train, name)
-        return activate(self.normalize(x, train, name))
+            return self.normalize(activate(x), train, name, max_pool=max_pool)
+        return self.normalize(x, train, name, activation=activate, max_pool=max_pool)
 
     def drop(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         """Dropout, where there is any."""
@@ -103,8 +109,8 @@ class CNN(nn.Module):
         x = style.normalize(x, train, "norm0") if self.norm_input else x
         for i, features in enumerate(self.channels):
             x = conv(features, (3, 3), use_bias=style.bias, name=f"conv{i + 1}")(x)
-            x = style.normalize_and_activate(x, train, f"norm{i + 1}", i)
-            x = x if (i + 1) % self.pool_every else max_pool(x)
+            pool = None if (i + 1) % self.pool_every else max_pool
+            x = style.normalize_and_activate(x, train, f"norm{i + 1}", i, pool)
         bias, count = style.bias or not self.norm_hidden, len(self.channels)
         x = nn.Dense(self.hidden, use_bias=bias, name="dense", **options)(x.reshape(x.shape[0], -1))
         x = style.normalize_and_activate(x, train, f"norm{count + 1}", count) if self.norm_hidden else x

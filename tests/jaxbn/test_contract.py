@@ -31,7 +31,8 @@ def value_and_gradients(case, transform=lambda function: function):
 
 
 def cotangent(case):
-    return jnp.asarray(np.random.default_rng(1).normal(size=case.shape), jnp.float32)
+    y, _ = jax.eval_shape(function(case), example(case))
+    return jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
 
 
 @functools.cache

@@ -208,6 +208,14 @@ def test_a_batch_without_channels(train):
     assert y.shape == (4, 0)
 
 
+@pytest.mark.parametrize("activation", [None, "silu"])
+def test_pooling_keeps_examples_and_features(activation):
+    with pytest.raises(ValueError, match=r"max_pool must keep .*axes \[0, 1\] of x .*\(4, 3\); it made \(2, 3\)"):
+        call(max_pool=lambda x: x[::2], activation=activation)
+    with pytest.raises(ValueError, match=r"max_pool must keep .*it made \(4,\)"):
+        call(max_pool=lambda x: x.max(1), activation=activation)
+
+
 CONTRADICTIONS = [
     (
         ValueError,
@@ -221,6 +229,8 @@ CONTRADICTIONS = [
     (ValueError, r"activation must be None, a function, or one of relu, .*; got 'swish'", {"activation": "swish"}),
     (ValueError, r"activation must be None, a function, or one of relu, .*; got 3", {"activation": 3}),
     (TypeError, r"relu is for real x.*complex64", {"activation": "relu", "x": X.astype(jnp.complex64)}),
+    (TypeError, r"max_pool must be None or a function.*flax.linen.max_pool.*; got 2", {"max_pool": 2}),
+    (TypeError, r"max_pool is for real x.*complex64", {"max_pool": max, "x": X.astype(jnp.complex64)}),
     (ValueError, r"ghost_batch_size must divide the first axis of x; got 3 for 4 rows", {"ghost_batch_size": 3}),
     (ValueError, r"ghost_batch_size must be a positive integer; got 0", {"ghost_batch_size": 0}),
     (ValueError, r"ghost_batch_size must be a positive integer; got True", {"ghost_batch_size": True}),

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,7 @@ from jaxbn import (
     debiased,
     init,
 )
+from jaxbn._normalize import ACTIVATIONS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal([1.0, -2.0, 30.0], [1.0, 3.0, 0.5], (24, 3)).astype(np.float32)
@@ -188,3 +190,53 @@ def test_activations(name, train):
 
     fused, apart = (jax.jit(jax.grad(partial(loss, flag), (0, 1)))(X, residual) for flag in (True, False))
     assert_close(fused, apart, scale=20)
+
+
+IMAGES = RNG.normal([5.0, -2.0], [1.0, 3.0], (4, 5, 6, 2)).astype(np.float32)
+SIGNED = BatchNormParams(jnp.asarray([1.5, -0.5]), jnp.asarray([0.1, 0.3]))
+BY_FLAX = partial(nn.max_pool, window_shape=(3, 2), strides=(2, 2), padding=((1, 1), (0, 0)))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS, jax.nn.relu, jnp.square])
+def test_pooling_first_equals_pooling_last(activation, train):
+    """To the bit: the same entries go through the same operations; windows may overlap, and have padding."""
+    _, state = init(2)
+    options: Any = {"activation": activation}
+    y, new = batch_norm(SIGNED, state, IMAGES, train, max_pool=BY_FLAX, **options)
+    whole, new_whole = batch_norm(SIGNED, state, IMAGES, train, **options)
+    np.testing.assert_array_equal(y, BY_FLAX(whole))
+    jax.tree.map(np.testing.assert_array_equal, new, new_whole)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_pooled_gradients_are_those_of_pooling_last(activation):
+    """Of input, scale and bias, with Flax's pooling, whose derivative is a scatter."""
+    g = RNG.normal(size=(4, 3, 3, 2)).astype(np.float32)
+
+    def loss(first, params, x):
+        y = (
+            batch_norm(params, None, x, True, activation=activation, max_pool=BY_FLAX)[0]
+            if first
+            else BY_FLAX(batch_norm(params, None, x, True, activation=activation)[0])
+        )
+        return jnp.sum(y * g)
+
+    first, last = (jax.jit(jax.grad(partial(loss, f), (0, 1)))(SIGNED, IMAGES) for f in (True, False))
+    assert_close(first, last, scale=10)
+
+
+def test_pooling_sees_nothing_that_a_mask_hides():
+    mask = np.arange(4).reshape(4, 1, 1, 1) < 3
+    hidden = np.where(mask, IMAGES, np.nan)
+    y, _ = batch_norm(SIGNED, None, hidden, True, mask=mask, max_pool=BY_FLAX)
+    np.testing.assert_array_equal(y[:3], batch_norm(SIGNED, None, IMAGES, True, mask=mask, max_pool=BY_FLAX)[0][:3])
+    np.testing.assert_allclose(y[3], np.broadcast_to(y[3, :1, :1], y[3].shape))  # the shift, in every window
+
+
+def test_pooling_passes_nan_on():
+    x = IMAGES.copy()
+    x[0, 0, 0, 0] = np.nan
+    y, _ = batch_norm(SIGNED, init(2)[1], x, False, activation="relu", max_pool=BY_FLAX)
+    assert np.isnan(y[0, 0, 0, 0])
+    assert np.isnan(y).sum() == 1

@@ -66,7 +66,7 @@ class Network(nn.Module):
         conv = partial(nn.Conv, kernel_size=(3, 3), padding="VALID", conv_general_dilated=self.convolution)
         for i, features in enumerate(self.channels, 1):
             x = conv(features, use_bias=style.bias, name=f"conv{i}")(x)
-            x = max_pool(style.normalize_and_activate(x, train, f"norm{i}"))
+            x = style.normalize_and_activate(x, train, f"norm{i}", max_pool=max_pool)
         style = Style(norm=self.hidden_norm)
         x = nn.Dense(self.hidden, use_bias=style.bias, name="dense")(x.reshape(x.shape[0], -1))
         return nn.Dense(10, name="logits")(style.normalize_and_activate(x, train, "norm"))

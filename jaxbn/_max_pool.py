@@ -1,0 +1,70 @@
+"""Normalization, activation and max pooling: pooling first, where that is the same.
+
+z = (x − shift) · multiplier + offset has the entries of a window in the order of x, or in the reverse order where the
+multiplier is negative, and an activation that never decreases keeps that order. So the greatest result of a window
+comes from its greatest x, or from its least:
+
+    max activation(z) = activation((p − shift) · multiplier + offset)
+
+All that follows the statistics is then of the size of p, forward and backward; only the gradient of x is not.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxbn._axes import expand
+from jaxbn._normalize import ACTIVATIONS, Form, Inputs, Vectors, normalize, readable
+
+MaxPool = Callable[[jax.Array], jax.Array]
+
+_NEVER_DECREASE = (None, *(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "tanh", "sigmoid", "elu")))
+
+
+def normalize_and_pool(
+    max_pool: MaxPool, form: Form, inputs: Inputs, vectors: Vectors, shape: tuple[int, ...]
+) -> jax.Array:
+    """max_pool(normalize(form, inputs, vectors)).
+
+    Args:
+        max_pool: the greatest entry of each window, of an array of the shape that `x` was given in.
+        form: that of the normalization.
+        inputs: its inputs, whose first axis may be split into ghost batches.
+        vectors: its vectors.
+        shape: the one that `x` was given in.
+
+    Raises:
+        ValueError: `max_pool` does not keep the number of dimensions, of examples and of features.
+
+    """
+    pool = partial(_pool, max_pool, form.axes, shape)
+    if inputs.residual is not None or form.activation not in _NEVER_DECREASE:
+        y = jax.checkpoint(lambda *given: pool(normalize(form, *given)))(inputs, vectors)
+    else:
+        picked = _pick(pool, form.axes, inputs, vectors)
+        y = normalize(form, Inputs(picked, mask=None, residual=None), vectors)
+    return y.reshape(shape[0], *y.shape[y.ndim - len(shape) + 1 :])
+
+
+@partial(jax.checkpoint, static_argnums=(0, 1))  # keeps x, mask and vectors
+def _pick(pool: MaxPool, axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
+    """The entries of `x` that the greatest results come from."""
+    x = inputs.x if inputs.mask is None else readable(axes, inputs, vectors)[0]
+    negative = expand(vectors.multiplier < 0, axes)
+    picked = pool(jnp.where(negative, -x, x))
+    return jnp.where(negative, -picked, picked)
+
+
+def _pool(max_pool: MaxPool, axes: tuple[int, ...], shape: tuple[int, ...], x: jax.Array) -> jax.Array:
+    """`max_pool` of an array of ghost batches, whose first two axes are one for it, or of another."""
+    pooled = max_pool(x.reshape(shape))
+    extra = x.ndim - len(shape)
+    kept = [a for a in range(len(shape)) if a == 0 or a + extra not in axes]
+    if pooled.ndim != len(shape) or any(pooled.shape[a] != shape[a] for a in kept):
+        raise ValueError(
+            f"max_pool must keep the first axis and the features, axes {kept} of x of shape {shape}; it made "
+            f"{pooled.shape}. Pass such as partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))"
+        )
+    return pooled.reshape(*x.shape[: extra + 1], *pooled.shape[1:])
