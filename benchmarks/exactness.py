@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 
 from benchmarks import harness, peers
-from benchmarks.peers import Case
+from benchmarks.case import EPSILON, OURS, Case
 from benchmarks.ways import WAYS, Way
 
 Answer = tuple[np.ndarray, np.ndarray]  # the result and the gradient of x
@@ -63,7 +63,7 @@ def exact(case: Case, weights: np.ndarray | None = None) -> tuple[np.ndarray, np
         return (w * a).sum(axes) / w.sum(axes)
 
     centred = x - mean(x)
-    multiplier = 1 / np.sqrt(mean(np.square(centred)) + peers.EPSILON)
+    multiplier = 1 / np.sqrt(mean(np.square(centred)) + EPSILON)
     normalised = centred * multiplier
     dx = (g - w * (g.sum(axes) + normalised * (g * normalised).sum(axes)) / w.sum(axes)) * multiplier * scale
     return normalised * scale + bias, dx
@@ -118,7 +118,7 @@ def main(options: Options) -> None:
 
     size = "×".join(map(str, shape))
     show(f"float32, {size}", records, [peer.name for peer in libraries], options.markdown)
-    title = f"{peers.OURS} otherwise, float32, {size}, {jax.device_count()} devices"
+    title = f"{OURS} otherwise, float32, {size}, {jax.device_count()} devices"
     show(title, records, [way.name for way in WAYS], options.markdown)
     harness.save_json(options.json, facts, records)
 
