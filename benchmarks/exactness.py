@@ -110,17 +110,17 @@ def main(options: Options) -> None:
         expected = [exact(case) for case in cases]
         for peer in libraries:
             found = [peer.result_and_gradient(case) for case in cases]
-            records.append({"ratio": ratio, "library": peer.name} | errors(found, expected))
+            records.append({"ratio": ratio, "library": peer.name, "way": False} | errors(found, expected))
         for way in WAYS:
             found = [way.result_and_gradient(case) for case in cases]
             expected_here = [exact_in_groups(case, way) for case in cases]
-            records.append({"ratio": ratio, "library": way.name} | errors(found, expected_here))
+            records.append({"ratio": ratio, "library": way.name, "way": True} | errors(found, expected_here))
 
     size = "×".join(map(str, shape))
     show(f"float32, {size}", records, [peer.name for peer in libraries], options.markdown)
     title = f"{OURS} otherwise, float32, {size}, {jax.device_count()} devices"
     show(title, records, [way.name for way in WAYS], options.markdown)
-    harness.save_json(options.json, facts, records)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

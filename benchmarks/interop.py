@@ -296,7 +296,7 @@ def main(options: Options) -> None:
     rows = [[record["library"], *(f"{record[key]:.1e}" for key in columns[1:])] for record in records]
     title = f"largest differences to {OURS}, {STEPS} steps, float32, {'×'.join(map(str, shape))}"
     harness.show_table(title, columns, rows, options.markdown)
-    harness.save_json(options.json, facts, records)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

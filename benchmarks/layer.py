@@ -181,7 +181,7 @@ def main(options: Options) -> None:
             show_details(measured)
         measurements += measured
     show_summary(measurements, [peer.name for peer in libraries], options.markdown)
-    harness.save_json(options.json, facts, [vars(m) for m in measurements])
+    harness.save_json(options.json, options, facts, [vars(m) for m in measurements])
 
 
 if __name__ == "__main__":

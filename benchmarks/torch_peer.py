@@ -50,11 +50,11 @@ class TorchPeer:
 
         given = (case.x, case.scale, case.bias, case.residual)
         inputs = [self._tensor(array).requires_grad_() for array in given if array is not None]
-        state = [self._tensor(start) for start in (np.zeros_like(case.bias), np.ones_like(case.scale))]
+        mean, var = state = [self._tensor(start) for start in (np.zeros_like(case.bias), np.ones_like(case.scale))]
 
-        def block(inputs: Sequence[Any], state: Sequence[Any]) -> Any:
+        def block(mean: Any, var: Any, inputs: Sequence[Any]) -> Any:
             x, scale, bias, *residual = inputs
-            y = functional.batch_norm(x, *state, scale, bias, training=True, momentum=1 - MOMENTUM, eps=EPSILON)
+            y = functional.batch_norm(x, mean, var, scale, bias, training=True, momentum=1 - MOMENTUM, eps=EPSILON)
             for r in residual:
                 y += r
             return functional.relu_(y) if case.relu else y
@@ -62,7 +62,7 @@ class TorchPeer:
         if self.compiled:
             torch.compiler.reset()  # of what is compiled for too many shapes the next is quietly left as it is
             block = torch.compile(block, fullgraph=True, dynamic=False)
-        return lambda: block(inputs, state), inputs, state
+        return lambda: block(mean, var, inputs), inputs, state
 
     def _tensor(self, array: np.ndarray) -> Any:
         import torch
