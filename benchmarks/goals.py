@@ -182,8 +182,10 @@ def _layer_rules() -> list[Rule]:
     rules: list[Rule] = []
     for dtype in ("float32", "bfloat16"):
         for variant, most in LAYER_GOALS.items():
-            goal = f"at most {most:g} of the fastest peer's time on all {SHAPES} shapes"
-            rules.append((f"{variant}, {dtype}", goal, False, lambda r, d=dtype, v=variant, m=most: layer(r, d, v, m)))
+            goal = f"{SHAPES} shapes, ≤ {most:g} of the fastest peer"
+            rules.append(
+                (f"layer: {variant}, {dtype}", goal, False, lambda r, d=dtype, v=variant, m=most: layer(r, d, v, m))
+            )
     return rules
 
 
@@ -191,7 +193,7 @@ def _step_rules() -> list[Rule]:
     rules: list[Rule] = []
     for size in BATCH_SIZES:
         for goal, rivals, least in (
-            ("at least 1.2 times the best PyTorch", "PyTorch", 1.2),
+            ("≥ 1.2 times the best PyTorch", "PyTorch", 1.2),
             ("fastest of all", "", 1.0),
         ):
             question = f"training step, batch {size}"
@@ -201,28 +203,28 @@ def _step_rules() -> list[Rule]:
 
 RULES: dict[str, Sequence[Rule]] = {
     "exactness": (
-        ("output, float32", "error below 2e-6 at every mean/std", False, lambda r: exactness(r, ways=False)),
-        ("masks, ghosts, devices", "error below 2e-6 at every mean/std", False, lambda r: exactness(r, ways=True)),
+        ("error of the output", "< 2e-6 at every mean/std", False, lambda r: exactness(r, ways=False)),
+        ("the same: masks, ghosts, devices", "< 2e-6 at every mean/std", False, lambda r: exactness(r, ways=True)),
     ),
     "layer": (
         *_layer_rules(),
-        ("GPU: large arrays", "at least 0.9 of the copy's bandwidth", True, layer_floor),
-        ("GPU: every shape", "no slower than PyTorch or Flax", True, layer_behind),
+        ("GPU, layer: large arrays", "≥ 0.9 of the copy's bandwidth", True, layer_floor),
+        ("GPU, layer: every shape", "no slower than PyTorch or Flax", True, layer_behind),
     ),
     "train_step": _step_rules(),
     "time_to_accuracy": (
-        ("MNIST", "99.0% on average in under 10 s of training", False, lambda r: accuracy_in(r, 10)),
-        ("MNIST, best within 60 s", "–", False, lambda r: best_within(r, 60)),
-        ("GPU: MNIST", "99.0% on average in under 0.4 s", True, lambda r: accuracy_in(r, 0.4)),
+        ("MNIST", "99.0% on average, < 10 s training", False, lambda r: accuracy_in(r, 10)),
+        ("MNIST: the best within 60 s", "–", False, lambda r: best_within(r, 60)),
+        ("GPU, MNIST", "99.0% on average, < 0.4 s training", True, lambda r: accuracy_in(r, 0.4)),
     ),
     "memory": (
-        ("ResNet-18, kept for backward", "less than Flax's", False, memory),
-        ("GPU: ResNet-50's step, peak", "at most 0.6 of Flax's", True, None),  # no benchmark of it yet
+        ("ResNet-18: kept for backward", "less than Flax's", False, memory),
+        ("GPU, ResNet-50: peak of a step", "≤ 0.6 of Flax's", True, None),  # no benchmark of it yet
     ),
     "startup": (
-        ("import jaxbn, beyond import jax", "less than 0.1 s", False, import_time),
+        ("import jaxbn, beyond import jax", "< 0.1 s", False, import_time),
         ("second start, to the first step", "–", False, second_start),
     ),
-    "collectives": (("a layer, forward and backward", "2", False, collectives),),
-    "inference": (("speed folded / with norms", "–", False, inference),),
+    "collectives": (("collectives of a layer, both passes", "≤ 2", False, collectives),),
+    "inference": (("inference: folded / with norms, speed", "–", False, inference),),
 }

@@ -40,7 +40,7 @@ def facts(runs: Runs) -> dict[str, str]:
 def row(goal: Goal) -> Sequence[str]:
     """A row of the table."""
     figure = f"{goal.figure} (--quick)" if goal.quick else goal.figure
-    return goal.benchmark, goal.question, goal.goal, figure or "–", "–" if goal.verdict == "no goal" else goal.verdict
+    return goal.question, goal.goal, figure or "–", "–" if goal.verdict == "no goal" else goal.verdict
 
 
 def main(options: Options) -> None:
@@ -48,8 +48,8 @@ def main(options: Options) -> None:
     runs = load_folder(options.folder)
     goals = judge(runs)
     harness.show_facts(facts(runs))
-    columns = ("benchmark", "question", "goal", "measured", "")
-    harness.show_table("The goals", columns, [row(goal) for goal in goals], options.markdown)
+    columns = ("question", "goal", "measured", "verdict")
+    harness.show_table("The goals", columns, [row(goal) for goal in goals], options.markdown, wrap=True)
     count = {verdict: sum(goal.verdict == verdict for goal in goals) for verdict in ("met", "not met", "not measured")}
     print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))
 
