@@ -26,7 +26,7 @@ bench: .venv/.bench          ## accuracy and speed beside the other libraries: m
 	$(BIN)/python -m benchmarks.collectives --json .bench/collectives.json
 	$(BIN)/python -m benchmarks.scaling --json .bench/scaling.json
 	$(BIN)/python -m benchmarks.inference $(DATA_DIR) --json .bench/inference.json
-	$(BIN)/python -m benchmarks.startup --json .bench/startup.json
+	$(BIN)/python -m benchmarks.startup $(if $(DATA),--dataset mnist $(DATA_DIR)) --json .bench/startup.json
 	$(BIN)/python -m benchmarks.plots --to .bench
 	$(BIN)/python -m benchmarks.summary
 

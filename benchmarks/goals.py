@@ -4,7 +4,7 @@ Each function judges the saved runs of the benchmarks, by name; a run that is no
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
+from math import isnan, prod
 from statistics import mean, stdev
 from typing import Any, Literal, NamedTuple
 
@@ -142,7 +142,7 @@ def exactness(records: Records, ways: bool) -> Finding:
     ours = [r for r in records if (r["way"] if ways else r["library"] == OURS)]
     if not ours:
         return None
-    worst = max(ours, key=lambda r: r["output"])
+    worst = max(ours, key=lambda r: (isnan(r["output"]), r["output"]))
     return f"at most {worst['output']:.1e}, at {worst['ratio']:g}", verdict(worst["output"] < 2e-6)
 
 

@@ -22,7 +22,7 @@ def train_step(path: Path, records: Records) -> None:
     sizes = sorted({r["batch_size"] for r in records})
     names = sorted({r["name"] for r in records}, key=lambda name: -speeds[name, sizes[0]])
     height = _AROUND + _BAR * len(names)
-    with style.new_figure(path, height, f"Training the MNIST CNN: {_lead(records)}") as figure:
+    with style.new_figure(path, height, f"Training the MNIST CNN: {lead(records)}") as figure:
         for axes, size in zip(_panels(figure, len(sizes)), sizes, strict=True):
             values = [speeds[name, size] for name in names]
             _draw(axes, names, values, lambda speed: f"{speed:,.0f}", [look(name).colour for name in names])
@@ -30,7 +30,7 @@ def train_step(path: Path, records: Records) -> None:
         figure.supxlabel("images a second (longer is better)", fontsize=11)
 
 
-def _lead(records: Records) -> str:
+def lead(records: Records) -> str:
     """How far the fastest is ahead of us, or we of the next."""
     best = max((r for r in records if r["name"] != OURS), key=lambda r: r["ratio"], default=None)
     if best is None:
