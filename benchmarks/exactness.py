@@ -10,7 +10,7 @@ Two tables over |mean|/std, each entry the largest of three seeds, float32, 64×
 Two more of the same for the ways of jaxbn that share, hide or divide a batch: a mask of seven entries in ten, weights,
 ghost batches, and the batch over all devices (on a CPU, eight are made) by `jax.shard_map` and by plain `jax.jit`.
 
-Takes about a minute.
+Takes a minute or two.
 """
 
 from collections.abc import Sequence

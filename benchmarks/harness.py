@@ -173,29 +173,18 @@ def show_facts(facts: Mapping[str, object]) -> None:
         print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
 
 
-def show_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool = False, wrap: bool = False
-) -> None:
-    """Prints a table for people, or one to paste into the documentation; the first column holds the rows' names.
-
-    Args:
-        title: above the table.
-        columns: what each holds.
-        rows: as many cells each.
-        markdown: for the documentation.
-        wrap: where a terminal is too narrow, long cells go on in the next line, and are not cut.
-
-    """
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool = False) -> None:
+    """Prints a table for people, or one to paste into the documentation; the first column holds the rows' names."""
     if markdown:
         lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
         print(f"**{title}**\n", *("| " + " | ".join(line) + " |" for line in lines), "", sep="\n")
         return
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", no_wrap=not wrap)
+        table.add_column(column, justify="right" if i else "left")
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else 160  # a file has no width: rich would take 80 columns and cut
+    width = None if sys.stdout.isatty() else 160  # a file has no width: rich would take 80 columns
     Console(width=width).print(table)
 
 

@@ -16,7 +16,7 @@ Variants: the norm alone; a relu after it; a residual added and then a relu. Col
   rule of `jax.nn.relu` makes, where it is used: a compiler that sees both passes drops those. PyTorch's relu keeps its
   own result, which the next layer would keep anyway.
 
-Takes about six minutes; with --quick (two shapes, float32) less than one.
+Takes some ten minutes, most of it compiling; with --quick (two shapes, float32) a minute or two.
 """
 
 import itertools

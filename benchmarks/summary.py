@@ -49,7 +49,7 @@ def main(options: Options) -> None:
     goals = judge(runs)
     harness.show_facts(facts(runs))
     columns = ("question", "goal", "measured", "verdict")
-    harness.show_table("The goals", columns, [row(goal) for goal in goals], options.markdown, wrap=True)
+    harness.show_table("The goals", columns, [row(goal) for goal in goals], options.markdown)
     count = {verdict: sum(goal.verdict == verdict for goal in goals) for verdict in ("met", "not met", "not measured")}
     print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.case import EPSILON, MOMENTUM, Case
+from benchmarks.case import EPSILON, MOMENTUM, Case, Kind
 from benchmarks.harness import torch_device
 
 
@@ -45,23 +46,11 @@ class TorchPeer:
 
     def _forward(self, case: Case) -> tuple[Callable[[], Any], list[Any], list[Any]]:
         """The forward pass, the tensors that it is differentiated by, and those that it updates."""
-        import torch
-        from torch.nn import functional
-
         given = (case.x, case.scale, case.bias, case.residual)
         inputs = [self._tensor(array).requires_grad_() for array in given if array is not None]
         mean, var = state = [self._tensor(start) for start in (np.zeros_like(case.bias), np.ones_like(case.scale))]
 
-        def block(mean: Any, var: Any, inputs: Sequence[Any]) -> Any:
-            x, scale, bias, *residual = inputs
-            y = functional.batch_norm(x, mean, var, scale, bias, training=True, momentum=1 - MOMENTUM, eps=EPSILON)
-            for r in residual:
-                y += r
-            return functional.relu_(y) if case.relu else y
-
-        if self.compiled:
-            torch.compiler.reset()  # of what is compiled for too many shapes the next is quietly left as it is
-            block = torch.compile(block, fullgraph=True, dynamic=False)
+        block = _compiled(case.kind) if self.compiled else _block(case.relu)
         return lambda: block(mean, var, inputs), inputs, state
 
     def _tensor(self, array: np.ndarray) -> Any:
@@ -71,6 +60,29 @@ class TorchPeer:
         tensor = torch.from_numpy(array.astype(np.float32)).to(torch_device(), dtype)
         tensor = tensor.movedim(-1, 1) if tensor.ndim > 1 else tensor
         return tensor if self.channels_last else tensor.contiguous()
+
+
+def _block(relu: bool) -> Callable[[Any, Any, Sequence[Any]], Any]:
+    """A function of the running mean and variance, which it updates, and of what is differentiated."""
+    from torch.nn import functional
+
+    def block(mean: Any, var: Any, inputs: Sequence[Any]) -> Any:
+        x, scale, bias, *residual = inputs
+        y = functional.batch_norm(x, mean, var, scale, bias, training=True, momentum=1 - MOMENTUM, eps=EPSILON)
+        for r in residual:
+            y += r
+        return functional.relu_(y) if relu else y
+
+    return block
+
+
+@cache
+def _compiled(kind: Kind) -> Callable[[Any, Any, Sequence[Any]], Any]:
+    """The same, compiled at its first call; what was compiled for other kinds is forgotten, since PyTorch limits it."""
+    import torch
+
+    torch.compiler.reset()
+    return torch.compile(_block(kind.relu), fullgraph=True, dynamic=False)
 
 
 def saved_bytes(forward: Callable[[], Any], least_entries: int) -> int:

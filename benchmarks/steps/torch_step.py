@@ -24,7 +24,7 @@ def pytorch(batch_size: int, channels_last: bool, compiled: bool = False) -> Cal
     optimizer, loss_of = torch.optim.Adam(model.parameters(), 1e-3), nn.CrossEntropyLoss()
     images, labels = images.permute(0, 3, 1, 2), labels.long()
     if compiled:
-        torch.compiler.reset()  # of what is compiled for too many shapes the next is quietly left as it is
+        torch.compiler.reset()  # else what is compiled for many shapes comes to a limit
         model = torch.compile(model, fullgraph=True, dynamic=False)
 
     def run() -> Any:
