@@ -42,12 +42,18 @@ def judge(runs: Runs) -> list[Goal]:
             if run is not None and rule is not None and (run.on_gpu or not on_gpu):
                 finding = rule(run.records)
             figure, verdict = finding or ("", "not measured")
-            rows.append(Goal(benchmark, question, goal, figure, verdict, bool(finding and run and run.quick)))
+            quick = bool(finding and run and run.quick)
+            rows.append(Goal(benchmark, question, goal, figure, _so_far(verdict) if quick else verdict, quick))
     return rows
 
 
 Finding = tuple[str, Verdict] | None  # the figure and what it means; None: it is not among the records
 Rule = tuple[str, str, bool, Callable[[Records], Finding] | None]  # question, goal, whether on a GPU only, judgement
+
+
+def _so_far(verdict: Verdict) -> Verdict:
+    """Less was measured than the goal is about."""
+    return "met so far" if verdict == "met" else verdict
 
 
 def verdict(is_met: bool) -> Verdict:

@@ -3,7 +3,7 @@
     python -m benchmarks.summary [--folder .bench] [--markdown]
 
 Reads what the benchmarks saved with `--json FOLDER/NAME.json`; the goals are in goals.py. "met so far" is a goal that
-holds for all that was measured, of which some is to come; figures of a run with --quick are marked as such.
+holds for what was measured, of which some is to come, as after a run with --quick; figures of those are marked.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,10 @@ def main(options: Options) -> None:
     harness.show_facts(facts(runs))
     columns = ("question", "goal", "measured", "verdict")
     harness.show_table("The goals", columns, [row(goal) for goal in goals], options.markdown)
-    count = {verdict: sum(goal.verdict == verdict for goal in goals) for verdict in ("met", "not met", "not measured")}
+    count = {
+        verdict: sum(goal.verdict == verdict for goal in goals)
+        for verdict in ("met", "met so far", "not met", "not measured")
+    }
     print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))
 
 

@@ -172,6 +172,13 @@ def test_memory_startup_collectives_inference():
     assert (goal.figure, goal.verdict) == ("1.70 (batch 1)", "no goal")
 
 
+@pytest.mark.parametrize(("error", "verdict"), [(1e-6, "met so far"), (1e-5, "not met")])
+def test_a_quick_run_can_fail_a_goal_and_not_meet_it(error: float, verdict: str):
+    records = [{"library": "jaxbn", "ratio": 0.0, "way": False, "output": error}]
+    (goal,) = find("exactness", "error of the output", records, options={"quick": True})
+    assert (goal.verdict, goal.quick) == (verdict, True)
+
+
 def write(folder: Path, name: str, records: Records, **options: object) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"options": options, "environment": CPU, "records": records}))
 
