@@ -15,15 +15,20 @@ check: .venv/.dev            ## ruff and pyright
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: .venv/.bench          ## accuracy and speed beside the other libraries
-	$(BIN)/python -m benchmarks.exactness
-	$(BIN)/python -m benchmarks.layer --quick
-	$(BIN)/python -m benchmarks.train_step
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.collectives
-	$(BIN)/python -m benchmarks.scaling
-	$(BIN)/python -m benchmarks.inference
-	$(BIN)/python -m benchmarks.startup
+# The figures and their pictures go to .bench; those of docs/performance are made without --quick, on a quiet machine.
+bench: DATA_DIR = $(if $(DATA),--data-dir "$(DATA)")
+bench: .venv/.bench          ## accuracy and speed beside the other libraries: make bench DATA=folder-with-MNIST
+	$(BIN)/python -m benchmarks.exactness --json .bench/exactness.json
+	$(BIN)/python -m benchmarks.layer --quick --json .bench/layer.json
+	$(BIN)/python -m benchmarks.train_step --json .bench/train_step.json
+	$(BIN)/python -m benchmarks.time_to_accuracy --quick $(DATA_DIR) --json .bench/time_to_accuracy.json
+	$(BIN)/python -m benchmarks.memory --json .bench/memory.json
+	$(BIN)/python -m benchmarks.collectives --json .bench/collectives.json
+	$(BIN)/python -m benchmarks.scaling --json .bench/scaling.json
+	$(BIN)/python -m benchmarks.inference $(DATA_DIR) --json .bench/inference.json
+	$(BIN)/python -m benchmarks.startup $(if $(DATA),--dataset mnist $(DATA_DIR)) --json .bench/startup.json
+	$(BIN)/python -m benchmarks.plots --to .bench
+	$(BIN)/python -m benchmarks.summary
 
 .venv/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'

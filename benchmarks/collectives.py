@@ -1,6 +1,6 @@
 """What one batch norm costs in communication: the collectives of its compiled program, and their bytes.
 
-    python -m benchmarks.collectives [--channels 64] [--markdown]
+    python -m benchmarks.collectives [--channels 64] [--json FILE] [--markdown]
 
 Forward and backward of one training step of the norm alone, the gradients of scale and bias summed over the devices
 as data-parallel training does. Counted in the optimised program for CPU devices: nothing is timed.
@@ -9,6 +9,7 @@ as data-parallel training does. Counted in the optimised program for CPU devices
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -32,6 +33,8 @@ class Options:
     devices: tuple[int, ...] = (2, 4, 8)
     markdown: bool = False
     """Print the table for pasting into the documentation."""
+    json: Path | None = None
+    """Where to save the figures."""
 
 
 def ours(channels: int, axis_name: str | None) -> Norm:
@@ -108,7 +111,7 @@ def main(options: Options) -> None:
         "Flax": lambda name: flax(options.channels, name, use_fast_variance=True),
         "Flax two-pass": lambda name: flax(options.channels, name, use_fast_variance=False),
     }
-    rows = []
+    rows, records = [], []
     for way in ("shard_map", "shard_map, check_vma=False", "jit, sharded arrays"):
         for name, norm in norms.items():
             row = [f"{way}: {name}"]
@@ -116,10 +119,14 @@ def main(options: Options) -> None:
                 mesh = Mesh(np.array(jax.devices()[:count]), ("data",), axis_types=(AxisType.Auto,))
                 sizes = collectives(compiled(norm, mesh, way, options.channels))
                 row.append(f"{len(sizes)} of {sum(sizes):,} bytes")
+                figures = {"devices": count, "collectives": len(sizes), "bytes": sum(sizes)}
+                records.append({"way": way, "name": name, **figures})
             rows.append(row)
-    harness.show_facts(harness.environment())
+    facts = harness.environment()
+    harness.show_facts(facts)
     columns = ("forward + backward", *(f"{count} devices" for count in options.devices))
     harness.show_table(f"Collectives of a norm of {options.channels} channels", columns, rows, options.markdown)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

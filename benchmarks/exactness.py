@@ -10,7 +10,7 @@ Two tables over |mean|/std, each entry the largest of three seeds, float32, 64×
 Two more of the same for the ways of jaxbn that share, hide or divide a batch: a mask of seven entries in ten, weights,
 ghost batches, and the batch over all devices (on a CPU, eight are made) by `jax.shard_map` and by plain `jax.jit`.
 
-Takes about a minute.
+Takes a minute or two.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 
 from benchmarks import harness, peers
-from benchmarks.peers import Case
+from benchmarks.case import EPSILON, OURS, Case
 from benchmarks.ways import WAYS, Way
 
 Answer = tuple[np.ndarray, np.ndarray]  # the result and the gradient of x
@@ -63,7 +63,7 @@ def exact(case: Case, weights: np.ndarray | None = None) -> tuple[np.ndarray, np
         return (w * a).sum(axes) / w.sum(axes)
 
     centred = x - mean(x)
-    multiplier = 1 / np.sqrt(mean(np.square(centred)) + peers.EPSILON)
+    multiplier = 1 / np.sqrt(mean(np.square(centred)) + EPSILON)
     normalised = centred * multiplier
     dx = (g - w * (g.sum(axes) + normalised * (g * normalised).sum(axes)) / w.sum(axes)) * multiplier * scale
     return normalised * scale + bias, dx
@@ -110,17 +110,17 @@ def main(options: Options) -> None:
         expected = [exact(case) for case in cases]
         for peer in libraries:
             found = [peer.result_and_gradient(case) for case in cases]
-            records.append({"ratio": ratio, "library": peer.name} | errors(found, expected))
+            records.append({"ratio": ratio, "library": peer.name, "way": False} | errors(found, expected))
         for way in WAYS:
             found = [way.result_and_gradient(case) for case in cases]
             expected_here = [exact_in_groups(case, way) for case in cases]
-            records.append({"ratio": ratio, "library": way.name} | errors(found, expected_here))
+            records.append({"ratio": ratio, "library": way.name, "way": True} | errors(found, expected_here))
 
     size = "×".join(map(str, shape))
     show(f"float32, {size}", records, [peer.name for peer in libraries], options.markdown)
-    title = f"{peers.OURS} otherwise, float32, {size}, {jax.device_count()} devices"
+    title = f"{OURS} otherwise, float32, {size}, {jax.device_count()} devices"
     show(title, records, [way.name for way in WAYS], options.markdown)
-    harness.save_json(options.json, facts, records)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ from rich.table import Table
 _LIBRARIES = ("jax", "jaxlib", "numpy", "jaxbn", "flax", "dm-haiku", "equinox", "keras", "torch")
 _FEWEST_TURNS, _MOST_TURNS = 5, 200
 _REHEARSAL_SECONDS = 0.005
+_LONG_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def time_side_by_side(functions: Mapping[str, Callable[[], object]], seconds: fl
     Before it is timed in its turn, a function is called untimed, for five milliseconds at least: else it pays for its
     predecessor, for what that left in the caches and for its threads, which may spin for a while before they sleep.
     (PyTorch's do, on a CPU; whatever came next took up to 1.6 times as long. A pause instead would let others cool.)
+    A call of half a second or more feels nothing of that, and is rehearsed in the first turn only.
 
     Args:
         functions: what to time, by name; each call does the whole work again and returns its results.
@@ -71,7 +74,8 @@ def time_side_by_side(functions: Mapping[str, Callable[[], object]], seconds: fl
         if turn >= _FEWEST_TURNS and time.perf_counter() > end:
             break
         for name, function in functions.items():
-            _rehearse(function)
+            if not times[name] or times[name][-1] < _LONG_SECONDS:
+                _rehearse(function)
             start = time.perf_counter()
             for _ in range(calls - 1):
                 function()
@@ -177,15 +181,18 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         return
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", no_wrap=True)
+        table.add_column(column, justify="right" if i else "left")
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else 160  # a file has no width: rich would take 80 columns and cut
+    width = None if sys.stdout.isatty() else 160  # a file has no width: rich would take 80 columns
     Console(width=width).print(table)
 
 
-def save_json(path: Path | None, facts: Mapping[str, object], records: Sequence[Mapping[str, object]]) -> None:
-    """Writes the facts and one record for each measurement, or nothing where there is no path."""
+def save_json(
+    path: Path | None, options: Any, facts: Mapping[str, object], records: Sequence[Mapping[str, object]]
+) -> None:
+    """Writes what was asked for (a dataclass), the facts and a record a measurement; nothing where there is no path."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"environment": facts, "records": records}, indent=1) + "\n")
+        saved = {"options": vars(options), "environment": facts, "records": records}
+        path.write_text(json.dumps(saved, indent=1, default=str) + "\n")

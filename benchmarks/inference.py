@@ -177,7 +177,7 @@ def main(options: Options) -> None:
     harness.show_facts(facts | agreement)
     columns = ("inference", "images/s", "quartiles", "speed / with norms")
     harness.show_table(f"The {dataset.name} CNN's inference", columns, rows, options.markdown)
-    harness.save_json(options.json, facts, records)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ import numpy as np
 import tyro
 
 import jaxbn
-from benchmarks import harness, peers
+from benchmarks import harness
+from benchmarks.case import OURS
+from benchmarks.installed import installed
 from jaxbn import interop
 
 SHAPE = (32, 8, 8, 16)
@@ -280,23 +282,21 @@ def relative(left: Any, right: Any) -> float:
 
 def main(options: Options) -> None:
     """Measures and prints."""
-    modules = dict.fromkeys(module for module, _ in LIBRARIES.values())
-    installed = {module: peers.installed(module) for module in modules}
     facts = harness.environment()
     harness.show_facts(facts)
     shape, seeds = ((8, 4, 4, 16), 1) if options.quick else (SHAPE, options.seeds)
     records = []
     for name, (module, make) in LIBRARIES.items():
-        if installed[module]:
+        if installed(module):
             found = [measure(make(make_learned(shape[-1], seed), shape[-1]), shape, seed) for seed in range(seeds)]
             records.append({"library": name} | {key: max(each[key] for each in found) for key in found[0]})
     if not records:
         return
     columns = list(records[0])
     rows = [[record["library"], *(f"{record[key]:.1e}" for key in columns[1:])] for record in records]
-    title = f"largest differences to {peers.OURS}, {STEPS} steps, float32, {'×'.join(map(str, shape))}"
+    title = f"largest differences to {OURS}, {STEPS} steps, float32, {'×'.join(map(str, shape))}"
     harness.show_table(title, columns, rows, options.markdown)
-    harness.save_json(options.json, facts, records)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

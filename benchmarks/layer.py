@@ -16,7 +16,7 @@ Variants: the norm alone; a relu after it; a residual added and then a relu. Col
   rule of `jax.nn.relu` makes, where it is used: a compiler that sees both passes drops those. PyTorch's relu keeps its
   own result, which the next layer would keep anyway.
 
-Takes about six minutes; with --quick (two shapes, float32) less than one.
+Takes some ten minutes, most of it compiling; with --quick (two shapes, float32) a minute or two.
 """
 
 import itertools
@@ -30,7 +30,7 @@ import numpy as np
 import tyro
 
 from benchmarks import harness, peers
-from benchmarks.peers import Case, Peer
+from benchmarks.case import OURS, Case, Peer
 
 SHAPES = (
     (128, 28, 28, 32),
@@ -98,7 +98,7 @@ def measure(
     """Every library on one shape, type and variant, side by side with a copy."""
     case = make_case(shape, dtype, variant)
     if case.x.ndim == 2:  # has no memory formats
-        libraries = [peer for peer in libraries if peer.name != "PyTorch channels-last"]
+        libraries = [peer for peer in libraries if not peer.name.endswith("channels-last")]
     copy = harness.Copy(jnp.asarray(case.x))
     timings = harness.time_side_by_side({"copy": copy} | {peer.name: peer.step(case) for peer in libraries}, seconds)
     fastest = min((timings[peer.name] for peer in libraries), key=lambda timing: timing.median)
@@ -115,7 +115,7 @@ def measure(
                 ms=median,
                 lower_quartile_ms=lower,
                 upper_quartile_ms=upper,
-                vs_ours=timing.ratio(timings[peers.OURS]),
+                vs_ours=timing.ratio(timings[OURS]),
                 vs_fastest=timing.ratio(fastest),
                 vs_floor=timing.ratio(timings["copy"]) / (floor_passes(case) / 2),  # a copy is two passes
                 kept_bytes=kept,
@@ -137,7 +137,7 @@ def show_details(measurements: Sequence[Measurement]) -> None:
         ]
         for m in measurements
     ]
-    columns = ["", "ms", f"vs {peers.OURS}", "vs fastest", "vs floor", "kept"]
+    columns = ["", "ms", f"vs {OURS}", "vs fastest", "vs floor", "kept"]
     harness.show_table(f"{first.variant}, {first.dtype}, {first.shape}, {first.turns} turns", columns, rows)
 
 
@@ -146,7 +146,7 @@ def show_summary(measurements: Sequence[Measurement], names: Sequence[str], mark
     shown = {(m.dtype, m.variant, m.shape, m.library): m for m in measurements}
     groups = list(dict.fromkeys((m.dtype, m.variant) for m in measurements))
     shapes = list(dict.fromkeys(m.shape for m in measurements))
-    others = [name for name in names if name != peers.OURS]
+    others = [name for name in names if name != OURS]
 
     def cell(group: tuple[str, str], shape: str, name: str, field: str) -> str:
         m = shown.get((*group, shape, name))
@@ -155,10 +155,10 @@ def show_summary(measurements: Sequence[Measurement], names: Sequence[str], mark
     for group in groups:
         rows = []
         for shape in shapes:
-            ours = (f"{shown[*group, shape, peers.OURS].ms:.3g}", cell(group, shape, peers.OURS, "vs_floor"))
+            ours = (f"{shown[*group, shape, OURS].ms:.3g}", cell(group, shape, OURS, "vs_floor"))
             rows.append([shape, *ours, *(cell(group, shape, name, "vs_ours") for name in others)])
-        columns = ["", f"{peers.OURS}, ms", "vs floor", *others]
-        title = f"{group[1]}, {group[0]}: time of the others, as a multiple of {peers.OURS}'s"
+        columns = ["", f"{OURS}, ms", "vs floor", *others]
+        title = f"{group[1]}, {group[0]}: time of the others, as a multiple of {OURS}'s"
         harness.show_table(title, columns, rows, markdown)
     rows = [
         [f"{variant}, {dtype}", *(cell((dtype, variant), shapes[0], n, "kept") for n in names)]
@@ -181,7 +181,7 @@ def main(options: Options) -> None:
             show_details(measured)
         measurements += measured
     show_summary(measurements, [peer.name for peer in libraries], options.markdown)
-    harness.save_json(options.json, facts, [vars(m) for m in measurements])
+    harness.save_json(options.json, options, facts, [vars(m) for m in measurements])
 
 
 if __name__ == "__main__":

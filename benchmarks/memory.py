@@ -1,6 +1,6 @@
 """What a small ResNet keeps between forward and backward, with Flax's norm, with ours, and with `jaxbn.save_pre_norm`.
 
-    python -m benchmarks.memory [--batch-size 16] [--dtype bfloat16] [--markdown]
+    python -m benchmarks.memory [--batch-size 16] [--dtype bfloat16] [--json FILE] [--markdown]
 
 A ResNet-18 for 32×32 images. Counted are the bytes of what `jax.vjp` returns, copies once, parameters apart: what JAX
 hands from the forward to the backward pass. (Inside one jitted program XLA may recompute more, or less.)
@@ -9,6 +9,7 @@ hands from the forward to the backward pass. (Inside one jitted program XLA may 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -29,6 +30,8 @@ class Options:
     dtype: Literal["float32", "bfloat16"] = "float32"
     markdown: bool = False
     """Print the table for pasting into the documentation."""
+    json: Path | None = None
+    """Where to save the figures."""
 
 
 class FlaxNormAct(nn.Module):
@@ -110,10 +113,13 @@ def main(options: Options) -> None:
         "jaxbn, fused, save_pre_norm": (FusedNormAct, jaxbn.save_pre_norm),
     }
     sizes = {name: kept_bytes(ResNet(norm_act), x, policy) for name, (norm_act, policy) in cases.items()}
-    rows = [(name, f"{size / 2**20:.1f}", f"{size / sizes['Flax']:.2f}") for name, size in sizes.items()]
-    harness.show_facts(harness.environment())
+    records = [{"name": name, "bytes": size, "of_flax": size / sizes["Flax"]} for name, size in sizes.items()]
+    rows = [(r["name"], f"{r['bytes'] / 2**20:.1f}", f"{r['of_flax']:.2f}") for r in records]
+    facts = harness.environment()
+    harness.show_facts(facts)
     title = f"A ResNet-18's activations kept for the backward pass, batch {options.batch_size}, {options.dtype}"
     harness.show_table(title, ("norm", "MiB", "of Flax's"), rows, options.markdown)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

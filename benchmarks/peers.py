@@ -7,68 +7,19 @@ Scale and bias are float32; the result has the type of the input. A library that
 program says so.
 """
 
-import importlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.harness import torch_device
-
-EPSILON = 1e-5
-MOMENTUM = 0.99  # the weight of the old statistic
-OURS = "jaxbn"
-
-
-class Kind(NamedTuple):
-    """What of a case decides which program is compiled for it."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    relu: bool
-
-
-class Case(NamedTuple):
-    """What a layer is given: NumPy arrays of one type, channels last, but float32 for `scale` and `bias`."""
-
-    x: np.ndarray
-    scale: np.ndarray
-    bias: np.ndarray
-    cotangent: np.ndarray  # of the result
-    residual: np.ndarray | None = None  # added after the normalization
-    relu: bool = False  # applied after that
-
-    @property
-    def kind(self) -> Kind:
-        """What a library must know beforehand."""
-        return Kind(self.x.shape, self.x.dtype, self.relu)
-
-
-class Peer(Protocol):
-    """A library, as the benchmarks see it."""
-
-    @property
-    def name(self) -> str:
-        """What the tables call it."""
-        ...
-
-    def step(self, case: Case) -> Callable[[], Any]:
-        """A function that computes `(y, gradients, new state)` each time, from arrays already on the device."""
-        ...
-
-    def result_and_gradient(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
-        """The result and the gradient of `x`, channels last."""
-        ...
-
-    def kept_bytes(self, case: Case) -> int:
-        """What is kept between forward and backward pass: the sum over arrays of at least half the entries of `x`."""
-        ...
-
+from benchmarks.case import EPSILON, MOMENTUM, OURS, Case, Kind, Peer
+from benchmarks.installed import installed
+from benchmarks.keras_torch import KerasTorchPeer
+from benchmarks.torch_peer import TorchPeer
 
 # A norm: (state, x, scale, bias) -> (y, new state). A block: (state, x, scale, bias, residual) -> (y, new state).
 Norm = Callable[[Any, jax.Array, jax.Array, jax.Array], Any]
@@ -209,101 +160,21 @@ def _keras(kind: Kind) -> tuple[Block, Any]:
     return _composed(norm, kind), [variable.value for variable in layer.non_trainable_variables]
 
 
-@dataclass(frozen=True)
-class TorchPeer:
-    """PyTorch, eager; residual and activation in place, as torchvision's ResNets have them."""
-
-    name: str
-    channels_last: bool  # the memory format
-
-    def step(self, case: Case) -> Callable[[], tuple]:
-        """Forward and backward pass, with the tensors on the device."""
-        import torch
-
-        forward, inputs, state = self._forward(case)
-        g = self._tensor(case.cotangent)
-
-        def run() -> tuple:
-            y = forward()
-            return y, torch.autograd.grad(y, inputs, g), state
-
-        return run
-
-    def result_and_gradient(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
-        """The result and the gradient of `x`, channels last."""
-        y, (dx, *_), _ = self.step(case)()
-        y, dx = (t.detach().movedim(1, -1).float().cpu().numpy().astype(case.x.dtype) for t in (y, dx))
-        return y, dx
-
-    def kept_bytes(self, case: Case) -> int:
-        """The tensors that autograd saves, each memory once."""
-        import torch
-
-        kept: dict[int, int] = {}
-
-        def note(tensor: Any) -> Any:
-            if tensor.numel() >= case.x.size / 2:
-                kept[tensor.untyped_storage().data_ptr()] = tensor.numel() * tensor.element_size()
-            return tensor
-
-        forward, *_ = self._forward(case)
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            forward()
-        return sum(kept.values())
-
-    def _forward(self, case: Case) -> tuple[Callable[[], Any], list[Any], list[Any]]:
-        """The forward pass, the tensors that it is differentiated by, and those that it updates."""
-        from torch.nn import functional
-
-        given = (case.x, case.scale, case.bias, case.residual)
-        inputs = [self._tensor(array).requires_grad_() for array in given if array is not None]
-        x, scale, bias, *residual = inputs
-        mean, var = state = [self._tensor(start) for start in (np.zeros_like(case.bias), np.ones_like(case.scale))]
-
-        def forward() -> Any:
-            y = functional.batch_norm(x, mean, var, scale, bias, training=True, momentum=1 - MOMENTUM, eps=EPSILON)
-            for r in residual:
-                y += r
-            return functional.relu_(y) if case.relu else y
-
-        return forward, inputs, state
-
-    def _tensor(self, array: np.ndarray) -> Any:
-        import torch
-
-        dtype = torch.bfloat16 if array.dtype == jnp.bfloat16 else torch.float32
-        tensor = torch.from_numpy(array.astype(np.float32)).to(torch_device(), dtype)
-        tensor = tensor.movedim(-1, 1) if tensor.ndim > 1 else tensor
-        return tensor if self.channels_last else tensor.contiguous()
-
-
-PEERS: tuple[tuple[str, Peer], ...] = (  # the module that each needs, ours first
-    ("jaxbn", JaxPeer(OURS, _ours)),
-    ("flax", JaxPeer("Flax", partial(_flax, use_fast_variance=True))),
-    ("flax", JaxPeer("Flax two-pass", partial(_flax, use_fast_variance=False))),
-    ("haiku", JaxPeer("Haiku", _haiku)),
-    ("equinox", JaxPeer("Equinox", _equinox, channels_first=True)),
-    ("keras", JaxPeer("Keras (JAX)", _keras)),
-    ("torch", TorchPeer("PyTorch", channels_last=False)),
-    ("torch", TorchPeer("PyTorch channels-last", channels_last=True)),
+PEERS: tuple[tuple[tuple[str, ...], Peer], ...] = (  # what each needs to be installed, ours first
+    (("jaxbn",), JaxPeer(OURS, _ours)),
+    (("flax",), JaxPeer("Flax", partial(_flax, use_fast_variance=True))),
+    (("flax",), JaxPeer("Flax two-pass", partial(_flax, use_fast_variance=False))),
+    (("haiku",), JaxPeer("Haiku", _haiku)),
+    (("equinox",), JaxPeer("Equinox", _equinox, channels_first=True)),
+    (("keras",), JaxPeer("Keras (JAX)", _keras)),
+    (("keras", "torch"), KerasTorchPeer("Keras (torch)")),
+    (("torch",), TorchPeer("PyTorch", channels_last=False)),
+    (("torch",), TorchPeer("PyTorch channels-last", channels_last=True)),
+    (("torch", "torch.compile"), TorchPeer("PyTorch compiled", channels_last=False, compiled=True)),
+    (("torch", "torch.compile"), TorchPeer("PyTorch compiled, channels-last", channels_last=True, compiled=True)),
 )
 
 
 def available() -> list[Peer]:
     """The libraries that are installed; prints which are not."""
-    modules = [module for module in dict.fromkeys(module for module, _ in PEERS) if installed(module)]
-    return [peer for module, peer in PEERS if module in modules]
-
-
-def installed(name: str) -> bool:
-    """Whether a module can be imported (and Keras computes with JAX); prints why not."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")  # read when Keras is imported
-    try:
-        library = importlib.import_module(name)
-    except ImportError as error:
-        print(f"left out: {name} ({error})")
-        return False
-    if name == "keras" and library.backend.backend() != "jax":
-        print(f"left out: keras (its backend is {library.backend.backend()}; set KERAS_BACKEND=jax)")
-        return False
-    return True
+    return [peer for needs, peer in PEERS if all(map(installed, needs))]

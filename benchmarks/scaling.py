@@ -1,6 +1,6 @@
 """What data-parallel training costs in communication: the collectives of the compiled step, for 8 to 512 devices.
 
-    python -m benchmarks.scaling [--devices 8 64 512] [--examples 64] [--topologies v5p:8x8x8] [--markdown]
+    python -m benchmarks.scaling [--devices 8 64 512] [--topologies v5p:8x8x8] [--json FILE] [--markdown]
 
 The training program's own loop over the MNIST CNN is compiled ahead of time for as many CPU devices (which takes no
 more than their names: nothing runs), and its collectives are counted in the optimised program; where libtpu is
@@ -11,6 +11,7 @@ machines that are not here (benchmarks/interconnect.py).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -47,6 +48,8 @@ class Options:
     """Times of a step's computation on one device, to compare with."""
     markdown: bool = False
     """Print the tables for pasting into the documentation."""
+    json: Path | None = None
+    """Where to save the figures."""
 
 
 def pod(topology: str) -> Devices:
@@ -97,14 +100,16 @@ def main(options: Options) -> None:
     places = {f"{count} devices": choose(count) for count in options.devices}
     places |= {f"TPU {topology}": pod(topology) for topology in options.topologies}
     counted: dict[Scope, dict[int, Sequence[int]]] = {"global": {}, "device": {}}
-    rows = []
+    rows, records = [], []
     for scope, of_counts in counted.items():
         for name, devices in places.items():
             sizes = collectives(compiled(devices, options, scope))
             of_counts.setdefault(devices.count, sizes)
             cells = (len(sizes), sum(sizes), max(sizes), sum(sizes) - max(sizes))
+            records.append({"scope": scope, "place": name, "devices": devices.count, "bytes": list(sizes)})
             rows.append([f"--norm-scope {scope}, {name}", *(f"{cell:,}" for cell in cells)])
-    harness.show_facts(harness.environment())
+    facts = harness.environment()
+    harness.show_facts(facts)
     columns = ("a step", "collectives", "bytes", "of the largest (the gradients)", "of the others")
     harness.show_table(f"Collectives, {options.examples} examples a device", columns, rows, options.markdown)
     columns = ("devices", "communication", *(f"efficiency at {each:g} ms" for each in options.compute_milliseconds))
@@ -115,6 +120,7 @@ def main(options: Options) -> None:
             harness.show_table(
                 title, columns, predictions(known, machine, options.compute_milliseconds), options.markdown
             )
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

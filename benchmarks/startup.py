@@ -161,7 +161,7 @@ def main(options: Options) -> None:
     facts = harness.environment()
     harness.show_facts(facts)
     harness.show_table("Until it starts", ("what", "processor s", "wall s"), rows, options.markdown)
-    harness.save_json(options.json, facts, records)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

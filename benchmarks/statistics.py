@@ -1,6 +1,6 @@
 """Which form of mean and variance is fast on this machine, and which is exact?
 
-    python -m benchmarks.statistics [--seconds S] [--markdown]
+    python -m benchmarks.statistics [--seconds S] [--json FILE] [--markdown]
 
 Forward only, float32, channels last: the forms that other libraries use, those that are shifted by a value among the
 data, and the one that jaxbn uses. On CPU the compiler's fast reduction absorbs the elementwise operations in front of
@@ -10,6 +10,8 @@ it only where nothing else uses them; the table shows what that costs a form who
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,8 @@ class Options:
     """How long to measure each shape."""
     markdown: bool = False
     """Print tables to paste into the documentation."""
+    json: Path | None = None
+    """Where to save the figures."""
 
 
 def squares(x: jax.Array) -> Pair:
@@ -111,19 +115,31 @@ def error(form: Form, x: np.ndarray) -> float:
 
 def main(options: Options) -> None:
     """Measures and prints."""
-    harness.show_facts(harness.environment())
+    facts = harness.environment()
+    harness.show_facts(facts)
     compiled = {name: jax.jit(form) for name, form in FORMS.items()}
-    rows: dict[str, list[str]] = {name: [name] for name in FORMS}
+    times: dict[str, dict[str, float]] = {name: {} for name in FORMS}  # over the first form's, by shape
     for shape in SHAPES:
         x = jax.random.normal(jax.random.key(0), shape)
         timings = harness.time_side_by_side({n: partial(f, x) for n, f in compiled.items()}, options.seconds)
         for name, timing in timings.items():
-            rows[name].append(f"{timing.ratio(timings[next(iter(FORMS))]):.2f}")
+            times[name]["×".join(map(str, shape))] = timing.ratio(timings[next(iter(FORMS))])
     far = (1e3 + np.random.default_rng(0).normal(size=SHAPES[0])).astype(np.float32)
-    for name, form in compiled.items():
-        rows[name].append("" if form is compiled["jaxbn's shift alone"] else f"{error(form, far):.1e}")
+    records: list[dict[str, Any]] = [
+        {"name": name, "times": times[name], "error": None if name.endswith("alone") else error(form, far)}
+        for name, form in compiled.items()
+    ]
     columns: Sequence[str] = ["time over the first", *("×".join(map(str, s)) for s in SHAPES), "error at 1000 σ"]
-    harness.show_table("Mean and variance, forward", columns, list(rows.values()), options.markdown)
+    rows = [
+        [
+            record["name"],
+            *(f"{time:.2f}" for time in record["times"].values()),
+            "" if record["error"] is None else f"{record['error']:.1e}",
+        ]
+        for record in records
+    ]
+    harness.show_table("Mean and variance, forward", columns, rows, options.markdown)
+    harness.save_json(options.json, options, facts, records)
 
 
 if __name__ == "__main__":

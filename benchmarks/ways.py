@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxbn
-from benchmarks.peers import EPSILON, MOMENTUM, Case
+from benchmarks.case import EPSILON, MOMENTUM, Case
 
 
 class Way(NamedTuple):

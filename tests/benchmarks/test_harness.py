@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from benchmarks.harness import Timing
 def one_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function is called once, untimed, before it is timed."""
     monkeypatch.setattr(harness, "_REHEARSAL_SECONDS", 0)
+    monkeypatch.setattr(harness, "_LONG_SECONDS", float("inf"))
 
 
 def test_quartiles_and_median():
@@ -44,6 +46,13 @@ def test_a_rehearsal_lasts_for_its_time(monkeypatch: pytest.MonkeyPatch):
     timings = harness.time_side_by_side({"A": lambda: calls.append(None)}, seconds=0)
     assert len(calls) == 1 + 5 * (3 + 1)  # the clock goes on by one second with each look at it
     assert timings["A"].seconds == (1.0,) * 5
+
+
+def test_a_long_call_is_rehearsed_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(harness, "_LONG_SECONDS", 0)
+    calls = []
+    harness.time_side_by_side({"A": lambda: calls.append(None)}, seconds=0)
+    assert len(calls) == 1 + 1 + 5
 
 
 def test_turns_go_on_while_there_is_time_up_to_the_most():
@@ -99,6 +108,11 @@ def test_a_table_in_a_file_is_not_cut(capsys: pytest.CaptureFixture[str]):
 
 def test_json(tmp_path: Path):
     path = tmp_path / "folder" / "results.json"
-    harness.save_json(path, {"device": "abacus"}, [{"ms": 1.5}])
-    assert json.loads(path.read_text()) == {"environment": {"device": "abacus"}, "records": [{"ms": 1.5}]}
-    harness.save_json(None, {}, [])
+    options = SimpleNamespace(quick=True, json=path)
+    harness.save_json(path, options, {"device": "abacus"}, [{"ms": 1.5}])
+    assert json.loads(path.read_text()) == {
+        "options": {"quick": True, "json": str(path)},
+        "environment": {"device": "abacus"},
+        "records": [{"ms": 1.5}],
+    }
+    harness.save_json(None, options, {}, [])

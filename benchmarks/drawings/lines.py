@@ -1,0 +1,130 @@
+"""Pictures of points and lines: exactness, the layer, time to accuracy."""
+
+from collections.abc import Mapping, Sequence
+from math import isnan, log10
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.case import OURS
+from benchmarks.drawings.libraries import look
+from train.figures import style
+
+if TYPE_CHECKING:  # slow to import
+    from matplotlib.axes import Axes
+
+Records = Sequence[Mapping[str, Any]]
+_GOAL = 2e-6  # the error that ours stays below
+
+
+def exactness(path: Path, records: Records) -> None:
+    """The error of the output over the distance of the mean from zero, a line for each library."""
+    from matplotlib.ticker import FuncFormatter
+
+    libraries = [r for r in records if not r["way"]]
+    worst = max(r["output"] for r in libraries if r["library"] == OURS)
+    title = f"However far the mean lies from zero, {OURS} errs by at most {worst:.1e}"
+    with style.new_figure(path, 5.4, title) as figure:
+        axes = figure.subplots()
+        ratios = list(dict.fromkeys(r["ratio"] for r in libraries))
+        for name in _names(libraries):
+            errors = [r["output"] for r in libraries if r["library"] == name]
+            colour, marker, line = look(name)
+            axes.plot(
+                range(len(ratios)),  # 0 has no place on a scale of powers
+                errors,
+                marker + line,
+                color=colour,
+                label=f"{name}, then nan" if any(map(isnan, errors)) else name,
+                linewidth=3.5 if name == OURS else 1.5,
+                zorder=3 if name == OURS else 2,
+            )
+        axes.axhline(_GOAL, color=style.QUIET, linewidth=1)
+        axes.text(len(ratios) - 0.8, _GOAL, "goal", color=style.QUIET, ha="left", va="center", backgroundcolor="white")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+        axes.set(xlabel="|mean| / standard deviation", ylabel="largest error of the output")
+        axes.set_xticks(range(len(ratios)), [f"{ratio:,.0f}" for ratio in ratios])
+        axes.grid()
+        figure.legend(loc="outside right center")
+
+
+def layer(path: Path, records: Records) -> None:
+    """The time of each library over ours, a column of points for each shape, a panel for each variant and type."""
+    dtypes, variants, shapes = (list(dict.fromkeys(r[key] for r in records)) for key in ("dtype", "variant", "shape"))
+    others = [r for r in records if r["library"] != OURS]
+    ahead = sum(r["vs_ours"] >= 1 for r in others)
+    title = f"The layer, forward and backward: {OURS} is faster in {ahead} of {len(others)} comparisons"
+    low, high = min(0.9, *(r["vs_ours"] for r in others)), max(r["vs_ours"] for r in others)
+    with style.new_figure(path, 1.8 + 2.4 * len(variants), title) as figure:
+        panels = figure.subplots(len(variants), len(dtypes), squeeze=False, sharex=True, sharey=True)
+        for i, variant in enumerate(variants):
+            for j, dtype in enumerate(dtypes):
+                chosen = [r for r in others if (r["dtype"], r["variant"]) == (dtype, variant)]
+                _points(panels[i, j], chosen, shapes)
+                panels[i, j].set_title(f"{variant}, {dtype}")
+                panels[i, j].set_ylim(0.85 * low, 1.15 * high)
+        for axes in panels[-1]:
+            axes.set_xlabel("shape of x, the channels last")
+        figure.supylabel(f"time over {OURS}'s (above the line: slower than {OURS})", fontsize=11)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+
+
+def _points(axes: "Axes", records: Records, shapes: Sequence[str]) -> None:
+    """A point for each library at each shape, beside each other, and a line where ours is."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    names = _names(records)
+    for k, name in enumerate(names):
+        chosen = [r for r in records if r["library"] == name]
+        beside = 0.7 * ((k + 0.5) / len(names) - 0.5)
+        places, ratios = [shapes.index(r["shape"]) + beside for r in chosen], [r["vs_ours"] for r in chosen]
+        colour, marker, _ = look(name)
+        axes.plot(places, ratios, marker, color=colour, label=name, markersize=4.5)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(FixedLocator([0.2, 0.5, 1, 2, 5, 10]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    axes.axhline(1, color=style.BLUE, linewidth=2.5, zorder=1.5)
+    axes.axhspan(1e-3, 1, color=style.BLUE, alpha=0.06, zorder=0)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    axes.set_xticks(range(len(shapes)), shapes, rotation=40, ha="right", fontsize=9, rotation_mode="anchor")
+    for i in range(1, len(shapes)):
+        axes.axvline(i - 0.5, color=style.GRID, linewidth=0.8, zorder=0)
+    axes.set_xlim(-0.5, len(shapes) - 0.5)
+
+
+def time_to_accuracy(path: Path, records: Records) -> None:
+    """The accuracy of each seed over its seconds of training, and the mean of each length."""
+    lengths = {n: [r for r in records if r["epochs"] == n] for n in sorted({r["epochs"] for r in records})}
+    best = max(lengths.values(), key=lambda each: mean(r["accuracy"] for r in each))
+    accuracy, seconds = (mean(r[key] for r in best) for key in ("accuracy", "train_seconds"))
+    title = f"MNIST: {accuracy:.2%} on average after {seconds:.1f} s of training"
+    with style.new_figure(path, 4.4, title) as figure:
+        axes = figure.subplots()
+        for n, each in lengths.items():
+            times, accuracies = [r["train_seconds"] for r in each], [100 * r["accuracy"] for r in each]
+            axes.plot(times, accuracies, "o", color=style.BLUE, alpha=0.35, label="_" if n > min(lengths) else "a seed")
+            label = "_" if n > min(lengths) else "mean of a length"
+            axes.plot(mean(times), mean(accuracies), "D", color=style.BLUE, markersize=10, label=label)
+            text = f"{n} epoch{'s' * (n > 1)}: {mean(accuracies):.2f}%"
+            axes.annotate(text, (mean(times), mean(accuracies)), (12, 0), textcoords="offset points", va="center")
+        axes.axhline(99, color=style.QUIET, linewidth=1)
+        axes.text(0, 99, " 99%", color=style.QUIET, va="bottom")
+        axes.set(xlabel="seconds of training (compilation apart)", ylabel="test accuracy (%)")
+        axes.set_xlim(0, 1.35 * max(r["train_seconds"] for r in records))
+        axes.margins(y=0.15)
+        axes.yaxis.get_major_formatter().set_useOffset(False)  # pyright: ignore[reportAttributeAccessIssue]
+        axes.grid(axis="y")
+        figure.legend(loc="outside lower center", ncols=2)
+
+
+def _power(value: float) -> str:
+    """A power of ten, in letters of its own."""
+    return "10" + f"{round(log10(value))}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _names(records: Records) -> list[str]:
+    return list(dict.fromkeys(r["library"] for r in records))

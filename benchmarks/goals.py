@@ -1,0 +1,236 @@
+"""What is asked of jaxbn's speed, memory and exactness, and whether what was measured meets it.
+
+Each function judges the saved runs of the benchmarks, by name; a run that is not there is not measured.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan, prod
+from statistics import mean, stdev
+from typing import Any, Literal, NamedTuple
+
+from benchmarks.case import OURS
+from benchmarks.saved import Saved
+
+Verdict = Literal["met", "met so far", "not met", "not measured", "no goal"]
+Runs = Mapping[str, Saved]
+Records = Sequence[Mapping[str, Any]]
+
+SHAPES = 8  # of the layer
+LARGE = 2**22  # entries: more than caches hold
+LAYER_GOALS = {"norm": 1.0, "norm + relu": 0.85, "norm + residual + relu": 0.85}  # of the fastest peer's time
+BATCH_SIZES = (32, 128)
+
+
+class Goal(NamedTuple):
+    """A row of the table."""
+
+    benchmark: str
+    question: str
+    goal: str
+    figure: str
+    verdict: Verdict
+    quick: bool = False
+
+
+def judge(runs: Runs) -> list[Goal]:
+    """Every goal, in the order of the benchmarks."""
+    rows = []
+    for benchmark, rules in RULES.items():
+        run = runs.get(benchmark)
+        for question, goal, on_gpu, rule in rules:
+            finding = None
+            if run is not None and rule is not None and (run.on_gpu or not on_gpu):
+                finding = rule(run.records)
+            figure, verdict = finding or ("", "not measured")
+            quick = bool(finding and run and run.quick)
+            rows.append(Goal(benchmark, question, goal, figure, _so_far(verdict) if quick else verdict, quick))
+    return rows
+
+
+Finding = tuple[str, Verdict] | None  # the figure and what it means; None: it is not among the records
+Rule = tuple[str, str, bool, Callable[[Records], Finding] | None]  # question, goal, whether on a GPU only, judgement
+
+
+def _so_far(verdict: Verdict) -> Verdict:
+    """Less was measured than the goal is about."""
+    return "met so far" if verdict == "met" else verdict
+
+
+def verdict(is_met: bool) -> Verdict:
+    """Of a goal that was measured."""
+    return "met" if is_met else "not met"
+
+
+def layer(records: Records, dtype: str, variant: str, most: float) -> Finding:
+    """Our time over the fastest peer's, on every shape."""
+    chosen = [r for r in records if (r["dtype"], r["variant"]) == (dtype, variant) and r["library"] != OURS]
+    fastest: dict[str, float] = {}  # by shape, the least time of a peer over ours
+    for r in chosen:
+        fastest[r["shape"]] = min(r["vs_ours"], fastest.get(r["shape"], r["vs_ours"]))
+    if not fastest:
+        return None
+    ours = {shape: 1 / ratio for shape, ratio in fastest.items()}
+    worst = max(ours, key=lambda shape: ours[shape])
+    good = sum(ratio <= most for ratio in ours.values())
+    figure = f"on {good} of {len(ours)} shapes; worst {ours[worst]:.2f} on {worst}"
+    if good < len(ours):
+        return figure, "not met"
+    return (figure, "met") if len(ours) >= SHAPES else (f"{figure}; {SHAPES - len(ours)} shapes to go", "met so far")
+
+
+def layer_floor(records: Records) -> Finding:
+    """The bandwidth reached on large arrays, as a share of a copy's."""
+    ours = [r for r in records if r["library"] == OURS and prod(map(int, r["shape"].split("×"))) >= LARGE]
+    if not ours:
+        return None
+    worst = max(ours, key=lambda r: r["vs_floor"])
+    return f"{1 / worst['vs_floor']:.2f} at worst, {worst['variant']} on {worst['shape']}", verdict(
+        worst["vs_floor"] <= 1 / 0.9
+    )
+
+
+def layer_behind(records: Records) -> Finding:
+    """Against PyTorch and Flax alone."""
+    others = [r for r in records if r["library"].startswith(("PyTorch", "Flax"))]
+    if not others:
+        return None
+    worst = min(others, key=lambda r: r["vs_ours"])
+    return f"worst {1 / worst['vs_ours']:.2f} of {worst['library']} on {worst['shape']}", verdict(worst["vs_ours"] >= 1)
+
+
+def train_step(records: Records, batch_size: int, rivals: str, least: float) -> Finding:
+    """Our speed over the best rival's; all others are rivals where the name is empty."""
+    others = [
+        r for r in records if r["batch_size"] == batch_size and r["name"] != OURS and r["name"].startswith(rivals)
+    ]
+    if not others:
+        return None
+    best = max(others, key=lambda r: r["ratio"])
+    return f"{1 / best['ratio']:.2f} times {best['name']}", verdict(1 / best["ratio"] >= least)
+
+
+def accuracy_in(records: Records, seconds: float, target: float = 0.99) -> Finding:
+    """The quickest length whose seeds reach the target on average, or else the most accurate within the time."""
+    lengths = _lengths(records)
+    if not lengths:
+        return None
+    reached = {n: each for n, each in lengths.items() if mean(r["accuracy"] for r in each) >= target}
+    chosen = min(reached or lengths)
+    is_met = bool(reached) and mean(r["train_seconds"] for r in lengths[chosen]) < seconds
+    return _describe(chosen, lengths[chosen]), verdict(is_met)
+
+
+def best_within(records: Records, seconds: float) -> Finding:
+    """The most accurate length among those that fit."""
+    lengths = {n: each for n, each in _lengths(records).items() if mean(r["train_seconds"] for r in each) <= seconds}
+    if not lengths:
+        return None
+    best = max(lengths, key=lambda n: mean(r["accuracy"] for r in lengths[n]))
+    return _describe(best, lengths[best]), "no goal"
+
+
+def _lengths(records: Records) -> dict[int, Records]:
+    return {n: [r for r in records if r["epochs"] == n] for n in sorted({r["epochs"] for r in records})}
+
+
+def _describe(epochs: int, records: Records) -> str:
+    accuracies, seconds = ([r[name] for r in records] for name in ("accuracy", "train_seconds"))
+    count = len(records)
+    percent, time = (
+        f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if count > 1 else "")
+        for values, digits in (([100 * accuracy for accuracy in accuracies], 2), (seconds, 1))
+    )
+    return f"{percent}% in {time} s ({epochs} epoch{'s' * (epochs > 1)}, {count} seed{'s' * (count > 1)})"
+
+
+def exactness(records: Records, ways: bool) -> Finding:
+    """The largest error of the output: of the plain norm, or of its ways to mask, divide and share."""
+    ours = [r for r in records if (r["way"] if ways else r["library"] == OURS)]
+    if not ours:
+        return None
+    worst = max(ours, key=lambda r: (isnan(r["output"]), r["output"]))
+    return f"at most {worst['output']:.1e}, at {worst['ratio']:g}", verdict(worst["output"] < 2e-6)
+
+
+def memory(records: Records) -> Finding:
+    """What is kept, as a share of Flax's."""
+    ours = {r["name"]: r["of_flax"] for r in records if r["name"] != "Flax"}
+    figure = "; ".join(f"{share:.2f} ({name.removeprefix(f'{OURS}, ')})" for name, share in ours.items())
+    return figure, verdict(max(ours.values()) < 1)
+
+
+def import_time(records: Records) -> Finding:
+    """What our import adds to that of JAX."""
+    times = {r["name"]: r["processor"] for r in records}
+    added = times["import jaxbn"] - times["import jax"]
+    return f"{added:.2f} s", verdict(added < 0.1)
+
+
+def second_start(records: Records) -> Finding:
+    """From the command to the first step, once compiled."""
+    found = [r for r in records if r["name"].startswith("second start")]
+    return ("; ".join(f"{r['processor']:.2f} s ({r['name']})" for r in found), "no goal") if found else None
+
+
+def collectives(records: Records) -> Finding:
+    """The most that a norm takes, forward and backward."""
+    most = max(r["collectives"] for r in records if r["name"] == OURS)
+    return f"at most {most}", verdict(most <= 2)
+
+
+def inference(records: Records) -> Finding:
+    """Speed of the folded network over that with norms."""
+    folded = [r for r in records if r["name"] == "folded"]
+    return "; ".join(f"{r['ratio']:.2f} (batch {r['batch_size']})" for r in folded), "no goal"
+
+
+def _layer_rules() -> list[Rule]:
+    rules: list[Rule] = []
+    for dtype in ("float32", "bfloat16"):
+        for variant, most in LAYER_GOALS.items():
+            goal = f"{SHAPES} shapes, ≤ {most:g} of the fastest peer"
+            rules.append(
+                (f"layer: {variant}, {dtype}", goal, False, lambda r, d=dtype, v=variant, m=most: layer(r, d, v, m))
+            )
+    return rules
+
+
+def _step_rules() -> list[Rule]:
+    rules: list[Rule] = []
+    for size in BATCH_SIZES:
+        for goal, rivals, least in (
+            ("≥ 1.2 times the best PyTorch", "PyTorch", 1.2),
+            ("fastest of all", "", 1.0),
+        ):
+            question = f"training step, batch {size}"
+            rules.append((question, goal, False, lambda r, s=size, n=rivals, x=least: train_step(r, s, n, x)))
+    return rules
+
+
+RULES: dict[str, Sequence[Rule]] = {
+    "exactness": (
+        ("error of the output", "< 2e-6 at every mean/std", False, lambda r: exactness(r, ways=False)),
+        ("the same: masks, ghosts, devices", "< 2e-6 at every mean/std", False, lambda r: exactness(r, ways=True)),
+    ),
+    "layer": (
+        *_layer_rules(),
+        ("GPU, layer: large arrays", "≥ 0.9 of the copy's bandwidth", True, layer_floor),
+        ("GPU, layer: every shape", "no slower than PyTorch or Flax", True, layer_behind),
+    ),
+    "train_step": _step_rules(),
+    "time_to_accuracy": (
+        ("MNIST", "99.0% on average, < 10 s training", False, lambda r: accuracy_in(r, 10)),
+        ("MNIST: the best within 60 s", "–", False, lambda r: best_within(r, 60)),
+        ("GPU, MNIST", "99.0% on average, < 0.4 s training", True, lambda r: accuracy_in(r, 0.4)),
+    ),
+    "memory": (
+        ("ResNet-18: kept for backward", "less than Flax's", False, memory),
+        ("GPU, ResNet-50: peak of a step", "≤ 0.6 of Flax's", True, None),  # no benchmark of it yet
+    ),
+    "startup": (
+        ("import jaxbn, beyond import jax", "< 0.1 s", False, import_time),
+        ("second start, to the first step", "–", False, second_start),
+    ),
+    "collectives": (("collectives of a layer, both passes", "≤ 2", False, collectives),),
+    "inference": (("inference: folded / with norms, speed", "–", False, inference),),
+}

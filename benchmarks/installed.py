@@ -1,0 +1,39 @@
+"""What of the other libraries there is to compare with."""
+
+import importlib
+import os
+from functools import cache
+
+from benchmarks.harness import torch_device
+
+
+@cache
+def installed(name: str) -> bool:
+    """Whether a module can be imported (Keras: to compute with JAX), or `torch.compile` works; prints why not, once."""
+    reason = _compiler_missing() if name == "torch.compile" else _module_missing(name)
+    if reason:
+        print(f"left out: {name} ({reason})")
+    return not reason
+
+
+def _module_missing(name: str) -> str:
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # read when Keras is imported
+    try:
+        library = importlib.import_module(name)
+    except ImportError as error:
+        return str(error)
+    if name == "keras" and library.backend.backend() != "jax":
+        return f"its backend is {library.backend.backend()}; set KERAS_BACKEND=jax"
+    return ""
+
+
+def _compiler_missing() -> str:
+    """Compiles a trifle: that tells whether there is a C++ compiler, or Triton, which suits this PyTorch."""
+    import torch
+
+    try:
+        torch.compile(torch.nn.functional.relu)(torch.ones(8, device=torch_device()))
+    except Exception as error:  # of many kinds: whatever it is, others can still be compared with
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        return f"it cannot compile here: {first}"
+    return ""
