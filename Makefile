@@ -23,6 +23,7 @@ bench: .venv/.bench          ## accuracy and speed beside the other libraries: m
 	$(BIN)/python -m benchmarks.train_step --json .bench/train_step.json
 	$(BIN)/python -m benchmarks.time_to_accuracy --quick $(DATA_DIR) --json .bench/time_to_accuracy.json
 	$(BIN)/python -m benchmarks.memory --json .bench/memory.json
+	$(BIN)/python -m benchmarks.step_memory --json .bench/step_memory.json
 	$(BIN)/python -m benchmarks.collectives --json .bench/collectives.json
 	$(BIN)/python -m benchmarks.scaling --json .bench/scaling.json
 	$(BIN)/python -m benchmarks.inference $(DATA_DIR) --json .bench/inference.json

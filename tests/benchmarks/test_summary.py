@@ -179,6 +179,14 @@ def test_a_quick_run_can_fail_a_goal_and_not_meet_it(error: float, verdict: str)
     assert (goal.verdict, goal.quick) == (verdict, True)
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.6, "met"), (0.61, "not met")])
+def test_the_memory_of_a_step_counts_on_a_gpu(share, expected):
+    records = [{"name": "Flax", "of_flax": 1.0}, {"name": "jaxbn, fused, save_pre_norm", "of_flax": share}]
+    question = "GPU, ResNet-50: memory of a step"
+    assert find("step_memory", question, records)[0].verdict == "not measured"
+    assert find("step_memory", question, records, environment=GPU)[0].verdict == expected
+
+
 def write(folder: Path, name: str, records: Records, **options: object) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"options": options, "environment": CPU, "records": records}))
 
@@ -193,7 +201,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert row.endswith("| on 2 of 2 shapes; worst 1.00 on 32×26×26×32; 6 shapes to go (--quick) | met so far |")
     (row,) = (line for line in lines if line.startswith("| MNIST |"))
     assert row.endswith("| 99.10 ± 0.07% in 8.0 ± 0.0 s (1 epoch, 2 seeds) | met |")
-    assert "| GPU, ResNet-50: peak of a step | ≤ 0.6 of Flax's | – | not measured |" in lines
+    assert "| GPU, ResNet-50: memory of a step | ≤ 0.6 of Flax's | – | not measured |" in lines
 
 
 def test_a_folder_without_figures_and_files_of_another_form_are_errors(tmp_path: Path):

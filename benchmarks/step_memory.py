@@ -1,0 +1,111 @@
+"""How much memory does the whole training step of a ResNet-50 take, with Flax's norm and with ours?
+
+    python -m benchmarks.step_memory [--batch-size 32] [--image-size 96] [--dtype bfloat16] [--json FILE] [--markdown]
+
+Forward, backward and SGD with momentum in one jitted program, compiled and not run: the bytes that the compiler sets
+aside beside parameters, optimiser and images. A compiler that recomputes cheap operations of itself, as XLA does on a
+CPU, leaves less to be saved, and one that drops the barriers of `jax.checkpoint`, as it does there too, keeps what it
+was told to recompute. What counts is a GPU or TPU: `--batch-size 128 --image-size 224 --dtype bfloat16`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+import tyro
+
+import jaxbn
+from benchmarks import harness
+from benchmarks.memory import FlaxNormAct, FusedNormAct
+
+STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # features and blocks
+
+
+@dataclass(frozen=True)
+class Options:
+    """Memory of the whole training step of a ResNet-50."""
+
+    batch_size: int = 32
+    image_size: int = 96
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    markdown: bool = False
+    """Print the table for pasting into the documentation."""
+    json: Path | None = None
+    """Where to save the figures."""
+
+
+class ResNet50(nn.Module):
+    """Bottlenecks of 1×1, 3×3 and 1×1 convolutions; the shortcut's convolution has no norm of its own."""
+
+    norm_act: Callable[[], nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Images to logits."""
+        x = self.norm_act()(nn.Conv(64, (7, 7), 2, use_bias=False, dtype=x.dtype)(x))
+        x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
+        for stage, (features, blocks) in enumerate(STAGES):
+            for block in range(blocks):
+                stride = 2 if stage and not block else 1
+                y = self.norm_act()(nn.Conv(features, (1, 1), use_bias=False, dtype=x.dtype)(x))
+                y = self.norm_act()(nn.Conv(features, (3, 3), stride, use_bias=False, dtype=x.dtype)(y))
+                y = nn.Conv(4 * features, (1, 1), use_bias=False, dtype=x.dtype)(y)
+                same = x.shape == y.shape
+                shortcut = x if same else nn.Conv(4 * features, (1, 1), stride, use_bias=False, dtype=x.dtype)(x)
+                x = self.norm_act()(y, shortcut)
+        return nn.Dense(1000, dtype=x.dtype)(x.mean((1, 2)))
+
+
+def temporary_bytes(norm_act: Callable[[], nn.Module], options: Options, policy: Any = None) -> int:
+    """What the compiled step needs beside what it is given and returns."""
+    model, tx = ResNet50(norm_act), optax.sgd(0.1, momentum=0.9)
+    shape = (options.batch_size, options.image_size, options.image_size, 3)
+    images, labels = jax.ShapeDtypeStruct(shape, options.dtype), jax.ShapeDtypeStruct(shape[:1], jnp.int32)
+
+    def step(variables: Any, momenta: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any]:
+        def network(params: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+            given = {"params": params, "batch_stats": variables["batch_stats"]}
+            return model.apply(given, images, mutable=["batch_stats"])
+
+        def loss(params: Any) -> tuple[jax.Array, Any]:
+            function = network if policy is None else jax.checkpoint(network, policy=policy)
+            logits, updated = function(params, images)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+            return losses.mean(), updated["batch_stats"]
+
+        gradients, statistics = jax.grad(loss, has_aux=True)(variables["params"])
+        updates, momenta = tx.update(gradients, momenta)
+        return {"params": optax.apply_updates(variables["params"], updates), "batch_stats": statistics}, momenta
+
+    variables: Any = jax.eval_shape(model.init, jax.random.key(0), images)
+    momenta = jax.eval_shape(tx.init, variables["params"])
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(variables, momenta, images, labels).compile()
+    analysis: Any = compiled.memory_analysis()
+    return analysis.temp_size_in_bytes
+
+
+def main(options: Options) -> None:
+    """Compiles, prints."""
+    cases = {
+        "Flax": (FlaxNormAct, None),
+        "jaxbn, fused": (FusedNormAct, None),
+        "jaxbn, fused, save_pre_norm": (FusedNormAct, jaxbn.save_pre_norm),
+    }
+    sizes = {name: temporary_bytes(norm_act, options, policy) for name, (norm_act, policy) in cases.items()}
+    records = [{"name": name, "bytes": size, "of_flax": size / sizes["Flax"]} for name, size in sizes.items()]
+    rows = [(r["name"], f"{r['bytes'] / 2**20:,.0f}", f"{r['of_flax']:.2f}") for r in records]
+    facts = harness.environment()
+    harness.show_facts(facts)
+    size = f"{options.image_size}×{options.image_size}, batch {options.batch_size}, {options.dtype}"
+    columns = ("norm", "MiB beside parameters", "of Flax's")
+    harness.show_table(f"A ResNet-50's training step, {size}", columns, rows, options.markdown)
+    harness.save_json(options.json, options, facts, records)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
