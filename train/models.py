@@ -24,7 +24,8 @@ class Style:
     """What the layers of a network have in common.
 
     Attributes:
-        norm: makes a `jaxbn.linen.BatchNorm`; None for no norm.
+        norm: makes a norm module, called with (name, use_running_average), and where pooling follows, as a
+            `jaxbn.linen.BatchNorm`, with (activation, max_pool); None for no norm.
         after: the norm follows the activation instead of preceding it.
         activation: applied to an array; a tuple has one for each layer that is activated.
         dropout: share of the hidden features that is set to 0 in training.
@@ -47,11 +48,11 @@ class Style:
         """Whether the layer in front has a bias; before a norm not, which would subtract it again."""
         return self.norm is None or self.after
 
-    def normalize(self, x: jax.Array, train: bool, name: str, **behind: Activation | None) -> jax.Array:
+    def normalize(self, x: jax.Array, train: bool, name: str, **behind: Activation) -> jax.Array:
         """The norm, where there is any, and what is done behind it."""
         if self.norm is not None:
             return self.norm(use_running_average=not train, name=name, **behind)(x)
-        for function in filter(None, behind.values()):
+        for function in behind.values():
             x = function(x)
         return x
 
@@ -60,6 +61,8 @@ class Style:
     ) -> jax.Array:
         """Norm and activation in their order, and pooling; `layer` counts from 0 those that are activated."""
         activate = self.activation[layer] if isinstance(self.activation, tuple) else self.activation
+        if max_pool is None:
+            return self.normalize(activate(x), train, name) if self.after else activate(self.normalize(x, train, name))
         if self.after:
             return self.normalize(activate(x), train, name, max_pool=max_pool)
         return self.normalize(x, train, name, activation=activate, max_pool=max_pool)

@@ -59,7 +59,7 @@ def test_a_run_without_mnist_says_all_there_is_to_know(digits_run):
     rows = table(output)
     assert list(rows) == [*NETWORK, "total"]
     assert rows["conv1"] == ["Conv", "26x26x32", "288", "288", "0"]
-    assert rows["norm2"] == ["BatchNorm", "11x11x64", "256", "128", "128"]
+    assert rows["norm2"] == ["BatchNorm", "5x5x64", "256", "128", "128"]
     assert rows["total"] == ["", "", "431,530", "431,338", "192"]
 
     epochs = [line for line in lines if line.startswith("epoch ")]
