@@ -5,6 +5,8 @@ ratio of two of them is the median over the turns of the ratio within a turn: wh
 A plain copy of an array takes its turn with them: the time that memory alone would need.
 """
 
+import contextlib
+import ctypes
 import importlib.metadata
 import json
 import os
@@ -20,13 +22,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 _LIBRARIES = ("jax", "jaxlib", "numpy", "jaxbn", "flax", "dm-haiku", "equinox", "keras", "torch")
 _FEWEST_TURNS, _MOST_TURNS = 5, 200
 _REHEARSAL_SECONDS = 0.005
-_LONG_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ def time_side_by_side(functions: Mapping[str, Callable[[], object]], seconds: fl
     Before it is timed in its turn, a function is called untimed, for five milliseconds at least: else it pays for its
     predecessor, for what that left in the caches and for its threads, which may spin for a while before they sleep.
     (PyTorch's do, on a CPU; whatever came next took up to 1.6 times as long. A pause instead would let others cool.)
-    A call of half a second or more feels nothing of that, and is rehearsed in the first turn only.
 
     Args:
         functions: what to time, by name; each call does the whole work again and returns its results.
         seconds: how long to go on, after the first calls (which compile).
     """
+    keep_memory()
     for function in functions.values():
         _finish(function())
     # Calls to a GPU are queued: several in a row are timed together, so that the queue, and not Python, sets the pace.
@@ -74,14 +76,26 @@ def time_side_by_side(functions: Mapping[str, Callable[[], object]], seconds: fl
         if turn >= _FEWEST_TURNS and time.perf_counter() > end:
             break
         for name, function in functions.items():
-            if not times[name] or times[name][-1] < _LONG_SECONDS:
-                _rehearse(function)
+            _rehearse(function)
             start = time.perf_counter()
             for _ in range(calls - 1):
                 function()
             _finish(function())
             times[name].append((time.perf_counter() - start) / calls)
     return {name: Timing(tuple(values)) for name, values in times.items()}
+
+
+def keep_memory() -> None:
+    """Has the C library keep what is freed, where it can (glibc), up to arrays of 32 MiB.
+
+    Else the system is asked for fresh memory at every call, or not, as chance and all that ran before will have it, and
+    a layer takes 1.1 to 2.2 times as long with it.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library, another system
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+        for parameter, value in ((mmap_threshold, 2**25), (trim_threshold, 2**31 - 1), (top_pad, 2**29)):
+            mallopt(parameter, value)
 
 
 def _rehearse(function: Callable[[], object]) -> None:
@@ -137,12 +151,12 @@ def machine_rates(seconds: float = 0.5) -> dict[str, float]:
 def environment() -> dict[str, str]:
     """The device, the processor, the threads and the versions: what a time is worthless without."""
     device = jax.devices()[0]
-    load = os.getloadavg()[0]
+    others = psutil.cpu_percent(interval=0.5) / 100  # while this process waits
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {
         "device": f"{device.device_kind} ({device.platform})",
         "processor": f"{_processor()}, {usable} of {os.cpu_count()} CPUs usable",
-        "load average": f"{load:.1f}" + (", busy with other work: trust no time" if load > 0.7 else ""),
+        "other work": f"{others:.0%} of the CPUs" + (", busy: trust no time" if others > 0.15 else ""),
         "threads": " ".join(f"{name}={os.environ.get(name, '')!r}" for name in ("OMP_NUM_THREADS", "XLA_FLAGS")),
     }
     if (torch := sys.modules.get("torch")) is not None:

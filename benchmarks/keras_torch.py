@@ -26,6 +26,7 @@ def keras_on_torch() -> Elsewhere:
     environment = {"KERAS_BACKEND": "torch", "KERAS_TORCH_DEVICE": torch_device(), "JAX_PLATFORMS": "cpu"}
     process = Elsewhere(environment)
     process.run("torch:set_num_threads", torch.get_num_threads())
+    process.run("benchmarks.harness:keep_memory")
     return process
 
 

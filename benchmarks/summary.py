@@ -32,7 +32,7 @@ def facts(runs: Runs) -> dict[str, str]:
     places: dict[str, list[str]] = {}
     for name, run in runs.items():
         place = f"{run.environment['device']}, {run.environment['processor']}"
-        busy = ", busy" if "busy" in run.environment["load average"] else ""
+        busy = ", busy" if "busy" in run.environment["other work"] else ""
         places.setdefault(place, []).append(f"{name}{busy}")
     return {", ".join(names): place for place, names in places.items()}
 

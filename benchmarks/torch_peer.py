@@ -78,10 +78,11 @@ def _block(relu: bool) -> Callable[[Any, Any, Sequence[Any]], Any]:
 
 @cache
 def _compiled(kind: Kind) -> Callable[[Any, Any, Sequence[Any]], Any]:
-    """The same, compiled at its first call; what was compiled for other kinds is forgotten, since PyTorch limits it."""
+    """The same, compiled at its first call for the arrays given; PyTorch would stop after eight kinds of arrays."""
     import torch
+    import torch._dynamo  # where its limits are
 
-    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 1000
     return torch.compile(_block(kind.relu), fullgraph=True, dynamic=False)
 
 

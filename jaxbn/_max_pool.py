@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from jaxbn._axes import expand
 from jaxbn._normalize import ACTIVATIONS, Form, Inputs, Vectors, normalize, readable
+from jaxbn._policy import recomputed
 
 MaxPool = Callable[[jax.Array], jax.Array]
 
@@ -41,14 +42,14 @@ def normalize_and_pool(
     """
     pool = partial(_pool, max_pool, form.axes, shape)
     if inputs.residual is not None or form.activation not in _NEVER_DECREASE:
-        y = jax.checkpoint(lambda *given: pool(normalize(form, *given)))(inputs, vectors)
+        y = recomputed(lambda *given: pool(normalize(form, *given)))(inputs, vectors)
     else:
         picked = _pick(pool, form.axes, inputs, vectors)
         y = normalize(form, Inputs(picked, mask=None, residual=None), vectors)
     return y.reshape(shape[0], *y.shape[y.ndim - len(shape) + 1 :])
 
 
-@partial(jax.checkpoint, static_argnums=(0, 1))  # keeps x, mask and vectors
+@partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors
 def _pick(pool: MaxPool, axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
     """The entries of `x` that the greatest results come from."""
     x = inputs.x if inputs.mask is None else readable(axes, inputs, vectors)[0]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxbn._axes import expand, size
 from jaxbn._copies import copy_below
 from jaxbn._dtypes import promote
-from jaxbn._policy import name_statistics
+from jaxbn._policy import name_statistics, recomputed
 from jaxbn._sharing import Sharing, expand_right, gather, total
 from jaxbn._shift import largest, middle
 
@@ -119,7 +119,7 @@ def _(axes: tuple[int, ...], shared: Sharing | None, primals: tuple, tangents: t
     return result, Moments(jnp.zeros_like(result.weight), jnp.zeros_like(result.shift), offset_dot, var_dot)
 
 
-@partial(jax.checkpoint, static_argnums=(0, 1))  # keeps x, mask and vectors: the centred x is recomputed
+@partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors: the centred x is recomputed
 def _tangent(
     axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: jax.Array | None, m: Moments, x_dot: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

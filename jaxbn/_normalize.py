@@ -20,6 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxbn._axes import expand
 from jaxbn._copies import copy_above
+from jaxbn._policy import recomputed
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -75,7 +76,7 @@ def _(form: Form, primals: tuple[Inputs, Vectors], tangents: tuple[Inputs, Vecto
     return normalize(form, inputs, vectors), _tangent(form, inputs, vectors, dots)
 
 
-@partial(jax.checkpoint, static_argnums=0)
+@partial(recomputed, static_argnums=0)
 def _tangent(
     form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
 ) -> jax.Array:

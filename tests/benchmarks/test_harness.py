@@ -15,7 +15,6 @@ from benchmarks.harness import Timing
 def one_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function is called once, untimed, before it is timed."""
     monkeypatch.setattr(harness, "_REHEARSAL_SECONDS", 0)
-    monkeypatch.setattr(harness, "_LONG_SECONDS", float("inf"))
 
 
 def test_quartiles_and_median():
@@ -46,13 +45,6 @@ def test_a_rehearsal_lasts_for_its_time(monkeypatch: pytest.MonkeyPatch):
     timings = harness.time_side_by_side({"A": lambda: calls.append(None)}, seconds=0)
     assert len(calls) == 1 + 5 * (3 + 1)  # the clock goes on by one second with each look at it
     assert timings["A"].seconds == (1.0,) * 5
-
-
-def test_a_long_call_is_rehearsed_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(harness, "_LONG_SECONDS", 0)
-    calls = []
-    harness.time_side_by_side({"A": lambda: calls.append(None)}, seconds=0)
-    assert len(calls) == 1 + 1 + 5
 
 
 def test_turns_go_on_while_there_is_time_up_to_the_most():
@@ -92,6 +84,12 @@ def test_the_environment_names_device_and_versions():
     facts = harness.environment()
     assert jax.devices()[0].device_kind in facts["device"]
     assert f"jax {jax.__version__}" in facts["versions"]
+
+
+@pytest.mark.parametrize(("percent", "fact"), [(4.0, "4% of the CPUs"), (52.0, "52% of the CPUs, busy: trust no time")])
+def test_the_environment_says_what_else_the_machine_does(percent, fact, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(harness.psutil, "cpu_percent", lambda interval: percent)
+    assert harness.environment()["other work"] == fact
 
 
 def test_a_table_in_markdown(capsys: pytest.CaptureFixture[str]):

@@ -13,7 +13,7 @@ from benchmarks.layer import SHAPES
 from benchmarks.saved import Saved, load_folder
 from benchmarks.summary import Options
 
-CPU = {"device": "cpu (cpu)", "processor": "abacus", "load average": "0.1"}
+CPU = {"device": "cpu (cpu)", "processor": "abacus", "other work": "3% of the CPUs"}
 GPU = CPU | {"device": "H100 (gpu)"}
 Records = list[dict[str, Any]]
 
