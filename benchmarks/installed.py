@@ -29,9 +29,9 @@ def _module_missing(name: str) -> str:
 
 def _compiler_missing() -> str:
     """Compiles a trifle: that tells whether there is a C++ compiler, or Triton, which suits this PyTorch."""
-    import torch
-
     try:
+        import torch
+
         torch.compile(torch.nn.functional.relu)(torch.ones(8, device=torch_device()))
     except Exception as error:  # of many kinds: whatever it is, others can still be compared with
         first, *_ = str(error).splitlines() or [type(error).__name__]
