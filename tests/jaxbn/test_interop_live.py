@@ -10,21 +10,8 @@ import numpy as np
 import pytest
 
 import jaxbn
-from benchmarks.interop import (
-    DECAY,
-    EPSILON,
-    LIBRARIES,
-    STEPS,
-    Equinox,
-    Haiku,
-    Keras,
-    Learned,
-    Live,
-    Torch,
-    batches,
-    make_learned,
-    train_both,
-)
+from benchmarks.interop import STEPS, batches, make_learned, train_both
+from benchmarks.live_layers import DECAY, EPSILON, LIBRARIES, Equinox, Haiku, Keras, Learned, Live, Torch
 from jaxbn import interop
 
 SHAPE = (8, 3, 5, 4)
