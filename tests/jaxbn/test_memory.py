@@ -1,10 +1,14 @@
 """What is kept between the forward and the backward pass: what was given, as it was, and vectors over the features."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, Example, example, function
+
+from jaxbn import batch_norm, init
 
 
 def kept(case, e, transform=lambda f: f, of=("params", "x", "residual")):
@@ -60,3 +64,14 @@ def test_x_is_kept_once(train, dtype, transform):
     (x,) = kept(case, e, transform)
     assert x.dtype == dtype
     np.testing.assert_array_equal(x, e.x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("activation", [None, "relu", "silu"])
+def test_evaluation_is_one_pass(activation, dtype):
+    """One operation of the compiled program makes an array of the size of x: the result."""
+    params, state = init(8)
+    x = jnp.ones((32, 9, 9, 8), dtype)
+    evaluate = jax.jit(lambda x: batch_norm(params, state, x, False, activation=activation)[0])
+    entry = evaluate.lower(x).compile().as_text().partition("ENTRY")[2]
+    assert len(re.findall(r"= \w+\[(?:32,9,9,8|2592,8|20736)\]\S* (?!parameter|bitcast)", entry)) == 1

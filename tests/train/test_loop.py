@@ -46,7 +46,7 @@ def test_a_run_compiles_its_two_programs_once(plan):
     compiled = []
 
     def listen(event, duration_secs, **details):
-        if event == "/jax/core/compile/backend_compile_duration":
+        if event.endswith("/backend_compile_duration"):
             compiled.append(details.get("fun_name"))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
