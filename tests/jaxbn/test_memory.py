@@ -73,5 +73,5 @@ def test_evaluation_is_one_pass(activation, dtype):
     params, state = init(8)
     x = jnp.ones((32, 9, 9, 8), dtype)
     evaluate = jax.jit(lambda x: batch_norm(params, state, x, False, activation=activation)[0])
-    entry = evaluate.lower(x).compile().as_text().partition("ENTRY")[2]
+    entry = str(evaluate.lower(x).compile().as_text()).partition("ENTRY")[2]
     assert len(re.findall(r"= \w+\[(?:32,9,9,8|2592,8|20736)\]\S* (?!parameter|bitcast)", entry)) == 1
