@@ -1,23 +1,24 @@
-# Each target does its own set-up: a virtual environment in .venv, with what it needs installed.
+# Each target does its own set-up: a virtual environment, by default in .venv, with what it needs installed.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
 .PHONY: train test check bench clean
 
-train: .venv/.train          ## train on MNIST (or the bundled digits): make train ARGS="--dataset digits --epochs 5"
+train: $(VENV)/.train          ## train on MNIST (or the bundled digits): make train ARGS="--dataset digits --epochs 5"
 	$(BIN)/python -m train $(ARGS)
 
-test: .venv/.test            ## run the test suite: make test ARGS="-k linen"
-	$(BIN)/python -m pytest -n auto $(ARGS)
+test: $(VENV)/.test            ## run the test suite: make test ARGS="-k linen"
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-check: .venv/.dev            ## ruff and pyright
+check: $(VENV)/.dev            ## ruff and pyright
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # The figures and their pictures go to .bench; those of docs/performance are made without --quick, on a quiet machine.
 bench: DATA_DIR = $(if $(DATA),--data-dir "$(DATA)")
-bench: .venv/.bench          ## accuracy and speed beside the other libraries: make bench DATA=folder-with-MNIST
+bench: $(VENV)/.bench          ## accuracy and speed beside the other libraries: make bench DATA=folder-with-MNIST
 	$(BIN)/python -m benchmarks.exactness --json .bench/exactness.json
 	$(BIN)/python -m benchmarks.layer --quick --json .bench/layer.json
 	$(BIN)/python -m benchmarks.train_step --json .bench/train_step.json
@@ -31,14 +32,14 @@ bench: .venv/.bench          ## accuracy and speed beside the other libraries: m
 	$(BIN)/python -m benchmarks.plots --to .bench
 	$(BIN)/python -m benchmarks.summary
 
-.venv/.%: pyproject.toml | $(BIN)/python
+$(VENV)/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "jaxbn needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf .venv
+	rm -rf $(VENV)

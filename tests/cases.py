@@ -208,25 +208,3 @@ def expected(case: Case, e: Example, **changed: Any) -> tuple[np.ndarray, Any]:
 
 def keywords(case: Case, e: Example) -> dict[str, Any]:
     return {**case.options, **e.arrays}
-
-
-# How far from exact arithmetic a result of each type may be, relative to an entry. Types that are only rounded to have
-# the absolute error, for outputs of about unit size, of what is computed in: float32.
-RELATIVE = {"bfloat16": 2**-8, "float16": 2**-10, "float32": 2e-6, "float64": 1e-12}
-
-
-def relative_tolerance(array: Any) -> float:
-    return RELATIVE[jnp.finfo(array.dtype).dtype.name]  # of a complex type that of its parts
-
-
-def assert_close(actual: Any, expected: Any, scale: float = 1.0) -> None:
-    """Compares two trees, leaf by leaf, with the accuracy of the type of the actual one."""
-    leaves, others = jax.tree.leaves(actual), jax.tree.leaves(expected)
-    assert len(leaves) == len(others)
-    for leaf, other in zip(leaves, others, strict=True):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.integer):
-            np.testing.assert_array_equal(leaf, other)
-        else:
-            relative = scale * relative_tolerance(leaf)
-            absolute = min(relative, scale * RELATIVE["float32"])
-            np.testing.assert_allclose(oracle.wide(leaf), oracle.wide(other), relative, absolute, strict=True)

@@ -1,5 +1,8 @@
 """What holds for every test: eight CPU devices, so that what is said about many devices is tested on many."""
 
+import gc
+from collections.abc import Iterator
+
 import jax
 import pytest
 
@@ -10,6 +13,14 @@ if jax.device_count("cpu") != 8:  # else every test of sharding would quietly ru
         f"the tests need 8 CPU devices and got {jax.device_count('cpu')}: JAX was used before tests/conftest.py was "
         "loaded. Unset XLA_FLAGS and JAX_PLATFORMS, and make no array while a test module or plugin is imported"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_a_module() -> Iterator[None]:
+    """Frees what a module has compiled: a process that keeps all of it grows beyond 4 GB."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

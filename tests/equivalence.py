@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
-from cases import relative_tolerance
+from closeness import relative_tolerance
 
 
 def batch(dtype: Any = "float32", shape: tuple[int, ...] = (8, 5, 6), seed: int = 0) -> jax.Array:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from closeness import assert_close
 
 from benchmarks import exactness, peers
 from benchmarks.exactness import Options, exact, make_case
@@ -22,7 +23,7 @@ def test_the_reference_is_the_derivative_of_itself():
         return float(((up - down) / (2 * step) * case.cotangent).sum())
 
     numerical = [[change(i, j) for j in range(3)] for i in range(6)]
-    np.testing.assert_allclose(dx, numerical, atol=1e-7)
+    assert_close(dx, np.asarray(numerical), condition=1e5)  # numerical differences
 
 
 def test_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from cases import assert_close
+from closeness import assert_close
 
 from jaxbn import BatchNormParams, BatchNormState, batch_norm, init
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, Case, assert_close, example, expected, function
+from cases import CASES, Case, example, expected, function
+from closeness import assert_close
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # The scope has all tests of one case run one after the other, so that `single` compiles once.
@@ -102,7 +103,7 @@ def test_checkpoint_changes_nothing(case):
     (y, state), gradients = jax.jit(value_and_gradients(case, jax.checkpoint))(example(case), cotangent(case))
     (y_plain, state_plain), gradients_plain = single(case)
     assert_close((y, state), (y_plain, state_plain))
-    assert_close(gradients, gradients_plain, scale=10)
+    assert_close(gradients, gradients_plain, condition=10)
 
 
 @every_case
@@ -115,7 +116,7 @@ def test_sharded_equals_single(case):
     (y, state), (g_params, g_x) = jax.jit(value_and_gradients(case))(e, g)
     outputs, gradients = single(case)
     assert_close((y, state), outputs)
-    assert_close((g_params, g_x), gradients, scale=10)
+    assert_close((g_params, g_x), gradients, condition=10)
 
     for array in (y, g_x):
         assert array.sharding.is_equivalent_to(share, array.ndim)
@@ -160,7 +161,7 @@ def test_transformations_nest_in_a_scan(transform):
         alone = example(case, seed=member).state
         for t in range(3):
             alone, g_alone = one(alone, example(case, seed=10 * t + member))
-            assert_close(g_x[t, member], g_alone, scale=10)
+            assert_close(g_x[t, member], g_alone, condition=10)
         assert_close(jax.tree.map(lambda leaf, m=member: leaf[m], state), alone)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from closeness import assert_close
 
 from jaxbn import BatchNormParams, BatchNormState, diagnostics, init
 
@@ -45,7 +46,7 @@ def test_the_formulas(shape, axis, masked, jitted):
     function = partial(diagnostics, axis=axis, epsilon=EPSILON)
     report = (jax.jit(function) if jitted else function)(params, state, x, mask=mask)
     for name, value in expected(params, state, x, weights, axis).items():
-        np.testing.assert_allclose(getattr(report, name), value, rtol=3e-6, atol=1e-6, err_msg=name)
+        assert_close(getattr(report, name), value, condition=2, message=name)
     assert not report.dead.any()
 
 
@@ -54,7 +55,7 @@ def test_the_gap_is_exact_at_large_means():
     x, state = x + 2.0**20, state._replace(mean=state.mean + 2.0**20)
     gap = diagnostics(params, state, x, epsilon=EPSILON).mean_gap
     exact = expected(params, state, x, np.ones(x.shape), -1)["mean_gap"]
-    np.testing.assert_allclose(gap, exact, rtol=2e-6, atol=1e-6)
+    assert_close(gap, exact)
 
 
 def test_dead_channels():
@@ -76,7 +77,7 @@ def test_masked_is_filtered():
     filtered = diagnostics(params, state, x[rows])
     masked = diagnostics(params, state, jnp.where(rows[:, None], x, jnp.nan), mask=rows[:, None])
     for a, b in zip(masked, filtered, strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
+        assert_close(a, b)
     np.testing.assert_array_equal(masked.effective_size, np.full(4, rows.sum()))
 
 
@@ -97,9 +98,9 @@ def test_half_precision_and_complex():
     report = diagnostics(params, state, z, epsilon=EPSILON)
     values = oracle.wide(z)
     ratio = (values.var(0) + EPSILON) / (oracle.wide(state.var) + EPSILON)
-    np.testing.assert_allclose(report.variance_ratio, ratio, rtol=2e-6)
+    assert_close(report.variance_ratio, ratio, size=0)
     gap = (values.mean(0) - oracle.wide(state.mean)) / np.sqrt(oracle.wide(state.var) + EPSILON)
-    np.testing.assert_allclose(report.mean_gap, gap, rtol=2e-6, atol=1e-6)
+    assert_close(report.mean_gap, gap)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, assert_close, example, expected, function
+from cases import CASES, example, expected, function
+from closeness import assert_close
 
 from jaxbn import BatchNormParams, BatchNormState, batch_norm, init
 
@@ -63,7 +64,7 @@ def test_gradients_in_half_precision(dtype):
     g_params, g_x = pull(g)
     exact = oracle.gradients(params, x, g)
     np.testing.assert_allclose(oracle.wide(g_x), exact.x, rtol=0, atol=2 * jnp.finfo(dtype).eps * np.abs(exact.x).max())
-    assert_close(g_params, (exact.scale, exact.bias), scale=10)
+    assert_close(g_params, (exact.scale, exact.bias), condition=10)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -109,7 +110,7 @@ def test_complex_parameters():
     params = BatchNormParams(*(jnp.asarray(rng.normal(size=3) + 1j * rng.normal(size=3), x.dtype) for _ in range(2)))
     for train in (True, False):
         _, state = init(3, dtype=jnp.complex64)
-        assert_close(batch_norm(params, state, x, train), oracle.batch_norm(params, state, x, train), scale=2)
+        assert_close(batch_norm(params, state, x, train), oracle.batch_norm(params, state, x, train), condition=2)
 
 
 def test_real_is_the_special_case_of_complex():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import assert_close
+from closeness import assert_close
 
 from jaxbn import BatchNormParams, BatchNormState, BatchRenorm, batch_norm, batch_renorm_ramp, debiased, init
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from closeness import assert_close
 
 from jaxbn import BatchNormParams, BatchNormState, batch_norm, fold, fold_into_next, init
 
@@ -86,7 +87,7 @@ def test_fold(layer, x, kernel, axis, features, with_bias):
     folded, new_bias = fold(*norm, kernel, bias, epsilon=EPSILON, kernel_axis=axis)
     assert (folded.shape, new_bias.shape) == (kernel.shape, (c,))
     result = layer(x, folded) + along(new_bias, features, x.ndim)
-    np.testing.assert_allclose(result, evaluated(norm, y, features), rtol=1e-12, atol=1e-12)
+    assert_close(result, evaluated(norm, y, features))
 
 
 @pytest.mark.usefixtures("x64")
@@ -96,7 +97,7 @@ def test_fold_of_a_transposed_convolution_with_groups():
     params, state = jax.tree.map(lambda a: a.reshape(2, 3) if a.ndim else a, norm)
     folded, bias = fold(params, state, kernel.reshape(2, 2, 3, 2, 2), epsilon=EPSILON, kernel_axis=(0, 2))
     result = grouped_transposed(x, folded.reshape(kernel.shape)) + along(bias, 1, 4)
-    np.testing.assert_allclose(result, evaluated(norm, grouped_transposed(x, kernel), 1), rtol=1e-12, atol=1e-12)
+    assert_close(result, evaluated(norm, grouped_transposed(x, kernel), 1))
 
 
 @pytest.mark.usefixtures("x64")
@@ -105,7 +106,7 @@ def test_fold_of_several_feature_axes():
     x, kernel, norm = draw((7, 3)), draw((3, 2, 4), seed=2), norm_of((2, 4))
     expected = evaluated(norm, jnp.einsum("ni,ihd->nhd", x, kernel), (-2, -1))
     folded, bias = fold(*norm, kernel, epsilon=EPSILON, kernel_axis=(1, 2))
-    np.testing.assert_allclose(jnp.einsum("ni,ihd->nhd", x, folded) + bias[None], expected, rtol=1e-12, atol=1e-12)
+    assert_close(jnp.einsum("ni,ihd->nhd", x, folded) + bias[None], expected)
     swapped, same_bias = fold(*norm, kernel.swapaxes(1, 2), epsilon=EPSILON, kernel_axis=(-1, -2))
     np.testing.assert_array_equal(swapped.swapaxes(1, 2), folded)
     np.testing.assert_array_equal(same_bias, bias)
@@ -144,7 +145,7 @@ def test_fold_into_next(layer, x, kernel, features, options, with_bias):
     folded, new_bias = fold_into_next(*norm, kernel, bias, epsilon=EPSILON, **options)
     assert (folded.shape, new_bias.shape) == (kernel.shape, (outputs,))
     result = layer(x, folded) + along(new_bias, features, x.ndim)
-    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-11)
+    assert_close(result, expected, condition=10)
 
 
 @pytest.mark.usefixtures("x64")
@@ -152,7 +153,7 @@ def test_fold_into_next_through_a_flattening():
     x, kernel, norm = draw((2, 3, 3, 4)), draw((36, 5), seed=2), norm_of(4)
     folded, bias = fold_into_next(*norm, kernel.reshape(9, 4, 5), epsilon=EPSILON)
     expected = evaluated(norm, x).reshape(2, -1) @ kernel
-    np.testing.assert_allclose(x.reshape(2, -1) @ folded.reshape(kernel.shape) + bias[None], expected, atol=1e-11)
+    assert_close(x.reshape(2, -1) @ folded.reshape(kernel.shape) + bias[None], expected, condition=10)
 
 
 @pytest.mark.usefixtures("x64")
@@ -163,12 +164,12 @@ def test_fold_into_a_padded_convolution_differs_at_the_border_only():
     expected = convolution(evaluated(norm, x), kernel)
     folded, bias = fold_into_next(*norm, kernel, epsilon=EPSILON)
     wrong = convolution(x, folded) + along(bias, -1, 4)
-    np.testing.assert_allclose(wrong[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-11)
+    assert_close(wrong[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], condition=10)
     assert np.abs(wrong - expected)[:, 0].min(-1).max() > 0.1
     value = state.mean - params.bias / params.scale * jnp.sqrt(state.var + EPSILON)
     padded = jnp.full((2, 8, 7, 3), value[None, None, None]).at[:, 1:-1, 1:-1].set(x)
     right = convolution(padded, folded, padding="VALID") + along(bias, -1, 4)
-    np.testing.assert_allclose(right, expected, atol=1e-11)
+    assert_close(right, expected, condition=10)
 
 
 @pytest.mark.usefixtures("x64")
@@ -203,7 +204,7 @@ def test_float32_rounding_is_the_only_error(mean, jitted):
     folding = jax.jit(partial(fold, epsilon=EPSILON)) if jitted else partial(fold, epsilon=EPSILON)
     folded, new_bias = folding(*norm, kernel, bias)
     exact, exact_bias = exact_fold(*norm, kernel, bias)
-    np.testing.assert_allclose(folded, exact, rtol=5e-7)
+    assert_close(folded, exact)
     m = np.abs(exact / oracle.wide(kernel)).max(0)
     size = np.abs(oracle.wide(norm[0].bias)) + np.abs(oracle.wide(bias) - oracle.wide(norm[1].mean)) * m
     assert np.max(np.abs(new_bias - exact_bias) / size) < 5e-7
@@ -233,7 +234,7 @@ def test_complex():
     state = state._replace(mean=jax.lax.complex(state.mean, draw((4,))))
     x, kernel = (jax.lax.complex(draw(shape, seed=2), draw(shape, seed=5)) for shape in ((5, 3), (3, 4)))
     folded, bias = fold(params, state, kernel, epsilon=EPSILON)
-    np.testing.assert_allclose(x @ folded + bias[None], evaluated((params, state), x @ kernel), rtol=1e-12)
+    assert_close(x @ folded + bias[None], evaluated((params, state), x @ kernel))
     with pytest.raises(TypeError, match="a kernel of float64 cannot hold what a complex norm gives"):
         fold(params, state, kernel.real, epsilon=EPSILON)
 
@@ -243,8 +244,8 @@ def test_stacked_layers_fold_under_vmap():
     kernels = draw((2, 3, 4), dtype="float32")
     folded, bias = jax.vmap(partial(fold, epsilon=EPSILON))(params, state, kernels)
     first, first_bias = fold(*norm_of(4, 0, "float32"), kernels[0], epsilon=EPSILON)
-    np.testing.assert_allclose(folded[0], first, rtol=1e-6)
-    np.testing.assert_allclose(bias[0], first_bias, rtol=1e-6, atol=1e-6)
+    assert_close(folded[0], first)
+    assert_close(bias[0], first_bias)
 
 
 GOOD = {"params": init(4)[0], "state": init(4)[1], "kernel": jnp.ones((3, 4)), "bias": None}

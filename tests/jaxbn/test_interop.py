@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from closeness import assert_close
 
 import jaxbn
 from jaxbn import BatchNormParams, BatchNormState, interop
@@ -146,15 +147,15 @@ def test_what_equinox_divides_by():
     weight = 1 - DECAY**3
     params, state, _ = interop.from_equinox(arrays, momentum=DECAY)
     assert state is not None
-    np.testing.assert_allclose(state.mean, mean / weight, rtol=1e-6)
-    np.testing.assert_allclose(state.var, var / weight, rtol=1e-6)
+    assert_close(state.mean, mean / weight)
+    assert_close(state.var, var / weight, size=0)
     assert_same((params, state.count), (BatchNormParams(vector(0), vector(1)), np.array(3, np.int32)))
     back = interop.to_equinox(params, state, momentum=DECAY)
-    np.testing.assert_allclose(back["batch_state_index"], (mean, var), rtol=2e-7)
+    assert_close(back["batch_state_index"], (mean, var))
 
     corrected = interop.from_equinox(arrays, momentum=DECAY, remove_initial_variance=True).state
     assert corrected is not None
-    np.testing.assert_allclose(corrected.var, (var - DECAY**3) / weight, rtol=1e-6)
+    assert_close(corrected.var, (var - DECAY**3) / weight, size=0)
     assert corrected.mean.tobytes() == state.mean.tobytes()
 
 
@@ -193,7 +194,7 @@ def test_what_is_converted_goes_straight_into_batch_norm(wrap, train):
     expected = jaxbn.batch_norm(*on_device, x, train, **options)
     found = wrap(lambda params, state: jaxbn.batch_norm(params, state, x, train, **options))(params, state)
     for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-6)
+        assert_close(left, right)
 
 
 def test_training_on_does_not_change_what_was_converted():
@@ -238,7 +239,7 @@ def test_options():
     for options in (interop.options_from_haiku(0.75, 1e-4), interop.options_from_equinox(0.75, 1e-4)):
         keep: Any = options["momentum"]
         assert options | {"momentum": keep} == expected | {"momentum": keep}
-        np.testing.assert_allclose([keep(t) for t in (0, 1, 2)], [0, 3 / 7, 21 / 37], rtol=1e-6)
+        assert_close([keep(t) for t in (0, 1, 2)], [0, 3 / 7, 21 / 37])
 
 
 def test_statistics_by_hand():
@@ -254,8 +255,8 @@ def test_statistics_by_hand():
         return state
 
     def check(state: BatchNormState, weights: list[float], initial: float, var_factor: float = 1.0) -> None:
-        np.testing.assert_allclose(state.mean, weights @ means, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(state.var, weights @ (variances * var_factor) + initial, rtol=1e-5)
+        assert_close(state.mean, weights @ means, condition=5)
+        assert_close(state.var, weights @ (variances * var_factor) + initial, condition=5, size=0)
 
     check(trained(interop.options_from_torch(0.5)), [0.125, 0.25, 0.5], 0.125, 8 / 7)
     check(trained(interop.options_from_torch(None)), [1 / 3] * 3, 0, 8 / 7)

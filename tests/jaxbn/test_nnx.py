@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from cases import relative_tolerance
+from closeness import assert_close, relative_tolerance
 from equivalence import assert_same, batch
 from flax import nnx
 
@@ -119,11 +119,12 @@ def test_float64_statistics_stay_float64():
     module = make(OURS, momentum=0.5)
     y = module(x)
     exact, state = oracle.batch_norm(PLAIN, oracle.State(np.zeros(6), np.ones(6), 0), x, True, momentum=0.5)
-    np.testing.assert_allclose(y, exact, atol=1e-9, strict=True)
-    np.testing.assert_allclose(module.mean[...], state.mean, rtol=1e-15, strict=True)
-    np.testing.assert_allclose(module.var[...], state.var, rtol=1e-12, strict=True)
+    assert y.dtype == module.mean[...].dtype == module.var[...].dtype == jnp.float64
+    assert_close(y, exact, condition=1000)
+    assert_close(module.mean[...], state.mean)
+    assert_close(module.var[...], state.var, size=0)
     evaluated, _ = oracle.batch_norm(PLAIN, state, x, False)
-    np.testing.assert_allclose(module(x, use_running_average=True), evaluated, rtol=1e-9, strict=True)
+    assert_close(module(x, use_running_average=True), evaluated, condition=1000)
     with pytest.warns(FutureWarning, match="cannot safely cast value from dtype=float64 to dtype=float32"):
         make(FLAX)(x)
 
@@ -137,11 +138,11 @@ def test_complex_statistics_keep_their_imaginary_part(jit):
     call = call if jit else lambda module, x, **given: module(x, **given)
     y = call(module, x)
     exact, state = oracle.batch_norm(PLAIN, oracle.State(np.zeros(6), np.ones(6), 0), x, True, momentum=0.5)
-    np.testing.assert_allclose(y, exact, atol=2e-6)
-    np.testing.assert_allclose(module.mean[...], state.mean, atol=2e-6)
-    np.testing.assert_allclose(module.var[...], state.var, rtol=2e-6)
+    assert_close(y, exact)
+    assert_close(module.mean[...], state.mean)
+    assert_close(module.var[...], state.var, size=0)
     evaluated, _ = oracle.batch_norm(PLAIN, state, x, False)
-    np.testing.assert_allclose(call(module, x, use_running_average=True), evaluated, atol=2e-5)
+    assert_close(call(module, x, use_running_average=True), evaluated, condition=10)
     imaginary = pytest.warns(np.exceptions.ComplexWarning, match="discards the imaginary part")
     with imaginary, pytest.warns(FutureWarning, match="cannot safely cast value from dtype=complex64"):
         make(FLAX)(x)
@@ -237,7 +238,7 @@ def test_construction_leaves_the_statistics_at_their_beginning(norm):
     module = make(norm)
     np.testing.assert_array_equal(module.mean[...], np.zeros(6))
     np.testing.assert_array_equal(module.var[...], np.ones(6))
-    np.testing.assert_allclose(module(batch(), use_running_average=True), batch() / np.sqrt(1 + 1e-5), rtol=1e-6)
+    assert_close(module(batch(), use_running_average=True), batch() / np.sqrt(1 + 1e-5))
     np.testing.assert_array_equal(module.mean[...], np.zeros(6))
 
 
@@ -261,7 +262,7 @@ def test_a_promote_dtype_of_ones_own(norm):
     assert y.dtype == jnp.float16
     assert module.mean.dtype == module.var.dtype == jnp.float32
     exact, _ = oracle.batch_norm(PLAIN, None, batch("float16"), True)
-    np.testing.assert_allclose(oracle.wide(y), exact, rtol=2**-10, atol=1e-5)
+    assert_close(y, exact, condition=2)
 
 
 def test_a_promote_dtype_that_leaves_all_as_it_is():
@@ -279,7 +280,7 @@ def test_several_feature_axes():
     x = batch(shape=(8, 2, 4, 3))
     module = make(OURS, (2, 3), axis=[1, -1], momentum=0.0)
     exact, state = oracle.batch_norm(PLAIN, oracle.State(np.zeros((2, 3)), np.ones((2, 3)), 0), x, True, axis=(1, 3))
-    np.testing.assert_allclose(module(x), exact, atol=2e-6)
+    assert_close(module(x), exact)
     assert module.scale.shape == (2, 3)
     assert state.mean.shape == module.mean.shape == (2, 3)
 
@@ -289,8 +290,8 @@ def test_a_mask_may_hide_what_is_not_finite():
     for mask in (np.arange(8)[:, None] < 5, (np.arange(8)[:, None] < 5) * 2.0):
         module = make(OURS, momentum=0.0)
         y = module(x, mask=mask)
-        np.testing.assert_allclose(y[:5], oracle.batch_norm(PLAIN, None, x[:5], True)[0], atol=2e-6)
-        np.testing.assert_allclose(module.var[...], np.var(x[:5], 0), rtol=1e-5)
+        assert_close(y[:5], oracle.batch_norm(PLAIN, None, x[:5], True)[0])
+        assert_close(module.var[...], np.var(x[:5], 0), condition=5, size=0)
 
 
 SCHEDULES = {
@@ -308,11 +309,11 @@ def test_schedules_have_a_count(options):
     for step in range(3):
         x = batch(shape=(8, 6), seed=step) * (1 + step)
         exact, state = oracle.batch_norm(PLAIN, state, x, True, **reference)
-        np.testing.assert_allclose(call(module, x), exact, atol=5e-6)
+        assert_close(call(module, x), exact, condition=3)
     assert values(module)["count", "BatchStat"] == 3
     assert module.count.dtype == jnp.int32
-    np.testing.assert_allclose(module.mean[...], state.mean, atol=2e-6)
-    np.testing.assert_allclose(module.var[...], state.var, rtol=1e-5)
+    assert_close(module.mean[...], state.mean)
+    assert_close(module.var[...], state.var, condition=5, size=0)
 
 
 def test_without_a_schedule_there_is_no_count():
@@ -337,6 +338,6 @@ def test_the_other_options_reach_the_core():
         residual=residual,
         activation="relu",
     )
-    np.testing.assert_allclose(y, exact, atol=2e-6)
-    np.testing.assert_allclose(module.var[...], state.var, rtol=2e-6)
-    np.testing.assert_allclose(module.mean[...], state.mean, atol=2e-6)
+    assert_close(y, exact)
+    assert_close(module.var[...], state.var, size=0)
+    assert_close(module.mean[...], state.mean)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from closeness import assert_close
 from equivalence import assert_same, batch
 from flax import nnx
 from jax.sharding import AxisType, PartitionSpec
@@ -234,7 +235,7 @@ def test_groups_given_as_lists():
     normalise = jax.jit(lambda graph, state, x: nnx.merge(graph, state, copy=True)(x), static_argnums=0)
     y = jax.vmap(lambda x: normalise(*ours, x), axis_name="s")(x)
     exact = oracle.batch_norm_shards(BatchNormParams(None, None), None, list(x), True, axis_index_groups=groups)
-    np.testing.assert_allclose(y, np.stack([part for part, _ in exact]), atol=2e-6)
+    assert_close(y, np.stack([part for part, _ in exact]))
 
 
 def test_masks_over_shards_count_by_their_weight():
@@ -254,6 +255,6 @@ def test_masks_over_shards_count_by_their_weight():
     y, mean = run(OURS)
     params, state = BatchNormParams(None, None), oracle.State(np.zeros(6), np.ones(6), 0)
     exact = oracle.batch_norm_shards(params, state, list(x), True, masks=list(masks), momentum=0.0)
-    np.testing.assert_allclose(y, np.stack([part for part, _ in exact]), atol=2e-6)
-    np.testing.assert_allclose(mean, np.stack([state.mean for _, state in exact]), atol=2e-6)
+    assert_close(y, np.stack([part for part, _ in exact]))
+    assert_close(mean, np.stack([state.mean for _, state in exact]))
     assert np.isnan(run(FLAX)[0]).all()

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import oracle
 import pytest
+from closeness import assert_close
 
 PLAIN = SimpleNamespace(scale=None, bias=None)
 STATE = oracle.State(np.zeros(1), np.ones(1), 0)
-RNG = np.random.default_rng(0)
-X = RNG.normal(2, 3, (8, 4))
-STATE4 = oracle.State(RNG.normal(size=4), RNG.uniform(0.5, 2, 4), 3)
+X = np.random.default_rng(0).normal(2, 3, (8, 4))
+STATE4 = oracle.State(np.asarray([0.3, -1.0, 2.0, 0.0]), np.asarray([0.5, 1.0, 1.5, 2.0]), 3)
 
 
 def column(*entries):
@@ -18,9 +18,9 @@ def column(*entries):
 
 
 def assert_same(left, right):
-    np.testing.assert_allclose(left[0], right[0], rtol=1e-12, atol=1e-12)
+    assert_close(left[0], right[0])
     for a, b in zip(left[1], right[1], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+        assert_close(a, b)
 
 
 def test_training_and_evaluation():
@@ -28,7 +28,7 @@ def test_training_and_evaluation():
     y, state = oracle.batch_norm(params, STATE, column(10, 30), True, momentum=0.75, epsilon=0)
     assert_same((y, state), (column(3, 7), (5, 25.75, 1)))
     y, same = oracle.batch_norm(params, state, column(5, 5 + np.sqrt(25.75)), False, epsilon=0)
-    np.testing.assert_allclose(y, column(5, 7))
+    assert_close(y, column(5, 7))
     assert same is state
     assert oracle.batch_norm(params, None, column(10, 30), False)[1] is None
 
@@ -39,7 +39,7 @@ def test_unbiased():
 
 def test_complex():
     _, state = oracle.batch_norm(PLAIN, STATE, column(1, 3) + 1j * column(0, 4), True, momentum=0)
-    np.testing.assert_allclose([state.mean, state.var], [[2 + 2j], [5]])
+    assert_close((state.mean, state.var), (np.asarray([2 + 2j]), np.asarray([5.0])))
 
 
 def test_channels_first():
@@ -105,18 +105,18 @@ def test_renorm():
     for r_max, d_max, expected in limits:
         renorm = SimpleNamespace(r_max=r_max, d_max=d_max)
         y, _ = oracle.batch_norm(PLAIN, state, column(1, 3), True, renorm=renorm, epsilon=0)
-        np.testing.assert_allclose(y, column(*expected))
+        assert_close(y, column(*expected))
 
 
 def test_schedules():
     """Equal weights make the mean of all batches; debiased ones hidden/(1 − dᵗ); both forget the initial state."""
-    batches = RNG.normal(2, 3, (5, 8, 4))
+    batches = np.random.default_rng(1).normal(2, 3, (5, 8, 4))
     for schedule, weights in ((oracle.cumulative(), np.ones(5)), (oracle.debiased(0.9), 0.9 ** np.arange(4, -1, -1))):
         state = STATE4._replace(count=0)
         for x in batches:
             _, state = oracle.batch_norm(PLAIN, state, x, True, momentum=schedule)
-        np.testing.assert_allclose(state.mean, np.average(batches.mean(1), 0, weights))
-        np.testing.assert_allclose(state.var, np.average(batches.var(1), 0, weights))
+        assert_close(state.mean, np.average(batches.mean(1), 0, weights))
+        assert_close(state.var, np.average(batches.var(1), 0, weights))
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,13 @@ def test_residual_and_activation(activation, values):
 
 def test_gradients():
     """Against differences of the oracle itself."""
-    params = SimpleNamespace(scale=RNG.normal(size=4), bias=RNG.normal(size=4))
-    g = RNG.normal(size=X.shape)
+    rng = np.random.default_rng(2)
+    params = SimpleNamespace(scale=rng.normal(size=4), bias=rng.normal(size=4))
+    g = rng.normal(size=X.shape)
     exact = oracle.gradients(params, X, g, epsilon=0.1)
     vary = {"x": X, "scale": params.scale, "bias": params.bias}
     for name, value in vary.items():
-        v = RNG.normal(size=value.shape)
+        v = rng.normal(size=value.shape)
 
         def loss(t, name=name, value=value, v=v):
             moved = vary | {name: value + t * v}
@@ -157,4 +158,4 @@ def test_gradients():
             return np.sum(g * oracle.batch_norm(p, None, moved["x"], True, epsilon=0.1)[0])
 
         difference = (loss(1e-5) - loss(-1e-5)) / 2e-5
-        np.testing.assert_allclose(np.sum(getattr(exact, name) * v), difference, rtol=1e-7)
+        assert_close(np.sum(getattr(exact, name) * v), difference, condition=1e5)  # differences over 2·10⁻⁵

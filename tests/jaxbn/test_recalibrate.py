@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from closeness import assert_close
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxbn.linen
@@ -72,8 +73,8 @@ def test_one_norm_gets_the_statistics_of_all_the_data(sizes):
     new = recalibrate(training(model), variables, batches(x, sizes))
     dense = oracle.wide(variables["params"]["dense0"]["kernel"]), oracle.wide(variables["params"]["dense0"]["bias"])
     inputs = oracle.wide(x) @ dense[0] + dense[1]
-    np.testing.assert_allclose(new["batch_stats"]["norm0"]["mean"], inputs.mean(0), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(new["batch_stats"]["norm0"]["var"], inputs.var(0), rtol=2e-6)
+    assert_close(new["batch_stats"]["norm0"]["mean"], inputs.mean(0))
+    assert_close(new["batch_stats"]["norm0"]["var"], inputs.var(0), size=0)
     assert_trees(new["params"], variables["params"], 0, 0)
 
 
@@ -98,7 +99,7 @@ def test_a_chain_of_norms_settles_at_the_statistics_of_evaluation(sizes):
     new = recalibrate(training(model), variables, batches(x, sizes))
     for name, expected in exactly_calibrated(model, variables, x).items():
         for part in NAMES:
-            np.testing.assert_allclose(new["batch_stats"][name][part], expected[part], rtol=2e-5, atol=1e-5)
+            assert_close(new["batch_stats"][name][part], expected[part], condition=10)
     again = recalibrate(training(model), new, batches(x, [64]))
     assert_trees(again, new, 2e-5, 1e-5)
 
@@ -128,8 +129,8 @@ def test_one_pass_is_precise_bn():
         h = nn.relu(norm.apply(fresh, h, mutable=["batch_stats"])[0])
         inputs.append(oracle.wide(h @ p["dense1"]["kernel"] + p["dense1"]["bias"]))
     whole = np.concatenate(inputs)
-    np.testing.assert_allclose(new["batch_stats"]["norm1"]["mean"], whole.mean(0), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(new["batch_stats"]["norm1"]["var"], whole.var(0), rtol=1e-5)
+    assert_close(new["batch_stats"]["norm1"]["mean"], whole.mean(0), condition=5)
+    assert_close(new["batch_stats"]["norm1"]["var"], whole.var(0), condition=5, size=0)
 
 
 def normed(**options):
@@ -150,10 +151,8 @@ def test_weights_count_batches_more_than_once():
     new = recalibrate(apply_fn, norm.init(KEY, x), parts, weights=[2, 0.5, 0])
     w = np.repeat([2, 0.5, 0], [10, 14, 6])
     mean = np.average(oracle.wide(x), axis=0, weights=w)
-    np.testing.assert_allclose(new["batch_stats"]["mean"], mean, rtol=1e-6)
-    np.testing.assert_allclose(
-        new["batch_stats"]["var"], np.average((oracle.wide(x) - mean) ** 2, axis=0, weights=w), rtol=1e-6
-    )
+    assert_close(new["batch_stats"]["mean"], mean)
+    assert_close(new["batch_stats"]["var"], np.average((oracle.wide(x) - mean) ** 2, axis=0, weights=w), size=0)
 
 
 @pytest.mark.parametrize("axis", [-1, 1])
@@ -167,8 +166,8 @@ def test_masks_weigh_what_counts(axis):
     parts = [(x[a:b], {"mask": mask[a:b]}) for a, b in ((0, 10), (10, 13), (13, 24))]
     new = recalibrate(apply_fn, norm.init(KEY, x), parts)["batch_stats"]
     expected = oracle.statistics(oracle.wide(x), mask.astype(float), oracle.reduced_axes(axis, 3))
-    np.testing.assert_allclose(new["mean"], expected.mean.ravel(), rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(new["var"], expected.var.ravel(), rtol=2e-6)
+    assert_close(new["mean"], expected.mean.ravel())
+    assert_close(new["var"], expected.var.ravel(), size=0)
 
 
 def test_a_channel_without_any_weight_keeps_its_statistics():
@@ -179,8 +178,8 @@ def test_a_channel_without_any_weight_keeps_its_statistics():
     variables = {"params": norm.init(KEY, x)["params"], "batch_stats": stats}
     new = recalibrate(apply_fn, variables, [(x, {"mask": mask})])["batch_stats"]
     expected = oracle.wide(x).mean(0), oracle.wide(x).var(0)
-    np.testing.assert_allclose(new["mean"], np.where(mask[0], expected[0], [7, 8, 9]), rtol=1e-6)
-    np.testing.assert_allclose(new["var"], np.where(mask[0], expected[1], [2, 3, 4]), rtol=1e-6)
+    assert_close(new["mean"], np.where(mask[0], expected[0], [7, 8, 9]))
+    assert_close(new["var"], np.where(mask[0], expected[1], [2, 3, 4]), size=0)
 
 
 def test_large_means():
@@ -189,8 +188,8 @@ def test_large_means():
     rng = np.random.default_rng(0)
     x = (rng.normal(1e5, 1, (256, 3)) + np.repeat(rng.normal(size=(32, 1)), 8, axis=0)).astype(np.float32)
     new = recalibrate(apply_fn, norm.init(KEY, x), [(part, {}) for part in np.split(x, 32)])["batch_stats"]
-    np.testing.assert_allclose(new["var"], oracle.wide(x).var(0), rtol=2e-6)
-    np.testing.assert_allclose(new["mean"], oracle.wide(x).mean(0), rtol=1e-7)
+    assert_close(new["var"], oracle.wide(x).var(0), size=0)
+    assert_close(new["mean"], oracle.wide(x).mean(0))
 
 
 def test_many_batches_do_not_add_up_rounding():
@@ -198,8 +197,8 @@ def test_many_batches_do_not_add_up_rounding():
     norm, apply_fn = normed()
     x = np.random.default_rng(0).normal(3, 2, (1000, 2, 3)).astype(np.float32)
     new = recalibrate(apply_fn, norm.init(KEY, x[0]), [(part, {}) for part in x])["batch_stats"]
-    np.testing.assert_allclose(new["mean"], oracle.wide(x).mean((0, 1)), rtol=5e-7)
-    np.testing.assert_allclose(new["var"], oracle.wide(x).var((0, 1)), rtol=5e-7)
+    assert_close(new["mean"], oracle.wide(x).mean((0, 1)))
+    assert_close(new["var"], oracle.wide(x).var((0, 1)), size=0)
 
 
 OPTIONS = {
@@ -219,8 +218,8 @@ def test_whatever_the_options_the_statistics_are_those_of_the_data(options):
     variables = norm.init(KEY, x)
     new = recalibrate(apply_fn, variables, [(part, {}) for part in batches(x, [16, 32])])
     assert jax.tree.structure(new) == jax.tree.structure(variables)
-    np.testing.assert_allclose(new["batch_stats"]["mean"], oracle.wide(x).mean(0), rtol=1e-6)
-    np.testing.assert_allclose(new["batch_stats"]["var"], oracle.wide(x).var(0), rtol=2e-6)
+    assert_close(new["batch_stats"]["mean"], oracle.wide(x).mean(0))
+    assert_close(new["batch_stats"]["var"], oracle.wide(x).var(0), size=0)
     if "count" in variables["batch_stats"]:
         assert new["batch_stats"]["count"] == 0
 
@@ -262,8 +261,8 @@ def test_scanned_layers_are_a_chain(axis, remat):
         p: Any = jax.tree.map(lambda leaf, i=i: oracle.wide(leaf).take(i, axis), variables["params"]["block"])
         values = values @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"]
         mean, var = values.mean(0), values.var(0)
-        np.testing.assert_allclose(oracle.wide(new["mean"]).take(i, axis), mean, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(oracle.wide(new["var"]).take(i, axis), var, rtol=1e-5)
+        assert_close(oracle.wide(new["mean"]).take(i, axis), mean, condition=5, dtype="float32")
+        assert_close(oracle.wide(new["var"]).take(i, axis), var, condition=5, size=0, dtype="float32")
         values = np.maximum((values - mean) / np.sqrt(var + 1e-5) * p["norm"]["scale"] + p["norm"]["bias"], 0)
 
 
@@ -277,8 +276,8 @@ def test_an_ensemble_under_vmap():
     new = recalibrate(apply_fn, variables, [x[:, :20], x[:, 20:]])["batch_stats"]["norm"]
     dense = jax.tree.map(oracle.wide, variables["params"]["Dense_0"])
     inputs = np.einsum("eni,eio->eno", oracle.wide(x), dense["kernel"]) + dense["bias"][:, None]
-    np.testing.assert_allclose(new["mean"], inputs.mean(1), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(new["var"], inputs.var(1), rtol=2e-6)
+    assert_close(new["mean"], inputs.mean(1))
+    assert_close(new["var"], inputs.var(1), size=0)
 
 
 def test_a_norm_that_is_called_twice_gets_all_its_inputs():
@@ -291,8 +290,8 @@ def test_a_norm_that_is_called_twice_gets_all_its_inputs():
     model, x = Twice(), data()
     new = recalibrate(training(model), model.init(KEY, x), [x], passes=1)["batch_stats"]["norm"]
     inputs = np.concatenate([oracle.wide(x), 2 * oracle.wide(x)[:5]])
-    np.testing.assert_allclose(new["mean"], inputs.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(new["var"], inputs.var(0), rtol=2e-6)
+    assert_close(new["mean"], inputs.mean(0))
+    assert_close(new["var"], inputs.var(0), size=0)
 
 
 def test_frozen_norms_keep_their_statistics():
@@ -309,7 +308,7 @@ def test_frozen_norms_keep_their_statistics():
     before = variables["batch_stats"]["frozen"]
     p = variables["params"]["frozen"]
     inputs = (oracle.wide(x) - before["mean"]) / np.sqrt(oracle.wide(before["var"]) + 1e-5) * p["scale"] + p["bias"]
-    np.testing.assert_allclose(new["free"]["mean"], inputs.mean(0), rtol=1e-5, atol=1e-5)
+    assert_close(new["free"]["mean"], inputs.mean(0), condition=5)
 
 
 def test_shared_statistics_over_shards():
@@ -369,7 +368,7 @@ def test_types_and_containers_stay():
     assert jax.tree.structure(new) == jax.tree.structure(variables)
     assert new["batch_stats"]["mean"].dtype == new["batch_stats"]["var"].dtype == jnp.bfloat16
     exact = jnp.asarray(oracle.wide(x).mean(0), "bfloat16")
-    np.testing.assert_allclose(oracle.wide(new["batch_stats"]["mean"]), oracle.wide(exact), rtol=2**-8)
+    assert_close(new["batch_stats"]["mean"], exact)
 
 
 MODEL, X = Network(layers=2), np.ones((8, 3), np.float32)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from closeness import assert_close
 from flax import nnx
 
 import jaxbn.nnx
@@ -59,8 +60,8 @@ def test_the_statistics_of_evaluation_on_all_the_data(layers, sizes):
     parameters = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
     jaxbn.nnx.recalibrate(model, batches(x, sizes))
     for norm, (mean, var) in zip(model.norm, exactly_calibrated(model, x), strict=True):
-        np.testing.assert_allclose(norm.mean[...], mean, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(norm.var[...], var, rtol=1e-5)
+        assert_close(norm.mean[...], mean, condition=5)
+        assert_close(norm.var[...], var, condition=5, size=0)
     jax.tree.map(np.testing.assert_array_equal, parameters, nnx.state(model, nnx.Param))
     assert nnx.graphdef(model) == graph
 
@@ -75,8 +76,8 @@ def test_masks_and_weights():
     values = oracle.wide(x) @ oracle.wide(dense.kernel[...]) + oracle.wide(dense.bias[...])
     w = rows * np.repeat([2, 1], [20, 44])
     mean = np.average(values, axis=0, weights=w)
-    np.testing.assert_allclose(model.norm[0].mean[...], mean, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(model.norm[0].var[...], np.average((values - mean) ** 2, axis=0, weights=w), rtol=2e-6)
+    assert_close(model.norm[0].mean[...], mean)
+    assert_close(model.norm[0].var[...], np.average((values - mean) ** 2, axis=0, weights=w), size=0)
 
 
 def test_nothing_else_changes():
@@ -90,7 +91,7 @@ def test_nothing_else_changes():
     norm = model.norm[0]
     mean = jnp.copy(norm.mean[...])
     norm(x)
-    np.testing.assert_allclose(norm.mean[...], 0.99 * mean + 0.01 * x.mean(0), rtol=1e-5, atol=1e-6)
+    assert_close(norm.mean[...], 0.99 * mean + 0.01 * x.mean(0), condition=5)
 
 
 def test_an_ensemble_under_vmap():
@@ -102,8 +103,8 @@ def test_an_ensemble_under_vmap():
     model = make(jax.random.split(jax.random.key(0), 2))
     call = nnx.vmap(lambda norm, x: norm(x), in_axes=(0, 0))
     jaxbn.nnx.recalibrate(model, [x[:, :20], x[:, 20:]], call=call)
-    np.testing.assert_allclose(model.mean[...], oracle.wide(x).mean(1), rtol=1e-6)
-    np.testing.assert_allclose(model.var[...], oracle.wide(x).var(1), rtol=1e-6)
+    assert_close(model.mean[...], oracle.wide(x).mean(1))
+    assert_close(model.var[...], oracle.wide(x).var(1), size=0)
 
 
 def test_what_is_wrong_is_said():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from cases import assert_close
+from closeness import assert_close
 
 from jaxbn import BatchNormParams, BatchNormState, batch_norm, init
 
@@ -78,7 +78,7 @@ def test_evaluation_before_any_update():
     x = np.random.default_rng(0).normal(3, 2, (8, 3)).astype(np.float32)
     params = BatchNormParams(jnp.asarray([1.0, -2.0, 0.5]), jnp.asarray([0.0, 1.0, -3.0]))
     y, _ = batch_norm(params, init(3)[1], x, False, epsilon=0.5)
-    assert_close(y, oracle.wide(x) / np.sqrt(1.5) * np.asarray(params.scale) + np.asarray(params.bias), scale=2)
+    assert_close(y, oracle.wide(x) / np.sqrt(1.5) * np.asarray(params.scale) + np.asarray(params.bias), condition=2)
 
 
 def test_evaluation_returns_the_very_same_state():

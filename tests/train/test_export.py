@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import small_run
+from closeness import assert_close
 
 import jaxbn.linen
 from train import artifact, classify, restored
@@ -117,7 +118,7 @@ def test_networks_whose_norms_cannot_go(options, norms, remark, tmp_path, capsys
     classifier = classify.of_file(folder / "network.jaxbn")
     assert classifier.description.norms == norms
     inputs = small_run.images_of(small_run.DIGITS, 5)
-    np.testing.assert_allclose(classifier.logits(inputs), logits_of(folder, inputs), rtol=2e-6, atol=2e-6)
+    assert_close(classifier.logits(inputs), logits_of(folder, inputs))
 
 
 def test_where_folding_is_inexact_norms_stay(run):
@@ -177,7 +178,7 @@ def test_the_preprocessing_is_as_described(channels):
     assert form.polarity == ("light on dark" if channels == 1 else None)
     values = np.arange(256, dtype=np.uint8)
     expected = (values - np.float64(form.mean)) * form.scale
-    np.testing.assert_allclose(prepare(jax.numpy.asarray(values)), expected, rtol=1e-7)
+    assert_close(prepare(jax.numpy.asarray(values)), expected)
 
 
 def test_it_runs_without_this_code(run, tmp_path):
@@ -196,7 +197,7 @@ print([name for name in ("train", "jaxbn", "flax") if name in sys.modules])
         [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
     )
     assert (finished.stdout, finished.stderr) == ("[]\n", "")
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits_of(run, inputs), rtol=2e-6, atol=2e-6)
+    assert_close(np.load(tmp_path / "logits.npy"), logits_of(run, inputs))
 
 
 def test_a_checkpoint_within_an_epoch_has_no_accuracy(tmp_path, capsys):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from closeness import assert_close
 
 import jaxbn
 from train.build import build
@@ -144,7 +145,7 @@ def test_pooling_halves_the_sides():
     mean = nn.avg_pool(images, (2, 2), strides=(2, 2))
     windows = np.asarray(images).reshape(1, 3, 2, 3, 2, 3)
     np.testing.assert_array_equal(largest, windows.max((2, 4)))
-    np.testing.assert_allclose(mean, windows.mean((2, 4)), rtol=1e-6)
+    assert_close(mean, windows.mean((2, 4)))
     assert largest.shape == mean.shape == (1, 3, 3, 3)
 
 
@@ -164,7 +165,7 @@ def test_a_new_norm_called_in_evaluation_is_nearly_the_identity():
     """`layer(data)` in Keras, and `train=False` here: running mean 0 and variance 1, so x/√(1 + ε)."""
     params, state = jaxbn.init(8)
     y, after = jaxbn.batch_norm(params, state, PRINTED, train=False, epsilon=1e-3)
-    np.testing.assert_allclose(y, PRINTED / np.sqrt(1.001), rtol=1e-6)
+    assert_close(y, PRINTED / np.sqrt(1.001))
     assert np.abs(y - PRINTED).max() < 1e-3
     assert after is state
 
@@ -174,4 +175,4 @@ def test_numbers_like_those_of_the_tutorial_come_from_training():
     params, state = jaxbn.init(8)
     y, _ = jaxbn.batch_norm(params, state, PRINTED, train=True, epsilon=0.0)
     x = PRINTED.astype(np.float64)
-    np.testing.assert_allclose(y, (x - x.mean(0)) / x.std(0), atol=2e-6)
+    assert_close(y, (x - x.mean(0)) / x.std(0))

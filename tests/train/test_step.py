@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from closeness import assert_close
 
 import jaxbn.linen
 from train.config import OptimizerConfig
@@ -141,13 +142,13 @@ def test_steps_of_adam_are_those_by_hand(trained):
 
 def test_running_statistics_after_each_step_are_those_by_hand(trained):
     for draft, state in zip(trained.drafts, trained.states, strict=True):
-        np.testing.assert_allclose(state.batch_stats["norm1"]["mean"], draft.mean, rtol=1e-9)
-        np.testing.assert_allclose(state.batch_stats["norm1"]["var"], draft.var, rtol=1e-9)
+        assert_close(state.batch_stats["norm1"]["mean"], draft.mean, condition=1000)
+        assert_close(state.batch_stats["norm1"]["var"], draft.var, condition=1000, size=0)
 
 
 def test_loss_and_accuracy_of_each_step_are_those_by_hand(trained):
     for draft, metrics in zip(trained.drafts, trained.metrics, strict=True):
-        np.testing.assert_allclose(metrics.loss, draft.losses.sum(), rtol=1e-9)
+        assert_close(metrics.loss, draft.losses.sum(), condition=1000, size=0)
         assert metrics.correct == draft.correct.sum()
         assert metrics.count == BATCH
     assert 0 < sum(draft.correct.sum() for draft in trained.drafts) < STEPS * BATCH
@@ -157,8 +158,8 @@ def test_a_loop_on_the_device_is_the_same_as_step_after_step(trained):
     assert jax.tree.structure(trained.state) == jax.tree.structure(trained.states[-1])
     for looped, single in zip(jax.tree.leaves(trained.state), jax.tree.leaves(trained.states[-1]), strict=True):
         assert looped.dtype == single.dtype
-        np.testing.assert_allclose(looped, single, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(trained.total.loss, sum(float(m.loss) for m in trained.metrics), rtol=1e-12)
+        assert_close(looped, single, condition=1000)
+    assert_close(trained.total.loss, sum(float(m.loss) for m in trained.metrics), size=0)
     assert trained.total.correct == sum(int(m.correct) for m in trained.metrics)
     assert trained.total.count == STEPS * BATCH
 
@@ -180,7 +181,7 @@ def test_it_does_not_matter_where_an_epoch_is_cut(plan, programs):
         np.testing.assert_array_equal(a, b)
     assert [int(t.count) for t in totals] == [8, 24, 0, 16]
     assert sum(int(t.correct) for t in totals) == total.correct
-    np.testing.assert_allclose(sum(float(t.loss) for t in totals), total.loss, rtol=1e-6)
+    assert_close(sum(float(t.loss) for t in totals), total.loss, size=0)
 
 
 def test_a_state_and_its_metrics_keep_their_types(plan):
@@ -242,7 +243,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(plan, recorded, batch_size
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(23), labels]
     metrics = jax.jit(partial(evaluate, plan.model, batch_size=batch_size))(state, plan.test)
     assert (int(metrics.correct), int(metrics.count)) == (np.sum(logits.argmax(1) == labels), 23)
-    np.testing.assert_allclose(metrics.loss, losses.sum(), rtol=1e-5)
+    assert_close(metrics.loss, losses.sum(), condition=5, size=0)
 
 
 def test_metrics_add_up():
@@ -254,7 +255,7 @@ def test_metrics_add_up():
 def test_images_are_scaled_and_features_are_left_alone():
     images = prepare(jnp.asarray([[0, 51, 255]], jnp.uint8))
     assert images.dtype == jnp.float32
-    np.testing.assert_allclose(images, [[0, 0.2, 1]], rtol=2e-7)
+    assert_close(images, np.asarray([[0, 0.2, 1]]))
     features = jnp.asarray([[0.0, 51.0, 255.0]])
     assert prepare(features) is features
 
@@ -271,11 +272,11 @@ def rates(schedule, total_steps, learning_rate=0.5):
 
 def test_the_schedules_have_their_closed_forms():
     t = np.arange(20)
-    np.testing.assert_allclose(rates("constant", 20), 0.5, rtol=1e-4)
-    np.testing.assert_allclose(rates("cosine", 20), 0.25 * (1 + np.cos(np.pi * t / 20)), rtol=1e-3)
+    assert_close(rates("constant", 20), np.full(20, 0.5), condition=50, size=0)
+    assert_close(rates("cosine", 20), 0.25 * (1 + np.cos(np.pi * t / 20)), condition=50, size=0.5)
     up = 0.5 / 25 + (0.5 - 0.5 / 25) * (1 - np.cos(np.pi * t / 4)) / 2
     down = 0.5 / 25e4 + (0.5 - 0.5 / 25e4) * (1 + np.cos(np.pi * (t - 4) / 16)) / 2
-    np.testing.assert_allclose(rates("one-cycle", 20), np.where(t < 4, up, down), rtol=1e-3)
+    assert_close(rates("one-cycle", 20), np.where(t < 4, up, down), condition=50, size=0.5)
 
 
 @pytest.mark.parametrize("total_steps", [1, 2, 3, 4, 5, 6])

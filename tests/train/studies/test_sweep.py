@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from closeness import assert_close
 
 from train.models import MLP, Style
 from train.step import Batches, train_step
@@ -38,7 +39,7 @@ def test_product_is_the_same_at_once_and_one_by_one(monkeypatch):
     one_by_one = product(run, np.array([0.1, 1.0], np.float32), range(2))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     at_once = product(run, np.array([0.1, 1.0], np.float32), range(2))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one_by_one, at_once)
+    assert_close(one_by_one, at_once, condition=5)
 
 
 @pytest.mark.parametrize(("examples", "steps", "batch"), [(10, 7, 3), (8, 4, 4), (5, 1, 5)])
@@ -64,15 +65,15 @@ def test_fit_takes_the_steps_of_train_step():
     for rows in order:
         state, metrics = step(state, Batches(DATA.inputs[rows], DATA.labels[rows]))
         expected.append(metrics.loss / 10)
-    np.testing.assert_allclose(losses, expected, rtol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), last.params, state.params)
+    assert_close(losses, np.asarray(expected), size=0)
+    assert_close(last.params, state.params, condition=5)
 
 
 def test_accuracy_counts_every_example_once():
     state = begin(MODEL, optax.sgd(0.1))
     logits = MODEL.apply({"params": state.params}, DATA.inputs, train=False)
     expected = 100 * np.mean(np.argmax(np.asarray(logits), -1) == np.asarray(DATA.labels))
-    np.testing.assert_allclose(accuracy(MODEL, DATA)(state), expected, rtol=1e-6)
+    assert_close(accuracy(MODEL, DATA)(state), expected)
 
 
 def test_scale_kernels_leaves_the_rest():
