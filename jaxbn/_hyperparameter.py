@@ -35,7 +35,7 @@ def within(value: float | jax.Array, least: float, most: float) -> bool:
 
 def to_dtype(value: float | jax.Array, dtype: DTypeLike) -> float | jax.Array:
     """`value` ready to be combined with arrays of `dtype`."""
-    return value if isinstance(value, float) else value.astype(dtype)
+    return value.astype(dtype) if isinstance(value, jax.Array) else value
 
 
 def described(value: object) -> str:

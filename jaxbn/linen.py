@@ -38,7 +38,7 @@ class BatchNorm(nn.Module):
     Attributes:
         use_running_average: True to normalise with the running statistics; may be given at the call instead.
         axis: the feature axis, or a tuple of them.
-        momentum: weight kept by the old running statistic, or a schedule of it.
+        momentum: weight kept by the old running statistic: a number, an array of one for each channel, or a schedule.
         epsilon: added to the variance under the root.
         dtype: type of the result; by default what `x` and the parameters promote to, as in Flax.
         param_dtype: type that scale and bias are made with.

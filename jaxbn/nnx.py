@@ -95,7 +95,8 @@ class BatchNorm(nnx.Module):
             use_running_average: True to normalise with the running statistics; `train()`, `eval()` and `nnx.view` set
                 it, and the call may override it.
             axis: the feature axis, or a tuple of them.
-            momentum: weight kept by the old running statistic, or a schedule of it.
+            momentum: weight kept by the old running statistic: a number, an array of one for each channel, or a
+                schedule.
             epsilon: added to the variance under the root.
             dtype: type of the result; by default what `x`, the statistics and the parameters promote to, as in Flax.
             param_dtype: type that scale and bias are made with.

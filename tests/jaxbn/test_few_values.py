@@ -84,7 +84,7 @@ def test_without_rows_the_modules_keep_their_statistics():
     assert y.shape == (0, 3)
     jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], variables["batch_stats"])
 
-    module = jaxbn.nnx.BatchNorm(3, momentum=cumulative(), rngs=nnx.Rngs(0))
+    module: Any = jaxbn.nnx.BatchNorm(3, momentum=cumulative(), rngs=nnx.Rngs(0))
     assert module(jnp.ones((0, 3))).shape == (0, 3)
     np.testing.assert_array_equal(module.var[...], np.ones(3))
     assert module.count[...] == 0

@@ -29,13 +29,13 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
-def check(statistics: Any, dtype: Any, momentum: Any, xs: jax.Array) -> None:
+def compare(statistics: Any, dtype: Any, momentum: Any, xs: jax.Array) -> None:
     """The statistics are of this type, and those of the oracle rounded to it at each step."""
     state = oracle.State(np.zeros(xs.shape[-1]), np.ones(xs.shape[-1]), 0)
     for x in xs:
         _, state = oracle.batch_norm(PLAIN, state, x, True, momentum=momentum)
-        rounded = (np.asarray(jnp.asarray(leaf, dtype), np.float64) for leaf in (state.mean, state.var))
-        state = oracle.State(*rounded, state.count)
+        mean, var = (oracle.wide(jnp.asarray(leaf, dtype)) for leaf in (state.mean, state.var))
+        state = oracle.State(mean, var, state.count)
     relative = {jnp.dtype(jnp.bfloat16): 2 * RELATIVE["bfloat16"]}.get(jnp.dtype(dtype), RELATIVE["float32"])
     for name, expected in (("mean", state.mean), ("var", state.var)):
         assert statistics[name].dtype == dtype
@@ -65,7 +65,7 @@ def test_a_scan_over_an_nnx_module(kept, given, momentum):
 
     state, ys = jax.lax.scan(step, state, xs)
     assert ys.dtype == jnp.promote_types(kept, given)
-    check(nnx.to_pure_dict(state), kept, oracle.cumulative() if callable(momentum) else momentum, xs)
+    compare(nnx.to_pure_dict(state), kept, oracle.cumulative() if callable(momentum) else momentum, xs)
 
 
 @MOMENTA
@@ -82,7 +82,7 @@ def test_a_scan_over_a_linen_module(kept, given, momentum):
 
     stats, ys = jax.lax.scan(step, variables["batch_stats"], xs)
     assert ys.dtype == jnp.promote_types(kept, given)
-    check(stats, kept, oracle.cumulative() if callable(momentum) else momentum, xs)
+    compare(stats, kept, oracle.cumulative() if callable(momentum) else momentum, xs)
 
 
 def test_statistics_made_in_the_type_of_the_parameters():
@@ -91,7 +91,7 @@ def test_statistics_made_in_the_type_of_the_parameters():
     x = batch(shape=(8, 6)) + 100
     variables = module.init(KEY, x)
     y, updates = module.apply(variables, x, mutable=["batch_stats"])
-    check(updates["batch_stats"], jnp.bfloat16, 0.5, x[None])
+    compare(updates["batch_stats"], jnp.bfloat16, 0.5, x[None])
     np.testing.assert_allclose(y, oracle.batch_norm(PLAIN, None, x, True)[0], atol=2e-6 * 100)
 
 
