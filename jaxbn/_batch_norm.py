@@ -87,12 +87,12 @@ def batch_norm(
 
     Returns:
         `(y, state)`: y of the shape of `x`, or the one that `max_pool` gives it; the state has the type that it had, or
-        the statistics' where that is wider.
+        the statistics' where that is wider. Without any row, y is empty and the state is the one given.
 
     Raises:
         TypeError: `train` is traced or no bool; `x` is of integers; an argument is of the wrong kind.
         ValueError: shapes disagree; an option is out of its range; two options contradict each other; `axis_name` is
-            not bound; a channel has fewer than two values to take statistics of.
+            not bound; a channel has a single value to take statistics of.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -170,8 +170,8 @@ def compute(
     inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))
     axes = reduction_axes(features, array.ndim)
     empty = size(array.shape, axes) == 0
-    grouped = train and rows is not None and not empty
-    if train and rows is not None and not empty:  # the groups become one more feature axis, in front
+    rows = rows if train and not empty else None
+    if rows is not None:  # the groups become one more feature axis, in front
         inputs = jax.tree.map(partial(_split, rows=rows), inputs)
         params, axes = jax.tree.map(lambda vector: vector[None], params), tuple(a + 1 for a in axes)
 
@@ -181,7 +181,7 @@ def compute(
         batch = moments(inputs.x, axes, inputs.mask, shared)
         if running is not None and values is not None:
             values = values if mask is None and values != 1 else None
-            new_state = update(running, batch, momentum, unbiased=unbiased, grouped=grouped, values=values)
+            new_state = update(running, batch, momentum, unbiased=unbiased, grouped=rows is not None, values=values)
     else:
         batch = Moments(jnp.ones(()), running.mean, jnp.zeros_like(running.mean), running.var)
 

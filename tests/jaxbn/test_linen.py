@@ -223,22 +223,6 @@ def test_evaluation_is_exported_for_any_number_of_rows():
         np.testing.assert_array_equal(exported.call(x), function(x))
 
 
-def test_a_traced_use_running_average():
-    """The error says what to write instead, and that works."""
-    x = batch(shape=(8, 6))
-    module: Any = OURS()
-    variables = module.init(KEY, x, True)
-
-    def apply(flag):
-        return module.apply(variables, x, use_running_average=flag, mutable=["batch_stats"])
-
-    with pytest.raises(TypeError, match=r"use_running_average must be a Python bool.*static.*jax\.lax\.cond.*apply"):
-        jax.jit(apply)(True)
-    choose = jax.jit(lambda flag: jax.lax.cond(flag, lambda: apply(True), lambda: apply(False)))
-    for flag in (True, False):
-        assert_same(choose(flag), jax.jit(apply, static_argnums=0)(flag))
-
-
 def test_unbiased():
     """The option that Flax does not have: the running variance takes the n/(n − 1) estimate."""
     x = batch(shape=(8, 6))

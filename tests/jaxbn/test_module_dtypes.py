@@ -104,3 +104,36 @@ def test_a_real_mean_becomes_complex():
         module(x)
         assert module.mean.dtype == jnp.complex64
         assert module.var.dtype == jnp.bfloat16
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_is_normalised_exactly():
+    """Whatever type the statistics are kept in; Flax rounds them to float32 too, with a warning."""
+    x = batch("float64") + 1e6
+    module = jaxbn.nnx.BatchNorm(6, momentum=0.5, rngs=nnx.Rngs(0))
+    y = module(x)
+    exact, state = oracle.batch_norm(PLAIN, oracle.State(np.zeros(6), np.ones(6), 0), x, True, momentum=0.5)
+    np.testing.assert_allclose(y, exact, atol=1e-9, strict=True)
+    np.testing.assert_array_equal(module.mean[...], state.mean.astype(np.float32), strict=True)
+    np.testing.assert_allclose(module.var[...], state.var, rtol=RELATIVE["float32"])
+    with pytest.warns(FutureWarning, match="cannot safely cast value from dtype=float64 to dtype=float32"):
+        nnx.BatchNorm(6, rngs=nnx.Rngs(0))(x)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_complex_statistics_keep_their_imaginary_part(jit):
+    """Flax drops it, with a warning that it will be an error."""
+    x = batch("complex64")
+    module = jaxbn.nnx.BatchNorm(6, momentum=0.5, rngs=nnx.Rngs(0))
+    call = nnx.jit(lambda module, x, **given: module(x, **given), static_argnames="use_running_average")
+    call = call if jit else lambda module, x, **given: module(x, **given)
+    y = call(module, x)
+    exact, state = oracle.batch_norm(PLAIN, oracle.State(np.zeros(6), np.ones(6), 0), x, True, momentum=0.5)
+    np.testing.assert_allclose(y, exact, atol=2e-6)
+    np.testing.assert_allclose(module.mean[...], state.mean, atol=2e-6)
+    np.testing.assert_allclose(module.var[...], state.var, rtol=2e-6)
+    evaluated, _ = oracle.batch_norm(PLAIN, state, x, False)
+    np.testing.assert_allclose(call(module, x, use_running_average=True), evaluated, atol=2e-5)
+    imaginary = pytest.warns(np.exceptions.ComplexWarning, match="discards the imaginary part")
+    with imaginary, pytest.warns(FutureWarning, match="cannot safely cast value from dtype=complex64"):
+        nnx.BatchNorm(6, rngs=nnx.Rngs(0))(x)
