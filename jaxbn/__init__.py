@@ -1,20 +1,55 @@
 """Batch normalization for JAX: exact, lean in memory, a pure function with Flax modules over it."""
 
-from jaxbn import interop as interop
-from jaxbn._batch_norm import batch_norm as batch_norm
-from jaxbn._decay import decay_mask as decay_mask
-from jaxbn._diagnostics import Diagnostics as Diagnostics
-from jaxbn._diagnostics import diagnostics as diagnostics
-from jaxbn._fold import fold as fold
-from jaxbn._fold import fold_into_next as fold_into_next
-from jaxbn._momentum import cumulative as cumulative
-from jaxbn._momentum import debiased as debiased
-from jaxbn._policy import save_pre_norm as save_pre_norm
-from jaxbn._recalibrate import recalibrate as recalibrate
-from jaxbn._renorm import BatchRenorm as BatchRenorm
-from jaxbn._renorm import batch_renorm_ramp as batch_renorm_ramp
-from jaxbn._state import BatchNormParams as BatchNormParams
-from jaxbn._state import BatchNormState as BatchNormState
-from jaxbn._state import init as init
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from jaxbn import interop
+from jaxbn._batch_norm import batch_norm
+from jaxbn._decay import decay_mask
+from jaxbn._diagnostics import Diagnostics, diagnostics
+from jaxbn._fold import fold, fold_into_next
+from jaxbn._momentum import cumulative, debiased
+from jaxbn._policy import save_pre_norm
+from jaxbn._recalibrate import recalibrate
+from jaxbn._renorm import BatchRenorm, batch_renorm_ramp
+from jaxbn._state import BatchNormParams, BatchNormState, init
+
+if TYPE_CHECKING:
+    from jaxbn import linen, nnx
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BatchNormParams",
+    "BatchNormState",
+    "BatchRenorm",
+    "Diagnostics",
+    "batch_norm",
+    "batch_renorm_ramp",
+    "cumulative",
+    "debiased",
+    "decay_mask",
+    "diagnostics",
+    "fold",
+    "fold_into_next",
+    "init",
+    "interop",
+    "linen",
+    "nnx",
+    "recalibrate",
+    "save_pre_norm",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports the modules over Flax when they are first used: it is slow to import."""
+    if name in ("linen", "nnx"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return [*__all__, "__version__"]

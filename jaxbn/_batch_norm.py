@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbn import _check as check
-from jaxbn._axes import feature_axes, reduction_axes
+from jaxbn._axes import feature_axes, reduction_axes, size
 from jaxbn._dtypes import promote
-from jaxbn._max_pool import normalize_and_pool
+from jaxbn._hyperparameter import to_dtype
+from jaxbn._max_pool import MaxPool, normalize_and_pool
 from jaxbn._moments import Moments, inverse_root, moments
 from jaxbn._momentum import Schedule, check_momentum, update
-from jaxbn._normalize import Form, Inputs, Vectors, normalize
+from jaxbn._normalize import Activation, ActivationName, Form, Inputs, Vectors, normalize
 from jaxbn._policy import name_input
 from jaxbn._renorm import BatchRenorm, check_renorm, corrections
 from jaxbn._sharing import sharing, vary_like
@@ -30,8 +31,8 @@ def batch_norm(
     train: bool,
     *,
     axis: int | Sequence[int] = -1,
-    momentum: float | Schedule = 0.99,
-    epsilon: float = 1e-5,
+    momentum: ArrayLike | Schedule = 0.99,
+    epsilon: ArrayLike = 1e-5,
     unbiased: bool = False,
     mask: ArrayLike | None = None,
     axis_name: Hashable | Sequence[Hashable] | None = None,
@@ -39,8 +40,8 @@ def batch_norm(
     ghost_batch_size: int | None = None,
     renorm: BatchRenorm | None = None,
     residual: ArrayLike | None = None,
-    activation: str | Callable[[jax.Array], jax.Array] | None = None,
-    max_pool: Callable[[jax.Array], jax.Array] | None = None,
+    activation: ActivationName | Activation | None = None,
+    max_pool: MaxPool | None = None,
     dtype: DTypeLike | None = None,
 ) -> tuple[jax.Array, StateT]:
     """Normalises `x` in each channel, by the batch's statistics (training) or the running ones (evaluation).
@@ -59,9 +60,11 @@ def batch_norm(
         train: a Python bool. True: normalise with the batch's statistics and update the state. False: normalise with
             the state, which is returned as it is, the very same object.
         axis: the feature axis, or a tuple of them (in any order); every other axis is reduced.
-        momentum: in [0, 1], the weight kept by the old running statistic; or a function of `state.count` that gives it:
-            `jaxbn.cumulative()`, `jaxbn.debiased(0.99)`, any Optax schedule.
-        epsilon: at least 0, added to the variance under the root, in the square of the unit of `x`.
+        momentum: in [0, 1], the weight kept by the old running statistic: one number, or an array of one for each
+            channel; or a function of `state.count` that gives it: `jaxbn.cumulative()`, `jaxbn.debiased(0.99)`, any
+            Optax schedule.
+        epsilon: at least 0, added to the variance under the root, in the square of the unit of `x`. Momentum and
+            epsilon may be traced, as in a sweep under `jax.vmap`; their range is then not checked.
         unbiased: the running variance takes the m/(m−1) estimate; the normalization itself never does.
         mask: bool, or non-negative weights, broadcastable to `x`: which entries count, and how often. What does not
             count influences nothing, also where it is NaN or inf. A channel without weight keeps its running
@@ -84,12 +87,12 @@ def batch_norm(
 
     Returns:
         `(y, state)`: y of the shape of `x`, or the one that `max_pool` gives it; the state has the type that it had, or
-        the statistics' where that is wider.
+        the statistics' where that is wider. Without any row, y is empty and the state is the one given.
 
     Raises:
         TypeError: `train` is traced or no bool; `x` is of integers; an argument is of the wrong kind.
         ValueError: shapes disagree; an option is out of its range; two options contradict each other; `axis_name` is
-            not bound; a channel has fewer than two values to take statistics of.
+            not bound; a channel has a single value to take statistics of.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -111,28 +114,74 @@ def batch_norm(
     Flax averages the shards' masked means whatever their weights; here they are weighted. See docs/semantics.md.
 
     """
+    return compute(
+        params,
+        state,
+        x,
+        train,
+        axis=axis,
+        momentum=momentum,
+        epsilon=epsilon,
+        unbiased=unbiased,
+        mask=mask,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+        ghost_batch_size=ghost_batch_size,
+        renorm=renorm,
+        residual=residual,
+        activation=activation,
+        max_pool=max_pool,
+        dtype=dtype,
+        too_few=check.refuse,
+    )
+
+
+def compute(
+    params: BatchNormParams,
+    state: StateT,
+    x: ArrayLike,
+    train: bool,
+    *,
+    axis: int | Sequence[int],
+    momentum: ArrayLike | Schedule,
+    epsilon: ArrayLike,
+    unbiased: bool,
+    mask: ArrayLike | None,
+    axis_name: Hashable | Sequence[Hashable] | None,
+    axis_index_groups: Sequence[Sequence[int]] | None,
+    ghost_batch_size: int | None,
+    renorm: BatchRenorm | None,
+    residual: ArrayLike | None,
+    activation: ActivationName | Activation | None,
+    max_pool: MaxPool | None,
+    dtype: DTypeLike | None,
+    too_few: Callable[[str], None],
+) -> tuple[jax.Array, StateT]:
+    """`batch_norm`; `too_few` is told of a batch with one value per channel, and raises where that is an error."""
     array, running = check.array(x), cast(BatchNormState | None, state)
-    train, epsilon, momentum = check.training(train), check.epsilon(epsilon), check_momentum(momentum)
-    check_renorm(renorm, running, array.dtype)
     features = feature_axes(axis, array.ndim)
+    train, epsilon = check.training(train), check.epsilon(epsilon)
+    momentum = check_momentum(momentum, tuple(array.shape[a] for a in features))
+    check_renorm(renorm, running, array.dtype)
     check.shapes(params, running, array.shape, features)
     rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, train, axis_name is not None)
     shared = sharing(axis_name, axis_index_groups) if train or running is None or axis_name is None else None
 
     inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))
     axes = reduction_axes(features, array.ndim)
-    grouped = train and rows is not None
-    if train and rows is not None:  # the groups become one more feature axis, in front
+    empty = size(array.shape, axes) == 0
+    rows = rows if train and not empty else None
+    if rows is not None:  # the groups become one more feature axis, in front
         inputs = jax.tree.map(partial(_split, rows=rows), inputs)
         params, axes = jax.tree.map(lambda vector: vector[None], params), tuple(a + 1 for a in axes)
 
     new_state = running
     if train or running is None:
-        values = check.count(inputs.x.shape, axes, shared.sharers if shared else 1)
+        values = None if empty else check.count(inputs.x.shape, axes, shared.sharers if shared else 1, too_few)
         batch = moments(inputs.x, axes, inputs.mask, shared)
-        if running is not None:
-            values = values if mask is None else None
-            new_state = update(running, batch, momentum, unbiased=unbiased, grouped=grouped, values=values)
+        if running is not None and values is not None:
+            values = values if mask is None and values != 1 else None
+            new_state = update(running, batch, momentum, unbiased=unbiased, grouped=rows is not None, values=values)
     else:
         batch = Moments(jnp.ones(()), running.mean, jnp.zeros_like(running.mean), running.var)
 
@@ -151,14 +200,15 @@ def _coefficients(
     params: BatchNormParams,
     state: BatchNormState | None,
     batch: Moments,
-    epsilon: float,
+    epsilon: float | jax.Array,
     renorm: BatchRenorm | None,
     dtype: DTypeLike,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The vectors of y = (x − shift) · multiplier + offset, all of one shape and of a type that x fits into."""
     dtype = promote(dtype, batch.shift.dtype, *(v.dtype for v in params if v is not None))
     shift, remainder = batch.shift.astype(dtype), batch.offset.astype(dtype)
-    multiplier = inverse_root(batch.var.astype(jnp.finfo(dtype).dtype) + epsilon).astype(dtype)
+    real = jnp.finfo(dtype).dtype
+    multiplier = inverse_root(batch.var.astype(real) + to_dtype(epsilon, real)).astype(dtype)
     correction = jnp.zeros_like(multiplier)
     if renorm is not None and state is not None:
         r, correction = corrections(renorm, state, batch, epsilon)

@@ -1,8 +1,7 @@
 """What the arguments of `batch_norm` must be, and what a person is told where they are not."""
 
-import math
 from collections.abc import Callable
-from numbers import Real
+from sys import float_info
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbn._axes import size
+from jaxbn._hyperparameter import described, hyperparameter, within
 from jaxbn._normalize import ACTIVATIONS
 from jaxbn._state import BatchNormParams, BatchNormState
 
@@ -25,24 +25,34 @@ def array(x: ArrayLike) -> jax.Array:
 
 def training(train: bool) -> bool:
     """`train`, a Python bool."""
-    if isinstance(train, Tracer):
-        raise TypeError(
-            "train must be a Python bool, known while tracing, since it decides what is computed; got a traced value. "
-            "Mark the argument static (jax.jit(..., static_argnames='train')), or choose at run time with "
-            "jax.lax.cond(train, lambda: batch_norm(..., True), lambda: batch_norm(..., False))"
-        )
+    known(
+        "train",
+        train,
+        "jax.lax.cond(train, lambda: batch_norm(..., True), lambda: batch_norm(..., False))",
+    )
     if not isinstance(train, bool | np.bool_):
         raise TypeError(f"train must be a Python bool; got {train!r}. Convert it first: bool(train)")
     return bool(train)
 
 
-def epsilon(epsilon: float) -> float:
-    """`epsilon` as a Python float that can stand under the root."""
-    if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
-        raise TypeError(f"epsilon must be a Python number; got {epsilon!r}")
-    if not (epsilon >= 0 and math.isfinite(epsilon)):
-        raise ValueError(f"epsilon must be finite and at least 0, such as 1e-5; got {epsilon!r}")
-    return float(epsilon)
+def known(name: str, flag: object, choice: str) -> None:
+    """Raises where a flag that decides what is computed is traced; `choice` is how to choose at run time instead."""
+    if isinstance(flag, Tracer):
+        raise TypeError(
+            f"{name} must be a Python bool, known while tracing, since it decides what is computed; got a traced "
+            f"value. Mark the argument static (jax.jit(..., static_argnames='{name}')), or choose at run time with "
+            f"{choice}"
+        )
+
+
+def epsilon(epsilon: ArrayLike) -> float | jax.Array:
+    """`epsilon` as a Python float or a traced scalar that can stand under the root."""
+    number = hyperparameter(epsilon)
+    if number is None or jnp.shape(number) != ():
+        raise TypeError(f"epsilon must be a real number; got {described(epsilon)}")
+    if not within(number, 0, float_info.max):
+        raise ValueError(f"epsilon must be finite and at least 0, such as 1e-5; got {described(epsilon)}")
+    return number
 
 
 def shapes(
@@ -139,14 +149,18 @@ def ghost_batch_size(
     return int(rows)
 
 
-def count(shape: tuple[int, ...], axes: tuple[int, ...], sharers: int) -> int:
-    """The values that a channel's statistics are taken of, more than one."""
+def refuse(fault: str) -> None:
+    """Raises for a batch that no statistics can be taken of."""
+    raise ValueError(f"{fault}. Use a larger batch, or normalise with the running statistics (train=False)")
+
+
+def count(shape: tuple[int, ...], axes: tuple[int, ...], sharers: int, too_few: Callable[[str], None] = refuse) -> int:
+    """The values that a channel's statistics are taken of, more than one; else `too_few` is told so."""
     values = size(shape, axes) * sharers
     if values < 2:
-        raise ValueError(
+        too_few(
             "the statistics of a batch need more than one value per channel: with one, the variance is 0 and the "
-            f"output is the bias whatever x holds; x of shape {shape} reduced over axes {axes} has {values}. "
-            "Use a larger batch, or normalise with the running statistics (train=False)"
+            f"output is the bias whatever x holds; x of shape {shape} reduced over axes {axes} has {values}"
         )
     return values
 

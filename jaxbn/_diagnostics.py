@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxbn import _check as check
 from jaxbn._axes import feature_axes, reduction_axes
 from jaxbn._dtypes import promote
+from jaxbn._hyperparameter import to_dtype
 from jaxbn._moments import moments, weighted_mean
 from jaxbn._state import BatchNormParams, BatchNormState
 
@@ -38,7 +39,7 @@ def diagnostics(
     x: ArrayLike,
     *,
     axis: int | Sequence[int] = -1,
-    epsilon: float = 1e-5,
+    epsilon: ArrayLike = 1e-5,
     mask: ArrayLike | None = None,
     dead_below: float = 1e-3,
 ) -> Diagnostics:
@@ -90,6 +91,7 @@ def diagnostics(
 
     real = batch.var.dtype
     running = state.var.astype(promote(real))
+    epsilon = to_dtype(epsilon, real)
     counts = jnp.broadcast_to(batch.weight > 0, batch.shift.shape)
     deviation = jnp.sqrt(running + epsilon).astype(batch.shift.dtype)
     gap = ((batch.shift - state.mean.astype(batch.shift.dtype)) + batch.offset) / deviation

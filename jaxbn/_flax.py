@@ -1,5 +1,6 @@
 """What both Flax modules are made of: their options, their statistics, and the one call of `jaxbn.batch_norm`."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -8,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxbn._batch_norm import batch_norm
+from jaxbn import _check as check
+from jaxbn._batch_norm import compute
 from jaxbn._dtypes import promote
 from jaxbn._momentum import Schedule
 from jaxbn._renorm import BatchRenorm
@@ -34,13 +36,32 @@ def options_of(module: object) -> dict[str, Any]:
 
 
 def initial_statistics(
-    shape: tuple[int, ...], dtype: DTypeLike, momentum: float | Schedule, renorm: BatchRenorm | None
+    shape: tuple[int, ...], dtype: DTypeLike, momentum: ArrayLike | Schedule, renorm: BatchRenorm | None
 ) -> dict[str, Callable[[], jax.Array]]:
     """Makes mean and variance before any update; and the number of updates, where a schedule reads it."""
     initial = {"mean": partial(jnp.zeros, shape, dtype), "var": partial(jnp.ones, shape, dtype)}
     if any(callable(option) for option in (momentum, *(renorm or ()))):
         initial["count"] = partial(jnp.zeros, (), jnp.int32)
     return initial
+
+
+def running(use_running_average: object, choice: str) -> bool:
+    """The flag as a Python bool; where it is traced, the error names `choice`, the way to choose at run time."""
+    check.known("use_running_average", use_running_average, choice)
+    return bool(use_running_average)
+
+
+def warn(fault: str) -> None:
+    """Warns of a batch that no statistics can be taken of, which Flax trains on silently."""
+    warnings.warn(
+        f"{fault}. As in Flax, it is computed all the same, and goes into the running statistics. Use a larger batch, "
+        "or normalise with the running statistics (use_running_average=True)",
+        stacklevel=2,
+    )
+
+
+def ignore(fault: str) -> None:
+    """Says nothing of a batch whose outputs and statistics are not used."""
 
 
 def apply(
@@ -50,11 +71,10 @@ def apply(
     dtype: DTypeLike,
     *,
     train: bool,
-    computed: DTypeLike | None,
-    at_least_float32: bool = True,
     mask: ArrayLike | None,
     residual: ArrayLike | None,
     options: Mapping[str, Any],
+    too_few: Callable[[str], None],
 ) -> tuple[jax.Array, list[jax.Array]]:
     """`batch_norm` with statistics as the modules keep them: mean, variance, and the count or not.
 
@@ -66,29 +86,24 @@ def apply(
         x: the input.
         dtype: type of the result.
         train: whether to normalise with the batch's statistics.
-        computed: the type that Flax computes the statistics in, and keeps them in where it is wider than theirs; by
-            default that of `x`.
-        at_least_float32: whether that is float32 or wider in any case. (What is computed here always is.)
         mask: which entries count.
         residual: added before the activation.
         options: those of the module.
+        too_few: is told of a batch with one value per channel.
 
     Returns:
-        the output, and the new statistics.
+        the output, and the new statistics, of the types that they had.
 
     """
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         x = x.astype(promote(dtype))
     mean, var, *count = statistics
     state = BatchNormState(mean, var, count[0] if count else jnp.zeros((), jnp.int32))
-    y, state = batch_norm(params, state, x, train, mask=mask, residual=residual, dtype=dtype, **options)
-    widen = partial(_statistic, computed=jnp.dtype(computed or x.dtype), at_least_float32=at_least_float32)
-    return y, [widen(old, new) for old, new in zip(statistics, state, strict=False)]
+    y, state = compute(params, state, x, train, mask=mask, residual=residual, dtype=dtype, too_few=too_few, **options)
+    return y, [_kept(old, new) for old, new in zip(statistics, state, strict=False)]
 
 
-def _statistic(old: jax.Array, new: jax.Array, computed: jnp.dtype, at_least_float32: bool) -> jax.Array:
-    """The new statistic in the type that Flax keeps it in."""
-    if not jnp.issubdtype(new.dtype, jnp.inexact):
-        return new
-    computed = computed if jnp.iscomplexobj(new) else jnp.finfo(computed).dtype  # of a complex type its parts'
-    return new.astype(jnp.promote_types(old.dtype, promote(computed) if at_least_float32 else computed))
+def _kept(old: jax.Array, new: jax.Array) -> jax.Array:
+    """The new statistic in the type of the old one, or in a complex type where it would lose its imaginary part."""
+    imaginary = jnp.iscomplexobj(new) and not jnp.iscomplexobj(old)
+    return new.astype(promote(old.dtype, jnp.complex64) if imaginary else old.dtype)

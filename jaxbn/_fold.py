@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxbn import _check as check
 from jaxbn._axes import expand, feature_axes
 from jaxbn._dtypes import promote
+from jaxbn._hyperparameter import to_dtype
 from jaxbn._state import BatchNormParams, BatchNormState
 
 
@@ -21,7 +22,7 @@ def fold(
     kernel: ArrayLike,
     bias: ArrayLike | None = None,
     *,
-    epsilon: float,
+    epsilon: ArrayLike,
     kernel_axis: int | Sequence[int] = -1,
 ) -> tuple[jax.Array, jax.Array]:
     """Folds an evaluating norm into the convolution or dense layer in front of it.
@@ -92,7 +93,7 @@ def fold_into_next(
     kernel: ArrayLike,
     bias: ArrayLike | None = None,
     *,
-    epsilon: float,
+    epsilon: ArrayLike,
     kernel_input_axis: int | Sequence[int] = -2,
     kernel_axis: int | Sequence[int] = -1,
     feature_group_count: int = 1,
@@ -175,13 +176,17 @@ class _Affine(NamedTuple):
 
 
 def _affine(
-    params: BatchNormParams, state: BatchNormState, epsilon: float, kernel: jax.Array, bias: jax.Array | None
+    params: BatchNormParams,
+    state: BatchNormState,
+    epsilon: float | jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
 ) -> _Affine:
     """What the norm does in evaluation, in a type that also holds the layer's arrays."""
     arrays = [a for a in (kernel, bias, *params, state.mean, state.var) if a is not None]
     dtype = promote(*(jnp.result_type(a) for a in arrays))
     real = jnp.finfo(dtype).dtype
-    deviation = jnp.sqrt(jnp.asarray(state.var).astype(real) + epsilon).astype(dtype)
+    deviation = jnp.sqrt(jnp.asarray(state.var).astype(real) + to_dtype(epsilon, real)).astype(dtype)
     scale = jnp.ones_like(deviation) if params.scale is None else jnp.asarray(params.scale).astype(dtype)
     offset = jnp.zeros_like(deviation) if params.bias is None else jnp.asarray(params.bias).astype(dtype)
     return _Affine(jnp.asarray(state.mean).astype(dtype), scale / deviation, offset)

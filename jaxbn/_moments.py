@@ -50,6 +50,8 @@ def moments(
         shared: shards to take the moments together with.
 
     """
+    if mask is None and size(x.shape, axes) == 0:  # no entry: as where none counts
+        mask = jnp.zeros((1,) * x.ndim, bool)
     return Moments(*name_statistics(tuple(_moments(axes, shared, x, mask))))
 
 

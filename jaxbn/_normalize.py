@@ -12,7 +12,7 @@ so that its transpose is two reductions, Σg and Σg·(x − shift), and one pro
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,10 @@ from jaxbn._axes import expand
 from jaxbn._copies import copy_above
 from jaxbn._policy import recomputed
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+Activation = Callable[[jax.Array], jax.Array]
+ActivationName = Literal["relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu"]
+
+ACTIVATIONS: dict[ActivationName, Activation] = {
     "relu": jax.nn.relu,
     "leaky_relu": jax.nn.leaky_relu,
     "silu": jax.nn.silu,
@@ -37,7 +40,7 @@ class Form(NamedTuple):
     """What `normalize` does, apart from the values."""
 
     axes: tuple[int, ...]  # of x, those along which the vectors do not vary
-    activation: Callable[[jax.Array], jax.Array] | None
+    activation: Activation | None
     dtype: jnp.dtype  # of the result
 
 

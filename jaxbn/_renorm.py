@@ -1,11 +1,14 @@
 """Batch renormalization: batch statistics in training, corrected towards the running ones, within bounds."""
 
-from numbers import Real
+from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from jaxbn._hyperparameter import described, hyperparameter, to_dtype, within
 from jaxbn._moments import Moments
 from jaxbn._momentum import Schedule
 from jaxbn._state import BatchNormState
@@ -30,8 +33,23 @@ class BatchRenorm(NamedTuple):
 
     """
 
-    r_max: float | Schedule  # at least 1
-    d_max: float | Schedule  # at least 0
+    r_max: ArrayLike | Schedule  # at least 1
+    d_max: ArrayLike | Schedule  # at least 0
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """The schedule that rises linearly from `low` to `high` between two numbers of updates."""
+
+    low: float
+    high: float
+    begin: int
+    end: int
+
+    def __call__(self, count: ArrayLike) -> jax.Array:
+        """The bound after `count` updates."""
+        share = (jnp.asarray(count, float) - self.begin) / (self.end - self.begin)
+        return self.low + (self.high - self.low) * jnp.clip(share, 0.0, 1.0)
 
 
 def batch_renorm_ramp(
@@ -47,9 +65,10 @@ def batch_renorm_ramp(
         d_steps: updates after which it is reached. All three numbers of updates are the paper's, of 160,000 in all.
 
     Returns:
-        bounds for the argument `renorm` of `jaxbn.batch_norm`.
+        bounds for the argument `renorm` of `jaxbn.batch_norm`: a value, equal to any other with the same numbers.
 
     Raises:
+        TypeError: a bound is not a number that is known while tracing.
         ValueError: the bounds are out of range, or a ramp ends before it begins.
 
     Example:
@@ -61,14 +80,13 @@ def batch_renorm_ramp(
     Source: Ioffe 2017, section 4.1.
 
     """
-    _check_bounds(BatchRenorm(r_max, d_max))
+    bounds = [_bound(name, value) for name, value in (("r_max", r_max), ("d_max", d_max))]
+    if not all(isinstance(bound, float) for bound in bounds):
+        raise TypeError(f"the bounds of a ramp must be known while tracing; got {r_max=}, {d_max=}")
     if not 0 <= plain < min(r_steps, d_steps):
         raise ValueError(f"the ramps must end after the plain updates; got {plain=}, {r_steps=}, {d_steps=}")
-
-    def ramp(low: float, high: float, end: int) -> Schedule:
-        return lambda count: low + (high - low) * jnp.clip((count - plain) / (end - plain), 0.0, 1.0)
-
-    return BatchRenorm(ramp(1.0, r_max, r_steps), ramp(0.0, d_max, d_steps))
+    highest_r, highest_d = map(float, bounds)
+    return BatchRenorm(Ramp(1.0, highest_r, plain, r_steps), Ramp(0.0, highest_d, plain, d_steps))
 
 
 def check_renorm(renorm: BatchRenorm | None, state: BatchNormState | None, dtype: jnp.dtype) -> None:
@@ -81,27 +99,35 @@ def check_renorm(renorm: BatchRenorm | None, state: BatchNormState | None, dtype
         raise ValueError("renorm corrects towards the running statistics, and state=None has none: pass a state")
     if jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"renorm bounds a real deviation from the running mean; got x of {dtype.name}")
-    _check_bounds(renorm)
+    for name, value in renorm._asdict().items():
+        if not callable(value):
+            _bound(name, value)
 
 
-def _check_bounds(renorm: BatchRenorm) -> None:
-    for name, value, least in (("r_max", renorm.r_max, 1), ("d_max", renorm.d_max, 0)):
-        if callable(value):
-            continue
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} must be a Python number or a function of the number of updates; got {value!r}")
-        if not value >= least:
-            raise ValueError(f"{name} must be at least {least}; got {value!r}")
+def _bound(name: str, value: object, source: str = "") -> float | jax.Array:
+    """A bound as a float or an array; raises where it is none. `source` says where it comes from."""
+    bound, least = hyperparameter(value), {"r_max": 1, "d_max": 0}[name]
+    if bound is None or jnp.shape(bound) != ():
+        raise TypeError(
+            f"{source}{name} must be a number, or a function of the number of updates that returns one; "
+            f"got {described(value)}"
+        )
+    if not within(bound, least, inf):
+        raise ValueError(f"{source}{name} must be at least {least}; got {described(value)}")
+    return bound
 
 
 def corrections(
-    renorm: BatchRenorm, state: BatchNormState, batch: Moments, epsilon: float
+    renorm: BatchRenorm, state: BatchNormState, batch: Moments, epsilon: float | jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The r and the d, of the shape of the batch's moments, without gradient."""
-    r_max, d_max = (bound(state.count) if callable(bound) else bound for bound in renorm)
+    r_max, d_max = (
+        _bound(name, value(state.count), "the value of the schedule ") if callable(value) else _bound(name, value)
+        for name, value in renorm._asdict().items()
+    )
+    epsilon, r_max, d_max = (to_dtype(number, batch.var.dtype) for number in (epsilon, r_max, d_max))
     deviation = jnp.sqrt(batch.var + epsilon)
     running = jnp.sqrt(state.var.astype(deviation.dtype) + epsilon)
-    r_max, d_max = (jnp.asarray(bound).astype(deviation.dtype) for bound in (r_max, d_max))
     r = jnp.clip(deviation / running, 1 / r_max, r_max)
     d = ((batch.shift - state.mean.astype(batch.shift.dtype)) + batch.offset) / running
     return jax.lax.stop_gradient(r), jax.lax.stop_gradient(jnp.clip(d, -d_max, d_max))

@@ -1,7 +1,7 @@
 """Flax Linen's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,21 @@ from flax.linen.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
-from jaxbn._axes import feature_axes, reduction_axes, size
-from jaxbn._flax import apply, initial_statistics, options_of
+from jaxbn._axes import feature_axes
+from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, warn
+from jaxbn._max_pool import MaxPool
 from jaxbn._momentum import Schedule
+from jaxbn._normalize import Activation, ActivationName
 from jaxbn._recording import BY_RUNNING, add, which
 from jaxbn._renorm import BatchRenorm
 from jaxbn._state import BatchNormParams
+
+__all__ = ["BatchNorm"]
+
+_CHOICE = (
+    "jax.lax.cond(use_running_average, lambda: model.apply(..., use_running_average=True, mutable=['batch_stats']), "
+    "lambda: model.apply(..., use_running_average=False, mutable=['batch_stats']))"
+)
 
 
 class BatchNorm(nn.Module):
@@ -29,7 +38,7 @@ class BatchNorm(nn.Module):
     Attributes:
         use_running_average: True to normalise with the running statistics; may be given at the call instead.
         axis: the feature axis, or a tuple of them.
-        momentum: weight kept by the old running statistic, or a schedule of it.
+        momentum: weight kept by the old running statistic: a number, an array of one for each channel, or a schedule.
         epsilon: added to the variance under the root.
         dtype: type of the result; by default what `x` and the parameters promote to, as in Flax.
         param_dtype: type that scale and bias are made with.
@@ -40,8 +49,8 @@ class BatchNorm(nn.Module):
         axis_name: mapped axis, or a tuple of them, whose shards share their statistics; unused while initialising.
         axis_index_groups: groups of indices along that axis; only the shards of a group share.
         use_fast_variance: accepted, and without effect: the variance is always computed accurately, in one pass.
-        force_float32_reductions: False makes the running statistics in `param_dtype`; they are computed in float32 or
-            wider in any case.
+        force_float32_reductions: False makes the running statistics in `param_dtype`, which they keep; they are
+            computed in float32 or wider in any case.
         unbiased: this and the following are options of `jaxbn.batch_norm` that Flax does not have; see there.
         ghost_batch_size: rows of a group with statistics of its own.
         renorm: bounds of batch renormalization.
@@ -61,14 +70,15 @@ class BatchNorm(nn.Module):
          [ 1.  1.]]
 
     Differs elsewhere: `flax.linen.BatchNorm` computes E[x²] − E[x]² by default, which loses all accuracy where the mean
-    is large against the deviation; it also trains on one value per channel without a word, which is an error here.
+    is large against the deviation; it also trains on one value per channel silently, where ours gives a `UserWarning`;
+    and its running statistics take the type of a wider input, where ours keep the type that they have.
 
     """
 
     use_running_average: bool | None = None
     axis: int | Sequence[int] = -1
-    momentum: float | Schedule = 0.99
-    epsilon: float = 1e-5
+    momentum: ArrayLike | Schedule = 0.99
+    epsilon: ArrayLike = 1e-5
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     use_bias: bool = True
@@ -82,8 +92,8 @@ class BatchNorm(nn.Module):
     unbiased: bool = dataclasses.field(default=False, kw_only=True)
     ghost_batch_size: int | None = dataclasses.field(default=None, kw_only=True)
     renorm: BatchRenorm | None = dataclasses.field(default=None, kw_only=True)
-    activation: str | Callable[[jax.Array], jax.Array] | None = dataclasses.field(default=None, kw_only=True)
-    max_pool: Callable[[jax.Array], jax.Array] | None = dataclasses.field(default=None, kw_only=True)
+    activation: ActivationName | Activation | None = dataclasses.field(default=None, kw_only=True)
+    max_pool: MaxPool | None = dataclasses.field(default=None, kw_only=True)
 
     @nn.compact
     def __call__(
@@ -107,26 +117,25 @@ class BatchNorm(nn.Module):
 
         """
         x = jnp.asarray(x)
-        use_running_average = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        use_running_average = running(
+            nn.merge_param("use_running_average", self.use_running_average, use_running_average), _CHOICE
+        )
         initializing = self.is_initializing()
         features = feature_axes(self.axis, x.ndim)
         shape = tuple(x.shape[a] for a in features)
         variables, params = self._running_statistics(shape), self._parameters(shape)
         unshared: dict[str, Any] = {"axis_name": None, "axis_index_groups": None, "ghost_batch_size": None}
-        # A module is often initialised with a single example, whose outputs nobody uses: no reason to fail.
-        alone = initializing and size(x.shape, reduction_axes(features, x.ndim)) < 2
         recording = None if use_running_average or initializing else which(partial(self.has_variable, "batch_stats"))
         y, statistics = apply(
             params,
             [variable.value for variable in variables],
             x,
             canonicalize_dtype(x, *params, dtype=self.dtype),
-            train=not (use_running_average or recording == BY_RUNNING or alone),
-            computed=self.dtype,
-            at_least_float32=self.force_float32_reductions,
+            train=not (use_running_average or recording == BY_RUNNING),
             mask=mask,
             residual=residual,
             options=options_of(self) | (unshared if initializing else {}),
+            too_few=ignore if initializing or recording is not None else warn,
         )
         if recording is not None:  # for `jaxbn.recalibrate`
             record = add(self.get_variable("batch_stats", recording), x, mask=mask, **options_of(self))
@@ -136,12 +145,14 @@ class BatchNorm(nn.Module):
                 variable.value = value
         return y
 
+    @nn.nowrap
     def _running_statistics(self, shape: tuple[int, ...]) -> list[nn.Variable[jax.Array]]:
         """The variables for mean and variance, and for the count where a schedule reads it."""
         dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
         initial = initial_statistics(shape, dtype, self.momentum, self.renorm)
         return [self.variable("batch_stats", name, make) for name, make in initial.items()]
 
+    @nn.nowrap
     def _parameters(self, shape: tuple[int, ...]) -> BatchNormParams:
         scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
         bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None

@@ -1,6 +1,6 @@
 """Flax NNX's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -13,14 +13,25 @@ from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
-from jaxbn._flax import apply, initial_statistics, options_of
+from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, warn
+from jaxbn._max_pool import MaxPool
 from jaxbn._momentum import Schedule
+from jaxbn._normalize import Activation, ActivationName
 from jaxbn._recalibrate_nnx import recalibrate
 from jaxbn._recording import BY_RUNNING, add, which
 from jaxbn._renorm import BatchRenorm
 from jaxbn._state import BatchNormParams
 
 __all__ = ["BatchNorm", "recalibrate"]
+
+_NOT_GIVEN = (
+    "use_running_average must be True or False, and no one said which. Pass it to the constructor or the call of "
+    "BatchNorm, or set it for a whole model: model.train(), model.eval(), or nnx.view(model, use_running_average=True)"
+)
+_CHOICE = (
+    "nnx.cond(use_running_average, lambda norm, x: norm(x, use_running_average=True), "
+    "lambda norm, x: norm(x, use_running_average=False), norm, x)"
+)
 
 
 class BatchNorm(nnx.Module):
@@ -45,8 +56,8 @@ class BatchNorm(nnx.Module):
 
     Differs elsewhere: `flax.nnx.BatchNorm` computes E[x²] − E[x]² by default, which loses all accuracy where the mean
     is large against the deviation; with `dtype` of half precision it rounds `x` before it is normalised, and the
-    running statistics in evaluation; its statistics take no complex numbers and no float64, where ours become so at the
-    first update; and it trains on one value per channel without a word, which is an error here.
+    running statistics in evaluation; its statistics lose the imaginary part of complex input, where ours become complex
+    at the first update; and it trains on one value per channel silently, where ours gives a `UserWarning`.
 
     """
 
@@ -56,8 +67,8 @@ class BatchNorm(nnx.Module):
         *,
         use_running_average: bool | None = False,
         axis: int | Sequence[int] = -1,
-        momentum: float | Schedule = 0.99,
-        epsilon: float = 1e-5,
+        momentum: ArrayLike | Schedule = 0.99,
+        epsilon: ArrayLike = 1e-5,
         dtype: Dtype | None = None,
         param_dtype: Dtype = jnp.float32,
         use_bias: bool = True,
@@ -74,8 +85,8 @@ class BatchNorm(nnx.Module):
         unbiased: bool = False,
         ghost_batch_size: int | None = None,
         renorm: BatchRenorm | None = None,
-        activation: str | Callable[[jax.Array], jax.Array] | None = None,
-        max_pool: Callable[[jax.Array], jax.Array] | None = None,
+        activation: ActivationName | Activation | None = None,
+        max_pool: MaxPool | None = None,
     ) -> None:
         """Makes the variables.
 
@@ -84,7 +95,8 @@ class BatchNorm(nnx.Module):
             use_running_average: True to normalise with the running statistics; `train()`, `eval()` and `nnx.view` set
                 it, and the call may override it.
             axis: the feature axis, or a tuple of them.
-            momentum: weight kept by the old running statistic, or a schedule of it.
+            momentum: weight kept by the old running statistic: a number, an array of one for each channel, or a
+                schedule.
             epsilon: added to the variance under the root.
             dtype: type of the result; by default what `x`, the statistics and the parameters promote to, as in Flax.
             param_dtype: type that scale and bias are made with.
@@ -158,13 +170,8 @@ class BatchNorm(nnx.Module):
             The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
 
         """
-        use_running_average = first_from(
-            use_running_average,
-            self.use_running_average,
-            error_msg="use_running_average must be True or False, and no one said which. Pass it to the constructor or "
-            "the call of BatchNorm, or set it for a whole model: model.train(), model.eval(), or "
-            "nnx.view(model, use_running_average=True)",
-        )
+        given = first_from(use_running_average, self.use_running_average, error_msg=_NOT_GIVEN)
+        use_running_average = running(given, _CHOICE)
         variables = [variable for variable in (self.mean, self.var, self.count) if variable is not None]
         params = BatchNormParams(*(None if p is None else p[...] for p in (self.scale, self.bias)))
         x, params, dtype = self._promoted(jnp.asarray(x), params)
@@ -175,10 +182,10 @@ class BatchNorm(nnx.Module):
             x,
             dtype,
             train=not (use_running_average or recording == BY_RUNNING),
-            computed=self.dtype,
             mask=mask,
             residual=residual,
             options=options_of(self),
+            too_few=ignore if recording is not None else warn,
         )
         if recording is not None:  # for `jaxbn.nnx.recalibrate`
             record = getattr(self, recording)
@@ -208,15 +215,14 @@ class BatchNorm(nnx.Module):
 
 
 def _update(variable: nnx.BatchStat[jax.Array], value: jax.Array) -> None:
-    """Sets the variable; to a wider type where need be, of complex numbers or float64, unless its type is fixed."""
-    dtype, mutable = variable[...].dtype, isinstance(variable.get_raw_value(), jax.Ref)
-    if jnp.iscomplexobj(value) and mutable and not jnp.issubdtype(dtype, jnp.complexfloating):
+    """Sets the variable; a real one becomes complex where the value is, unless its type is fixed."""
+    if value.dtype == (dtype := variable[...].dtype):
+        variable[...] = value
+    elif isinstance(variable.get_raw_value(), jax.Ref):
         raise TypeError(
             f"a mutable array of {dtype.name} cannot hold a statistic of {value.dtype.name}: make the variables of "
             "this BatchNorm without ref=True"
         )
-    if value.dtype == dtype or mutable:
-        variable[...] = value.astype(dtype)
     else:
         variable.set_value(value)
 

@@ -103,6 +103,7 @@ CASES = (
     Case("no feature axis", {"axis": ()}, (8, 3)),
     Case("momentum 0", {"momentum": 0}),
     Case("momentum 1", {"momentum": 1.0}),
+    Case("momentum by channel", {"momentum": np.array([0.0, 0.5, 0.99], np.float32), "unbiased": True}),
     Case("no scale", use_scale=False),
     Case("no bias", use_bias=False),
     Case("neither scale nor bias", use_scale=False, use_bias=False),

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Weight = float | Callable[[int], float]  # of the old statistic: constant, or a function of the count
+# Of the old statistic: constant, or a function of the count; one for all channels, or one for each.
+Weight = float | np.ndarray | Callable[[int], float | np.ndarray]
 
 
 class State(NamedTuple):
@@ -142,6 +143,7 @@ def pairs_along(axis: int) -> Callable[[np.ndarray], np.ndarray]:
 def updated(state: Any, groups: list[Statistics], momentum: Weight, unbiased: bool, reduced: tuple[int, ...]) -> State:
     """running ← w · running + (1 − w) · batch; several groups contribute their mean; no weight, no contribution."""
     w = at(momentum, state.count)
+    w = keepdims(w, reduced) if w.ndim else w
     present = np.stack([group.total > 0 for group in groups])
     number = np.maximum(present.sum(0), 1)
     mean = np.where(present, np.stack([group.mean for group in groups]), 0).sum(0) / number
@@ -156,9 +158,9 @@ def updated(state: Any, groups: list[Statistics], momentum: Weight, unbiased: bo
     return State(follow(state.mean, mean), follow(state.var, var), int(state.count) + 1)
 
 
-def at(value: Weight, count: Any) -> float:
-    """The value of a number, or of a schedule, at this count."""
-    return float(value(int(count)) if callable(value) else value)
+def at(value: Weight, count: Any) -> np.ndarray:
+    """The value of a number, of an array or of a schedule, at this count."""
+    return wide(value(int(count)) if callable(value) else value)
 
 
 def cumulative() -> Callable[[int], float]:

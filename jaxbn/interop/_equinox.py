@@ -1,6 +1,7 @@
 """Equinox: a layer's fields, and what its state holds for them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxbn import _check as check
-from jaxbn._momentum import Schedule, debiased
+from jaxbn._momentum import debiased
 from jaxbn._state import BatchNormParams, BatchNormState
 from jaxbn.interop._layer import (
     Layer,
@@ -29,6 +30,16 @@ FIELDS: dict[Mode, tuple[str, str]] = {
     "batch": ("batch_counter", "batch_state_index"),
     "ema": ("ema_first_time_index", "ema_state_index"),
 }
+
+
+@dataclass(frozen=True)
+class _AfterFirst:
+    """The schedule that is 0 for the first batch, which replaces whatever there is, and then constant."""
+
+    momentum: float
+
+    def __call__(self, count: ArrayLike) -> jax.Array:
+        return jnp.where(jnp.equal(count, 0), 0.0, self.momentum)
 
 
 def from_equinox(
@@ -186,17 +197,8 @@ def options_from_equinox(momentum: float = 0.99, eps: float = 1e-5, *, mode: Mod
     if mode not in FIELDS:
         raise ValueError(f'mode must be "batch" or "ema"; got {mode!r}')
     decay = proportion("momentum", momentum)
-    keep = debiased(decay) if mode == "batch" else _after_first(decay)
+    keep = debiased(decay) if mode == "batch" else _AfterFirst(decay)
     return Options(momentum=keep, epsilon=check.epsilon(eps), unbiased=False)
-
-
-def _after_first(momentum: float) -> Schedule:
-    """0 for the first batch, which replaces whatever there is; then constant."""
-
-    def schedule(count: ArrayLike) -> jax.Array:
-        return jnp.where(jnp.equal(count, 0), 0.0, momentum)
-
-    return schedule
 
 
 def _flag(name: str, value: object) -> bool:

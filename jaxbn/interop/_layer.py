@@ -27,7 +27,7 @@ class Options(TypedDict):
     """
 
     momentum: float | Schedule
-    epsilon: float
+    epsilon: float | jax.Array
     unbiased: bool
 
 

@@ -88,10 +88,10 @@ def closed_form(case, state, examples):
     momentum = {"momentum": 0.99, **case.options, **case.reference}["momentum"]
     weights = [oracle.at(momentum, state.count + i) for i in range(len(examples))]
     batches = [expected(case, e, momentum=0.0)[1] for e in examples]
-    share = [(1 - w) * np.prod(weights[i + 1 :]) for i, w in enumerate(weights)]
+    share = [(1 - w) * np.prod(weights[i + 1 :], 0) for i, w in enumerate(weights)]
 
     def combine(old, new):
-        return np.prod(weights) * oracle.wide(old) + sum(s * batch for s, batch in zip(share, new, strict=True))
+        return np.prod(weights, 0) * oracle.wide(old) + sum(s * batch for s, batch in zip(share, new, strict=True))
 
     mean = combine(state.mean, [batch.mean for batch in batches])
     var = combine(state.var, [batch.var for batch in batches])

@@ -1,6 +1,5 @@
 """Every error says what must hold, what arrived, and what to do."""
 
-from fractions import Fraction
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from closeness import assert_close
 
-from jaxbn import BatchNormParams, BatchNormState, BatchRenorm, batch_norm, batch_renorm_ramp, debiased, init
+from jaxbn import BatchNormParams, BatchNormState, BatchRenorm, batch_norm, init
 
 X = jnp.ones((4, 3))
 
@@ -73,50 +72,15 @@ def test_x_of_integers(dtype, train):
 
 
 @pytest.mark.parametrize(
-    ("shape", "axis", "number"),
-    [((1, 3), -1, 1), ((1, 1, 1, 3), -1, 1), ((0, 3), -1, 0), ((4, 0, 3), 2, 0), ((1, 3, 1), 1, 1), ((3,), -1, 1)],
+    ("shape", "axis"),
+    [((1, 3), -1), ((1, 1, 1, 3), -1), ((1, 3, 1), 1), ((3,), -1)],
 )
-def test_too_few_values_to_take_statistics_of(shape, axis, number):
-    with pytest.raises(ValueError, match=rf"more than one value per channel.*has {number}\. .*train=False"):
+def test_too_few_values_to_take_statistics_of(shape, axis):
+    with pytest.raises(ValueError, match=r"more than one value per channel.*has 1\. .*train=False"):
         call(x=jnp.ones(shape), axis=axis)
     with pytest.raises(ValueError, match=r"more than one value per channel"):
         batch_norm(init(3)[0], None, jnp.ones(shape), False, axis=axis)
     assert call(x=jnp.ones(shape), axis=axis, train=False)[0].shape == shape
-
-
-@pytest.mark.parametrize("momentum", [-0.1, 1.1, 90, float("nan"), float("inf"), -float("inf")])
-def test_momentum_out_of_range(momentum):
-    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\].*weight kept by the old.*PyTorch.*got"):
-        call(momentum=momentum)
-
-
-@pytest.mark.parametrize("momentum", ["0.9", None, True, [0.9], 0.9j])
-def test_momentum_of_another_type(momentum):
-    with pytest.raises(TypeError, match=r"momentum must be .*number.*\[0, 1\].*got"):
-        call(momentum=momentum)
-
-
-@pytest.mark.parametrize("epsilon", [-1e-5, float("nan"), float("inf")])
-def test_epsilon_out_of_range(epsilon):
-    with pytest.raises(ValueError, match=r"epsilon must be finite and at least 0, such as 1e-5; got"):
-        call(epsilon=epsilon)
-
-
-@pytest.mark.parametrize("epsilon", ["1e-5", None, True, 1j])
-def test_epsilon_of_another_type(epsilon):
-    with pytest.raises(TypeError, match=r"epsilon must be a Python number; got"):
-        call(epsilon=epsilon)
-
-
-@pytest.mark.parametrize("name", ["momentum", "epsilon"])
-def test_any_kind_of_real_number_will_do(name):
-    """What passes the check also works."""
-    answers: list[Any] = []
-    for number in (0.75, Fraction(3, 4), np.float32(0.75), np.float16(0.75)):
-        options: dict[str, Any] = {name: number}
-        answers.append(call(**options))
-    for answer in answers[1:]:
-        jax.tree.map(np.testing.assert_array_equal, answer, answers[0])
 
 
 def test_train_traced():
@@ -243,7 +207,7 @@ CONTRADICTIONS = [
     (ValueError, r"r_max must be at least 1; got 0\.5", {"renorm": BatchRenorm(0.5, 5)}),
     (ValueError, r"d_max must be at least 0; got -1", {"renorm": BatchRenorm(3, -1)}),
     (ValueError, r"r_max must be at least 1; got nan", {"renorm": BatchRenorm(float("nan"), 1)}),
-    (TypeError, r"d_max must be a Python number or a function.*got None", {"renorm": BatchRenorm(3, None)}),  # pyright: ignore
+    (TypeError, r"d_max must be a number, or a function.*got None", {"renorm": BatchRenorm(3, None)}),  # pyright: ignore
 ]
 
 
@@ -256,15 +220,3 @@ def test_options_that_contradict_the_input_or_each_other(error, message, options
 def test_renorm_without_a_state():
     with pytest.raises(ValueError, match=r"renorm corrects towards the running statistics.*pass a state"):
         batch_norm(init(3)[0], None, X, True, renorm=BatchRenorm(3, 5))
-
-
-@pytest.mark.parametrize("decay", [1, -0.1, float("nan")])
-def test_debiased_out_of_range(decay):
-    with pytest.raises(ValueError, match=r"decay must be at least 0 and below 1, such as 0\.99; got"):
-        debiased(decay)
-
-
-@pytest.mark.parametrize("ramp", [{"plain": 10, "r_steps": 10}, {"plain": -1}, {"r_max": 0.5}, {"d_max": -1}])
-def test_ramps_that_are_none(ramp):
-    with pytest.raises(ValueError, match=r"must end after the plain updates; got|must be at least"):
-        batch_renorm_ramp(**ramp)

@@ -112,42 +112,6 @@ def test_float32_under_x64_equals_flax():
     assert_same(trained(OURS, batch()), trained(FLAX, batch()))
 
 
-@pytest.mark.usefixtures("x64")
-def test_float64_statistics_stay_float64():
-    """Flax rounds them to float32, with a warning that it will be an error."""
-    x = batch("float64") + 1e6
-    module = make(OURS, momentum=0.5)
-    y = module(x)
-    exact, state = oracle.batch_norm(PLAIN, oracle.State(np.zeros(6), np.ones(6), 0), x, True, momentum=0.5)
-    assert y.dtype == module.mean[...].dtype == module.var[...].dtype == jnp.float64
-    assert_close(y, exact, condition=1000)
-    assert_close(module.mean[...], state.mean)
-    assert_close(module.var[...], state.var, size=0)
-    evaluated, _ = oracle.batch_norm(PLAIN, state, x, False)
-    assert_close(module(x, use_running_average=True), evaluated, condition=1000)
-    with pytest.warns(FutureWarning, match="cannot safely cast value from dtype=float64 to dtype=float32"):
-        make(FLAX)(x)
-
-
-@pytest.mark.parametrize("jit", [False, True])
-def test_complex_statistics_keep_their_imaginary_part(jit):
-    """Flax drops it, with a warning that it will be an error."""
-    x = batch("complex64")
-    module = make(OURS, momentum=0.5)
-    call = nnx.jit(lambda module, x, **given: module(x, **given), static_argnames="use_running_average")
-    call = call if jit else lambda module, x, **given: module(x, **given)
-    y = call(module, x)
-    exact, state = oracle.batch_norm(PLAIN, oracle.State(np.zeros(6), np.ones(6), 0), x, True, momentum=0.5)
-    assert_close(y, exact)
-    assert_close(module.mean[...], state.mean)
-    assert_close(module.var[...], state.var, size=0)
-    evaluated, _ = oracle.batch_norm(PLAIN, state, x, False)
-    assert_close(call(module, x, use_running_average=True), evaluated, condition=10)
-    imaginary = pytest.warns(np.exceptions.ComplexWarning, match="discards the imaginary part")
-    with imaginary, pytest.warns(FutureWarning, match="cannot safely cast value from dtype=complex64"):
-        make(FLAX)(x)
-
-
 def test_exact_where_flax_is_not():
     """|mean|/std = 10⁴: E[x²] − E[x]² has no digit left; `use_fast_variance` makes no difference to ours."""
     x = batch(shape=(256, 6)) + 2e4
@@ -240,11 +204,6 @@ def test_construction_leaves_the_statistics_at_their_beginning(norm):
     np.testing.assert_array_equal(module.var[...], np.ones(6))
     assert_close(module(batch(), use_running_average=True), batch() / np.sqrt(1 + 1e-5))
     np.testing.assert_array_equal(module.mean[...], np.zeros(6))
-
-
-def test_training_on_one_value_per_channel_is_an_error():
-    with pytest.raises(ValueError, match="more than one value per channel"):
-        make(OURS)(batch(shape=(1, 6)))
 
 
 @NORMS

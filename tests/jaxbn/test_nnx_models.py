@@ -209,20 +209,6 @@ def test_metadata_is_kept():
     assert_same(ours[1], flaxs[1])
 
 
-def test_the_summary_is_flaxs():
-    class Network(nnx.Module):
-        def __init__(self, norm: Any):
-            self.linear = nnx.Linear(6, 4, rngs=nnx.Rngs(0))
-            self.norm = norm(4, rngs=nnx.Rngs(0))
-
-        def __call__(self, x):
-            return self.norm(self.linear(x))
-
-    ours, flaxs = (nnx.tabulate(Network(norm), X, console_kwargs={"width": 150}) for norm in (OURS, FLAX))
-    assert ours == flaxs
-    assert "BatchStat" in ours
-
-
 def test_groups_given_as_lists():
     """Flax keeps the lists, so that its definition cannot be hashed, and takes no groups under `vmap`."""
     groups = [[0, 2], [1, 3]]

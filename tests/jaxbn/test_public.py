@@ -1,18 +1,26 @@
 """Whatever is public is explained, with an example, and functions with what they take and give."""
 
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
 import ast
 import importlib
 import inspect
+import pydoc
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 import jaxbn
+from jaxbn._normalize import ACTIVATIONS, ActivationName
 
 MODULES = ("jaxbn", "jaxbn.interop", "jaxbn.linen", "jaxbn.nnx")
 
@@ -90,6 +98,52 @@ def test_the_public_names_are_found():
     found = {name_of(entry) for entry in PUBLIC}
     assert expected | {"jaxbn.nnx.BatchNorm", "jaxbn.interop.from_torch"} <= found
     assert not found & {"jaxbn.linen.promote", "jaxbn.linen.BatchNormState"}  # what is only imported there
+
+
+@pytest.mark.parametrize("place", MODULES)
+def test_public_names_are_declared(place):
+    module = importlib.import_module(place)
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+@pytest.mark.parametrize("place", ["jaxbn", "jaxbn.interop"])
+def test_completion_and_help_show_the_public_names(place):
+    module = importlib.import_module(place)
+    assert set(dir(module)) - {"__version__"} == set(module.__all__)
+    text = pydoc.plain(pydoc.render_doc(module))
+    for name in module.__all__:
+        assert inspect.ismodule(getattr(module, name)) or re.search(rf"^    (class )?{name}\b", text, re.MULTILINE), (
+            name
+        )
+
+
+def test_the_modules_over_flax_are_imported_when_they_are_used():
+    code = """
+import sys
+import jaxbn
+assert not {"flax", "jaxbn.linen", "jaxbn.nnx"} & set(sys.modules)
+assert "linen" in dir(jaxbn)
+try:
+    jaxbn.linnen
+except AttributeError as error:
+    assert (error.name, error.obj) == ("linnen", jaxbn) and "jaxbn" in str(error)
+else:
+    raise AssertionError
+assert "flax" not in sys.modules
+assert jaxbn.linen.BatchNorm.__module__ == "jaxbn.linen"
+assert jaxbn.nnx.BatchNorm.__module__ == "jaxbn.nnx"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(jaxbn.__path__[0]).parent)
+
+
+def test_misspelt_activations_are_seen_by_the_type_checker():
+    """The comments below are needed, says pyright, which this file asks to report those that are not."""
+    assert get_args(ActivationName) == tuple(ACTIVATIONS)
+    with pytest.raises(ValueError, match="got 'rleu'"):
+        jaxbn.batch_norm(*jaxbn.init(3), jnp.ones((4, 3)), True, activation="rleu")  # pyright: ignore[reportArgumentType]
+    jaxbn.linen.BatchNorm(activation="rleu")  # pyright: ignore[reportArgumentType]
+    jaxbn.nnx.BatchNorm(3, activation="rleu", rngs=nnx.Rngs(0))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("entry", PUBLIC, ids=name_of)

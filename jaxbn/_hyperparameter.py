@@ -1,0 +1,45 @@
+"""Hyperparameters: numbers that a user writes down, or sweeps as arrays whose values are not known while tracing."""
+
+from numbers import Real
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import DTypeLike
+
+
+def hyperparameter(value: object) -> float | jax.Array | None:
+    """A float where `value` is a single known number, an array where it is several or traced, None where it is neither.
+
+    Floats stay Python's, as they take the type of whatever they are combined with.
+    """
+    if isinstance(value, bool | np.bool_):
+        return None
+    if isinstance(value, Real):
+        return float(value)
+    if not isinstance(value, np.ndarray | jax.Array):
+        return None
+    if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        return None
+    return float(value) if value.shape == () and not isinstance(value, Tracer) else jnp.asarray(value)
+
+
+def within(value: float | jax.Array, least: float, most: float) -> bool:
+    """Whether all of `value` lies from `least` to `most`, as far as it is known; NaN does not."""
+    if isinstance(value, Tracer):
+        return True
+    known = np.asarray(value)
+    return bool(np.all((known >= least) & (known <= most)))
+
+
+def to_dtype(value: float | jax.Array, dtype: DTypeLike) -> float | jax.Array:
+    """`value` ready to be combined with arrays of `dtype`."""
+    return value.astype(dtype) if isinstance(value, jax.Array) else value
+
+
+def described(value: object) -> str:
+    """`value` in an error message: arrays by what they are, not by their entries."""
+    if isinstance(value, np.ndarray | jax.Array) and (value.shape != () or isinstance(value, Tracer)):
+        return f"an array of {value.dtype.name} of shape {value.shape}"
+    return repr(value)
