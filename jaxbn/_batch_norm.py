@@ -12,11 +12,12 @@ from jaxbn import _check as check
 from jaxbn._axes import feature_axes, reduction_axes
 from jaxbn._dtypes import promote
 from jaxbn._max_pool import normalize_and_pool
-from jaxbn._moments import Moments, inverse_root, moments
+from jaxbn._moments import Moments, moments
 from jaxbn._momentum import Schedule, check_momentum, update
 from jaxbn._normalize import Form, Inputs, Vectors, normalize
 from jaxbn._policy import name_input
 from jaxbn._renorm import BatchRenorm, check_renorm, corrections
+from jaxbn._root import inverse_root
 from jaxbn._sharing import sharing, vary_like
 from jaxbn._state import BatchNormParams, BatchNormState
 
@@ -111,11 +112,13 @@ def batch_norm(
     Flax averages the shards' masked means whatever their weights; here they are weighted. See docs/semantics.md.
 
     """
-    array, running = check.array(x), cast(BatchNormState | None, state)
+    running = cast(BatchNormState | None, state)
+    arrays = check.values(params, running)
+    array = check.array(x)
     train, epsilon, momentum = check.training(train), check.epsilon(epsilon), check_momentum(momentum)
     check_renorm(renorm, running, array.dtype)
     features = feature_axes(axis, array.ndim)
-    check.shapes(params, running, array.shape, features)
+    check.shapes(arrays, array.shape, features)
     rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, train, axis_name is not None)
     shared = sharing(axis_name, axis_index_groups) if train or running is None or axis_name is None else None
 
@@ -136,14 +139,15 @@ def batch_norm(
     else:
         batch = Moments(jnp.ones(()), running.mean, jnp.zeros_like(running.mean), running.var)
 
-    vectors = _coefficients(params, running, batch, epsilon, renorm if train else None, array.dtype)
-    result_dtype = check.result_dtype(dtype, vectors[0].dtype, array.dtype)
-    form = Form(axes, check.activation(activation, array.dtype), result_dtype)
+    given = promote(*(a.dtype for a in (inputs.x, inputs.residual) if a is not None))
+    vectors = _coefficients(params, running, batch, epsilon, renorm if train else None, given)
+    computed = vectors[0].dtype
+    form = Form(axes, check.activation(activation, computed), check.result_dtype(dtype, computed, array.dtype))
     whole = Vectors(*vary_like(inputs.x, *vectors))
     if max_pool is None:
         y = normalize(form, inputs, whole).reshape(array.shape)
     else:
-        y = normalize_and_pool(check.max_pool(max_pool, array.dtype), form, inputs, whole, array.shape)
+        y = normalize_and_pool(check.max_pool(max_pool, computed), form, inputs, whole, array.shape)
     return y, cast(StateT, new_state)
 
 
@@ -158,7 +162,7 @@ def _coefficients(
     """The vectors of y = (x − shift) · multiplier + offset, all of one shape and of a type that x fits into."""
     dtype = promote(dtype, batch.shift.dtype, *(v.dtype for v in params if v is not None))
     shift, remainder = batch.shift.astype(dtype), batch.offset.astype(dtype)
-    multiplier = inverse_root(batch.var.astype(jnp.finfo(dtype).dtype) + epsilon).astype(dtype)
+    multiplier = inverse_root(batch.var.astype(jnp.finfo(dtype).dtype), epsilon).astype(dtype)
     correction = jnp.zeros_like(multiplier)
     if renorm is not None and state is not None:
         r, correction = corrections(renorm, state, batch, epsilon)
@@ -174,4 +178,5 @@ def _coefficients(
 
 def _split(array: jax.Array, rows: int) -> jax.Array:
     """Groups of rows as a new first axis; one group for all where the array is broadcast along the rows."""
-    return array.reshape(-1, min(rows, array.shape[0]), *array.shape[1:])
+    size = array.shape[0]
+    return array.reshape(*((1, 1) if size == 1 else (size // rows, rows)), *array.shape[1:])

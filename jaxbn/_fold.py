@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxbn import _check as check
 from jaxbn._axes import expand, feature_axes
 from jaxbn._dtypes import promote
+from jaxbn._root import inverse_root
 from jaxbn._state import BatchNormParams, BatchNormState
 
 
@@ -181,10 +182,11 @@ def _affine(
     arrays = [a for a in (kernel, bias, *params, state.mean, state.var) if a is not None]
     dtype = promote(*(jnp.result_type(a) for a in arrays))
     real = jnp.finfo(dtype).dtype
-    deviation = jnp.sqrt(jnp.asarray(state.var).astype(real) + epsilon).astype(dtype)
-    scale = jnp.ones_like(deviation) if params.scale is None else jnp.asarray(params.scale).astype(dtype)
-    offset = jnp.zeros_like(deviation) if params.bias is None else jnp.asarray(params.bias).astype(dtype)
-    return _Affine(jnp.asarray(state.mean).astype(dtype), scale / deviation, offset)
+    multiplier = inverse_root(jnp.asarray(state.var).astype(real), epsilon).astype(dtype)
+    if params.scale is not None:
+        multiplier = jnp.asarray(params.scale).astype(dtype) * multiplier
+    offset = jnp.zeros_like(multiplier) if params.bias is None else jnp.asarray(params.bias).astype(dtype)
+    return _Affine(jnp.asarray(state.mean).astype(dtype), multiplier, offset)
 
 
 def _split_groups(

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbn._axes import expand
+from jaxbn._dtypes import described
 from jaxbn._normalize import ACTIVATIONS, Form, Inputs, Vectors, normalize, readable
 from jaxbn._policy import recomputed
 
@@ -63,9 +64,11 @@ def _pool(max_pool: MaxPool, axes: tuple[int, ...], shape: tuple[int, ...], x: j
     pooled = max_pool(x.reshape(shape))
     extra = x.ndim - len(shape)
     kept = [a for a in range(len(shape)) if a == 0 or a + extra not in axes]
-    if pooled.ndim != len(shape) or any(pooled.shape[a] != shape[a] for a in kept):
-        raise ValueError(
-            f"max_pool must keep the first axis and the features, axes {kept} of x of shape {shape}; it made "
-            f"{pooled.shape}. Pass such as partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))"
+    is_array = isinstance(pooled, jax.Array)
+    if not is_array or pooled.ndim != len(shape) or any(pooled.shape[a] != shape[a] for a in kept):
+        made = pooled.shape if is_array else described(pooled)
+        raise (ValueError if is_array else TypeError)(
+            f"max_pool must keep the first axis and the features, axes {kept} of x of shape {shape}; it made {made}. "
+            "Pass such as partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))"
         )
     return pooled.reshape(*x.shape[: extra + 1], *pooled.shape[1:])

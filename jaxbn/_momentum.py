@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxbn import _check as check
 from jaxbn._dtypes import promote
 from jaxbn._moments import Moments, weighted_mean
+from jaxbn._sharing import like
 from jaxbn._state import BatchNormState
 
 Schedule = Callable[[jax.Array], ArrayLike]
@@ -107,10 +109,10 @@ def update(
     """running ← momentum · running + (1 − momentum) · batch, for the mean and the variance.
 
     Where a channel has no weight in the batch, its running statistics stay; and so does its variance where an unbiased
-    one is asked for and the weight is not above 1. Of groups (along the first axis) the mean counts. Without a mask
-    every channel has the weight `values`, above 1.
+    one is asked for and the weight is not above 1. Of groups (along the first axis) the mean counts. `values` is the
+    weight of every channel, above 1, where it is known: without a mask and symbolic shapes.
     """
-    keep = jnp.asarray(momentum(state.count)) if callable(momentum) else momentum
+    keep = check.scheduled("momentum", momentum(state.count), 0, 1) if callable(momentum) else momentum
     mean, var = batch.mean, batch.var
     if values is not None:
         var = var * (values / (values - 1)) if unbiased else var
@@ -119,10 +121,11 @@ def update(
         mean, var = (_average(*pair, keep) for pair in ((state.mean, mean), (state.var, var)))
         return BatchNormState(mean, var, state.count + 1)
 
-    has_mean = batch.weight > 0
-    has_var = batch.weight > 1 if unbiased else has_mean
+    weight = like(mean, batch.weight)
+    has_mean = weight > 0
+    has_var = weight > 1 if unbiased else has_mean
     if unbiased:
-        var = var * (batch.weight / jnp.where(has_var, batch.weight - 1, 1))
+        var = var * (weight / jnp.where(has_var, weight - 1, 1))
     if grouped:
         (has_mean, mean), (has_var, var) = _mean_of_groups(mean, has_mean), _mean_of_groups(var, has_var)
     return BatchNormState(
