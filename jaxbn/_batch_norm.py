@@ -15,6 +15,7 @@ from jaxbn._max_pool import normalize_and_pool
 from jaxbn._moments import Moments, moments
 from jaxbn._momentum import Schedule, check_momentum, update
 from jaxbn._normalize import Form, Inputs, Vectors, normalize
+from jaxbn._placement import as_before, beside, join_first, split_first
 from jaxbn._policy import name_input
 from jaxbn._renorm import BatchRenorm, check_renorm, corrections
 from jaxbn._root import inverse_root
@@ -122,30 +123,32 @@ def batch_norm(
     rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, train, axis_name is not None)
     shared = sharing(axis_name, axis_index_groups) if train or running is None or axis_name is None else None
 
+    params, placed = jax.tree.map(lambda v: beside(array, v, features[: jnp.ndim(v)]), (params, running))
     inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))
     axes = reduction_axes(features, array.ndim)
     grouped = train and rows is not None
     if train and rows is not None:  # the groups become one more feature axis, in front
-        inputs = jax.tree.map(partial(_split, rows=rows), inputs)
+        inputs = jax.tree.map(partial(split_first, rows=rows), inputs)
         params, axes = jax.tree.map(lambda vector: vector[None], params), tuple(a + 1 for a in axes)
 
     new_state = running
     if train or running is None:
         values = check.count(inputs.x.shape, axes, shared.sharers if shared else 1)
         batch = moments(inputs.x, axes, inputs.mask, shared)
-        if running is not None:
+        if placed is not None:
             values = values if mask is None else None
-            new_state = update(running, batch, momentum, unbiased=unbiased, grouped=grouped, values=values)
+            new_state = update(placed, batch, momentum, unbiased=unbiased, grouped=grouped, values=values)
+            new_state = jax.tree.map(as_before, new_state, running)
     else:
-        batch = Moments(jnp.ones(()), running.mean, jnp.zeros_like(running.mean), running.var)
+        batch = Moments(jnp.ones(()), placed.mean, jnp.zeros_like(placed.mean), placed.var)
 
     given = promote(*(a.dtype for a in (inputs.x, inputs.residual) if a is not None))
-    vectors = _coefficients(params, running, batch, epsilon, renorm if train else None, given)
+    vectors = _coefficients(params, placed, batch, epsilon, renorm if train else None, given)
     computed = vectors[0].dtype
     form = Form(axes, check.activation(activation, computed), check.result_dtype(dtype, computed, array.dtype))
     whole = Vectors(*vary_like(inputs.x, *vectors))
     if max_pool is None:
-        y = normalize(form, inputs, whole).reshape(array.shape)
+        y = beside(array, join_first(normalize(form, inputs, whole), array.ndim), range(array.ndim))
     else:
         y = normalize_and_pool(check.max_pool(max_pool, computed), form, inputs, whole, array.shape)
     return y, cast(StateT, new_state)
@@ -174,9 +177,3 @@ def _coefficients(
     if params.bias is not None:
         offset = offset + params.bias.astype(dtype)
     return shift, multiplier, offset
-
-
-def _split(array: jax.Array, rows: int) -> jax.Array:
-    """Groups of rows as a new first axis; one group for all where the array is broadcast along the rows."""
-    size = array.shape[0]
-    return array.reshape(*((1, 1) if size == 1 else (size // rows, rows)), *array.shape[1:])

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from jaxbn._axes import entries, expand
 from jaxbn._copies import copy_below
 from jaxbn._dtypes import promote
+from jaxbn._placement import beside, like
 from jaxbn._policy import name_statistics, recomputed
-from jaxbn._sharing import Sharing, expand_right, gather, like, total
+from jaxbn._sharing import Sharing, expand_right, gather, total
 from jaxbn._shift import largest, middle
 
 
@@ -50,6 +51,7 @@ def moments(
         shared: shards to take the moments together with.
 
     """
+    mask = None if mask is None else beside(x, mask, range(x.ndim))
     part = _moments(axes, shared, x, mask)
     found = part.moments if part.unit is None else part.moments._replace(weight=_total(part.moments.weight, part.unit))
     return Moments(*name_statistics(tuple(found)))

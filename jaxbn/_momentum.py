@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxbn import _check as check
 from jaxbn._dtypes import promote
 from jaxbn._moments import Moments, weighted_mean
-from jaxbn._sharing import like
+from jaxbn._placement import like
 from jaxbn._state import BatchNormState
 
 Schedule = Callable[[jax.Array], ArrayLike]

@@ -21,8 +21,8 @@ from jax.custom_derivatives import SymbolicZero
 from jaxbn._axes import expand
 from jaxbn._copies import copy_above
 from jaxbn._dtypes import described
+from jaxbn._placement import like
 from jaxbn._policy import recomputed
-from jaxbn._sharing import like
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,

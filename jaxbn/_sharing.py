@@ -88,13 +88,6 @@ def vary_like(x: jax.Array, *vectors: jax.Array) -> Sequence[jax.Array]:
     return tuple(jax.lax.pcast(jnp.stack(vectors), missing, to="varying")) if missing else vectors
 
 
-def like(x: jax.Array, array: jax.Array) -> jax.Array:
-    """An array of numbers or bools, broadcast to the shape of `x`, and over the devices as `x` is."""
-    if array.dtype == bool:
-        return array & jnp.ones_like(x, bool)
-    return array * jnp.ones_like(x, array.dtype)
-
-
 def expand_right(vector: jax.Array, ndim: int) -> jax.Array:
     """A vector along the first axis of arrays of `ndim` dimensions."""
     return jnp.expand_dims(vector, range(1, ndim))
