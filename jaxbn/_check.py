@@ -219,6 +219,8 @@ def _is_number(value: object, *kinds: type) -> bool:
 
 
 def _array(name: str, value: ArrayLike) -> jax.Array:
+    if isinstance(value, jax.Array):
+        return value
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError):

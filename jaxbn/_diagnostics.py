@@ -13,6 +13,7 @@ from jaxbn._dtypes import promote
 from jaxbn._moments import moments, weighted_mean
 from jaxbn._root import deviation, inverse_root
 from jaxbn._state import BatchNormParams, BatchNormState
+from jaxbn._weights import in_units, unit_of
 
 
 class Diagnostics(NamedTuple):
@@ -97,11 +98,10 @@ def diagnostics(
     gap = jnp.where(gap == 0, 0, gap / expected.astype(gap.dtype))
     share = jnp.sqrt(batch.var) * inverse_root(batch.var, epsilon)
     output = share if params.scale is None else share * jnp.abs(params.scale).astype(real)
-    size = (
-        jnp.full(counts.shape, entries(x.shape, axes, real), real)
-        if weights is None
-        else _effective_size(weights, x, axes, real)
-    )
+    if weights is None:
+        size = jnp.full(counts.shape, entries(x.shape, axes, real), real)
+    else:
+        size = _effective_size(weights, x, axes)
     return Diagnostics(
         mean_gap=jnp.where(counts, gap, 0),
         variance_ratio=jnp.where(counts & (own != expected), jnp.square(own / expected), 1),
@@ -111,8 +111,8 @@ def diagnostics(
     )
 
 
-def _effective_size(mask: jax.Array, x: jax.Array, axes: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+def _effective_size(mask: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """(Σw)² / Σw², which is Σw over the mean of w in the weights w; 0 where nothing counts."""
-    w = jnp.broadcast_to(jnp.maximum(mask.astype(dtype), 0), x.shape)
+    w, _ = in_units(mask, unit_of(mask, x, axes), x, axes)
     weight, mean = weighted_mean(w, w, axes)
     return weight / jnp.where(mean > 0, mean, 1)

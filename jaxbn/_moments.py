@@ -17,11 +17,11 @@ import jax.numpy as jnp
 
 from jaxbn._axes import entries, expand
 from jaxbn._copies import copy_below
-from jaxbn._dtypes import promote
 from jaxbn._placement import beside, like
 from jaxbn._policy import name_statistics, recomputed
 from jaxbn._sharing import Sharing, expand_right, gather, total
 from jaxbn._shift import largest, middle
+from jaxbn._weights import in_units, power_of_two, unit_of, without_unit
 
 
 class Moments(NamedTuple):
@@ -53,20 +53,20 @@ def moments(
     """
     mask = None if mask is None else beside(x, mask, range(x.ndim))
     part = _moments(axes, shared, x, mask)
-    found = part.moments if part.unit is None else part.moments._replace(weight=_total(part.moments.weight, part.unit))
+    found = part.moments._replace(weight=without_unit(part.moments.weight, part.unit))
     return Moments(*name_statistics(tuple(found)))
 
 
 def merge(parts: Moments) -> Moments:
     """The moments of the union of parts, which lie along the first axis; parts of weight 0 have no influence."""
-    weighs, unit = parts.weight > 0, _unit(parts.weight, (0,))
+    weighs, unit = parts.weight > 0, power_of_two(parts.weight, (0,))
     weights = parts.weight / unit[None]
     shift = largest(parts.shift, weighs, (0,))
     offsets = jnp.where(weighs, (parts.shift - shift[None]) + parts.offset, 0)  # the parts' means from one shift
     weight, offset = weighted_mean(offsets, weights, (0,))
     between = _abs2(offsets - offset[None])
     _, var = weighted_mean(jnp.where(weighs, parts.var + between, 0), weights, (0,))
-    return Moments(_total(weight, unit), shift, offset, var)
+    return Moments(without_unit(weight, unit), shift, offset, var)
 
 
 def weighted_mean(z: jax.Array, w: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -102,8 +102,8 @@ def _of_all(axes: tuple[int, ...], x: jax.Array) -> _Part:
 
 def _of_some(axes: tuple[int, ...], x: jax.Array, mask: jax.Array) -> _Part:
     """Two passes, since the shift is an extreme entry: nothing cheaper is sure to be one that counts."""
-    unit = _unit(_sound(mask, promote(x.real.dtype)), axes) if jnp.issubdtype(mask.dtype, jnp.floating) else None
-    w, counts = _weights(axes, mask, unit, x)
+    unit = unit_of(mask, x, axes)
+    w, counts = in_units(mask, unit, x, axes)
     shift = largest(x, counts, axes)
     d = jnp.where(counts, jnp.where(counts, x, 0).astype(shift.dtype) - expand(shift, axes), 0)
     weight, offset = weighted_mean(d, w, axes)
@@ -127,7 +127,7 @@ def _of_shards(part: _Part, shared: Sharing, masked: bool) -> _Part:
     shift, offset = [jax.lax.complex(*vectors[i : i + 2]) for i in (0, 2)] if is_complex else vectors
     weight = jnp.where(expand_right(members, weight.ndim), weight, 0)
     if unit is not None:
-        units, unit = unit, _unit(jnp.where(weight > 0, unit, 0), (0,))
+        units, unit = unit, power_of_two(jnp.where(weight > 0, unit, 0), (0,))
         weight = weight * (units / unit[None])
     return _Part(merge(Moments(weight, shift, offset, var)), unit)
 
@@ -151,43 +151,13 @@ def _tangent(
     if mask is None:
         centred = x.astype(m.shift.dtype) - expand(m.shift, axes) - expand(m.offset, axes)
     else:
-        w, counts = _weights(axes, mask, part.unit, x)
+        w, counts = in_units(mask, part.unit, x, axes)
         known = jnp.where(counts, x, 0).astype(m.shift.dtype)
         centred = jnp.where(counts, known - expand(m.shift, axes) - expand(m.offset, axes), 0)
         x_dot = jnp.where(counts, w.astype(x_dot.dtype) * x_dot, 0)
     sums = total((jnp.sum(x_dot, axes), jnp.sum(jnp.conj(centred) * x_dot, axes)), shared)
     weight = jnp.where(m.weight > 0, m.weight, 1).astype(x_dot.dtype)
     return sums[0] / weight, 2 * jnp.real(sums[1] / weight)
-
-
-def _weights(
-    axes: tuple[int, ...], mask: jax.Array, unit: jax.Array | None, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The mask as weights, in units, and which entries count at all, both like `x`; from the mask as it was given."""
-    w = _sound(mask, promote(x.real.dtype))
-    w = like(x, w if unit is None else w / expand(unit, axes))
-    return w, like(x, mask > 0 if mask.dtype != bool else mask)
-
-
-def _sound(mask: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """The weights, in which negative ones and NaN are 0, and infinite ones the largest number."""
-    w = mask.astype(dtype)
-    return w if mask.dtype == bool else jnp.where(w > 0, jnp.minimum(w, jnp.finfo(dtype).max), 0)
-
-
-def _unit(weights: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """A power of two near the largest weight along `axes`, to measure the others by: sums neither overflow nor vanish.
-
-    1 where all weights are 0.
-    """
-    info = jnp.finfo(weights.dtype)
-    highest = jnp.minimum(jnp.max(weights, axes, initial=0), 2.0 ** (info.maxexp - 2))
-    return jnp.where(highest > 0, jax.lax.reduce_precision(highest, info.bits - info.nmant - 1, 0), 1)
-
-
-def _total(weight: jax.Array, unit: jax.Array) -> jax.Array:
-    """The weight without the unit, and at most the largest number."""
-    return jnp.minimum(weight, jnp.finfo(weight.dtype).max / jnp.maximum(unit, 1)) * unit
 
 
 def _abs2(z: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ def deviation(var: jax.Array, epsilon: float | jax.Array) -> jax.Array:
 
 def inverse_root(var: jax.Array, epsilon: float | jax.Array) -> jax.Array:
     """1/√(var + epsilon); 0 where both are 0, so that a channel without deviation gives 0 · γ + β."""
-    return _inverse(var + epsilon, jax.lax.stop_gradient(deviation(var, epsilon)))
+    return _inverse(var + epsilon, deviation(*jax.lax.stop_gradient((var, epsilon))))
 
 
 @jax.custom_jvp
