@@ -18,7 +18,7 @@ from jaxbn._state import BatchNormParams, BatchNormState
 
 def array(x: ArrayLike) -> jax.Array:
     """`x` as an array of floating or complex numbers."""
-    result = _array("x", x)
+    result = converted("x", x)
     if not can_compute(result.dtype):
         raise TypeError(
             f"x must be floating or complex{_at_least_16_bits(result.dtype)}; got {result.dtype.name}. "
@@ -99,7 +99,7 @@ def mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array | None:
     """The mask with as many dimensions as `x`, not broadcast, and without gradient."""
     if mask is None:
         return None
-    mask = _array("mask", mask)
+    mask = converted("mask", mask)
     if jnp.issubdtype(mask.dtype, jnp.complexfloating):
         raise TypeError(f"mask must be of bools or of non-negative real weights; got {mask.dtype.name}")
     padded = (1,) * (len(shape) - mask.ndim) + mask.shape
@@ -115,7 +115,7 @@ def residual(residual: ArrayLike | None, x: jax.Array) -> jax.Array | None:
     """The residual, of the shape of `x`."""
     if residual is None:
         return None
-    residual = _array("residual", residual)
+    residual = converted("residual", residual)
     if residual.shape != x.shape:
         raise ValueError(f"residual must have the shape of x, {x.shape}; got {residual.shape}")
     if not can_compute(residual.dtype):
@@ -218,7 +218,8 @@ def _is_number(value: object, *kinds: type) -> bool:
     return jnp.ndim(value) == 0 and any(jnp.issubdtype(jnp.result_type(value), kind) for kind in kinds)
 
 
-def _array(name: str, value: ArrayLike) -> jax.Array:
+def converted(name: str, value: ArrayLike) -> jax.Array:
+    """The value as an array."""
     if isinstance(value, jax.Array):
         return value
     try:

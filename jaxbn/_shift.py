@@ -15,7 +15,6 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxbn._axes import is_known
 from jaxbn._dtypes import promote
 
 GROUP = 8  # rows of a group at most; they are neighbours, and so mostly on one device
@@ -29,7 +28,7 @@ def middle(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
         return jax.lax.complex(middle(x.real, axes), middle(x.imag, axes))
     x = jax.lax.stop_gradient(x)
     if axes:
-        rows = min(axes, key=lambda axis: (is_known(x.shape[axis]) and x.shape[axis] < GROUP, axis))
+        rows = min(axes, key=lambda axis: (x.shape[axis] < GROUP, axis))
         others = tuple(axis for axis in axes if axis != rows)
         x = _places(x, others).min(others, keepdims=True)
         x = _groups(x, rows, several=2 if others else 1).min(rows + 1).max(axes)
@@ -38,14 +37,9 @@ def middle(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 def _places(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """A few evenly spread entries along `axes`."""
-    number = math.ceil(PLACES ** (1 / len(axes)) if axes else 1)
     for axis in axes:
-        if not is_known(size := x.shape[axis]):
-            starts = [(2 * i + 1) * size // (2 * number) for i in range(number)]
-            x = jnp.concatenate([jax.lax.slice_in_dim(x, start, start + 1, axis=axis) for start in starts], axis)
-            continue
-        stride = max(1, size // number)
-        if (local := _local_size(x, axis)) != size:
+        stride = max(1, x.shape[axis] // math.ceil(PLACES ** (1 / len(axes))))
+        if (local := _local_size(x, axis)) != x.shape[axis]:
             stride = math.gcd(stride, local)
         x = jax.lax.slice_in_dim(x, stride // 2, None, stride, axis)
     return x
@@ -54,12 +48,6 @@ def _places(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 def _groups(x: jax.Array, axis: int, several: int) -> jax.Array:
     """An axis split in two: groups, about as many as there are entries in each, or more; and a few entries of each."""
     size, local = x.shape[axis], _local_size(x, axis)
-    if not is_known(size):  # the last group is filled up with what is never the least
-        group = GROUP // several
-        whole = (size + group - 1) // group
-        filling = [(0, whole * group - size if a == axis else 0, 0) for a in range(x.ndim)]
-        x = jax.lax.pad(x, jnp.asarray(jnp.inf, x.dtype), filling)
-        return x.reshape(*x.shape[:axis], whole, group, *x.shape[axis + 1 :])
     group = max(1, min(GROUP, 2 ** ((size - 1).bit_length() // 2) // several))
     if local != size:
         group = math.gcd(group, local)
@@ -82,6 +70,6 @@ def largest(x: jax.Array, counts: jax.Array, axes: tuple[int, ...]) -> jax.Array
     if jnp.iscomplexobj(x):
         return jax.lax.complex(largest(x.real, counts, axes), largest(x.imag, counts, axes))
     x = jax.lax.stop_gradient(x)
-    least = jnp.finfo(x.dtype).min
-    result = jnp.max(x, axes, where=counts, initial=least)
+    least = jnp.finfo(x.dtype).min  # finite, for jax_debug_infs
+    result = jax.lax.reduce_max(jnp.where(counts, x, least), axes)
     return jnp.where(result > least, result, 0).astype(promote(x.dtype))

@@ -29,7 +29,7 @@ def in_units(
 def power_of_two(weights: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """The one near the largest weight along `axes`, so that to divide by it is exact; 1 where all weights are 0."""
     info = jnp.finfo(weights.dtype)
-    highest = jnp.minimum(jnp.max(weights, axes, initial=0), 2.0 ** (info.maxexp - 2))
+    highest = jnp.minimum(jax.lax.reduce_max(weights, axes), 2.0 ** (info.maxexp - 2))
     return jnp.where(highest > 0, jax.lax.reduce_precision(highest, info.bits - info.nmant - 1, 0), 1)
 
 
