@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbn import _check as check
-from jaxbn._axes import feature_axes, reduction_axes
+from jaxbn._axes import feature_axes, is_known, reduction_axes
 from jaxbn._dtypes import promote
 from jaxbn._max_pool import normalize_and_pool
 from jaxbn._moments import Moments, moments
@@ -136,7 +136,7 @@ def batch_norm(
         values = check.count(inputs.x.shape, axes, shared.sharers if shared else 1)
         batch = moments(inputs.x, axes, inputs.mask, shared)
         if placed is not None:
-            values = values if mask is None else None
+            values = values if mask is None and is_known(values) else None
             new_state = update(placed, batch, momentum, unbiased=unbiased, grouped=grouped, values=values)
             new_state = jax.tree.map(as_before, new_state, running)
     else:

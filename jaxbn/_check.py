@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbn._axes import is_known, size
-from jaxbn._dtypes import can_compute, described
+from jaxbn._dtypes import at_least_16_bits, can_compute, described
 from jaxbn._normalize import ACTIVATIONS
 from jaxbn._state import BatchNormParams, BatchNormState
 
@@ -21,7 +21,7 @@ def array(x: ArrayLike) -> jax.Array:
     result = converted("x", x)
     if not can_compute(result.dtype):
         raise TypeError(
-            f"x must be floating or complex{_at_least_16_bits(result.dtype)}; got {result.dtype.name}. "
+            f"x must be floating or complex{at_least_16_bits(result.dtype)}; got {result.dtype.name}. "
             "Convert it first: x.astype(jnp.float32)"
         )
     return result
@@ -120,7 +120,7 @@ def residual(residual: ArrayLike | None, x: jax.Array) -> jax.Array | None:
         raise ValueError(f"residual must have the shape of x, {x.shape}; got {residual.shape}")
     if not can_compute(residual.dtype):
         raise TypeError(
-            f"residual must be floating or complex{_at_least_16_bits(residual.dtype)}; got {residual.dtype.name}"
+            f"residual must be floating or complex{at_least_16_bits(residual.dtype)}; got {residual.dtype.name}"
         )
     return residual
 
@@ -174,12 +174,10 @@ def ghost_batch_size(
     return int(rows) if shape[0] else None
 
 
-def count(shape: tuple[int, ...], axes: tuple[int, ...], sharers: int) -> int | None:
-    """The values that a channel's statistics are taken of, more than one; None where shapes are symbolic."""
+def count(shape: tuple[int, ...], axes: tuple[int, ...], sharers: int) -> int:
+    """The values that a channel's statistics are taken of, more than one as far as that is known."""
     values = size(shape, axes) * sharers
-    if not is_known(values):
-        return None
-    if values < 2:
+    if is_known(values) and values < 2:
         raise ValueError(
             "the statistics of a batch need more than one value per channel: with one, the variance is 0 and the "
             f"output is the bias whatever x holds; x of shape {shape} reduced over axes {axes} has {values}. "
@@ -200,18 +198,6 @@ def result_dtype(dtype: DTypeLike | None, computed: jnp.dtype, given: jnp.dtype)
     return result
 
 
-def scheduled(name: str, value: ArrayLike, least: float, most: float = math.inf) -> jax.Array:
-    """What a schedule has returned: one number, in its range as far as that is known while tracing."""
-    if not _is_number(value, jnp.floating, jnp.integer):
-        raise TypeError(f"{name}, a schedule, must return one real number; it returned {described(value)}")
-    number = jnp.asarray(value)
-    slack = 1e-5  # of rounding
-    if not isinstance(number, Tracer) and not least - slack <= float(number) <= most + slack:
-        bounds = f"in [{least}, {most}]" if math.isfinite(most) else f"at least {least}"
-        raise ValueError(f"{name}, a schedule, must return a number that is {bounds}; it returned {float(number)}")
-    return number
-
-
 def _is_number(value: object, *kinds: type) -> bool:
     if not isinstance(value, jax.Array | np.ndarray | np.generic | Real):
         return False
@@ -226,8 +212,3 @@ def converted(name: str, value: ArrayLike) -> jax.Array:
         return jnp.asarray(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be an array; got {described(value)}") from None
-
-
-def _at_least_16_bits(dtype: jnp.dtype) -> str:
-    """A condition that need not be read unless it is not met."""
-    return " and of 16 bits at least" if jnp.issubdtype(dtype, jnp.inexact) else ""

@@ -20,6 +20,11 @@ def can_compute(dtype: DTypeLike) -> bool:
     return jnp.issubdtype(dtype, jnp.inexact) and jnp.dtype(dtype).itemsize > 1
 
 
+def at_least_16_bits(dtype: DTypeLike) -> str:
+    """A condition on a type that an error only names where it is the one that is not met."""
+    return " and of 16 bits at least" if jnp.issubdtype(dtype, jnp.inexact) else ""
+
+
 def described(value: object) -> str:
     """A value as messages name it: the type and shape of an array, the kind of anything else."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxbn import _check as check
 from jaxbn._dtypes import promote
 from jaxbn._moments import Moments, weighted_mean
 from jaxbn._placement import like
@@ -112,7 +111,7 @@ def update(
     one is asked for and the weight is not above 1. Of groups (along the first axis) the mean counts. `values` is the
     weight of every channel, above 1, where it is known: without a mask and symbolic shapes.
     """
-    keep = check.scheduled("momentum", momentum(state.count), 0, 1) if callable(momentum) else momentum
+    keep = jnp.asarray(momentum(state.count)) if callable(momentum) else momentum
     mean, var = batch.mean, batch.var
     if values is not None:
         var = var * (values / (values - 1)) if unbiased else var

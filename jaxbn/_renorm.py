@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbn import _check as check
 from jaxbn._moments import Moments
 from jaxbn._momentum import Schedule
 from jaxbn._root import deviation
@@ -100,10 +99,7 @@ def corrections(
     renorm: BatchRenorm, state: BatchNormState, batch: Moments, epsilon: float
 ) -> tuple[jax.Array, jax.Array]:
     """The r and the d, of the shape of the batch's moments, without gradient."""
-    r_max, d_max = (
-        check.scheduled(name, bound(state.count), least) if callable(bound) else bound
-        for name, bound, least in (("r_max", renorm.r_max, 1), ("d_max", renorm.d_max, 0))
-    )
+    r_max, d_max = (bound(state.count) if callable(bound) else bound for bound in renorm)
     own = deviation(batch.var, epsilon)
     running = jnp.maximum(deviation(state.var.astype(own.dtype), epsilon), jnp.finfo(own.dtype).tiny)  # not 0/0
     r_max, d_max = (jnp.asarray(bound).astype(own.dtype) for bound in (r_max, d_max))

@@ -8,14 +8,20 @@ import jax.numpy as jnp
 
 def deviation(var: jax.Array, epsilon: float | jax.Array) -> jax.Array:
     """√(var + epsilon), also where the sum is below the smallest normal number, which processors take for 0."""
-    if isinstance(epsilon, float) and epsilon < jnp.finfo(var.dtype).tiny:
+    if isinstance(epsilon, jax.Array):
+        epsilon = epsilon.astype(var.dtype)
+    elif epsilon < jnp.finfo(var.dtype).tiny:
         return jnp.hypot(jnp.sqrt(var), math.sqrt(epsilon))
     return jnp.sqrt(var + epsilon)
 
 
 def inverse_root(var: jax.Array, epsilon: float | jax.Array) -> jax.Array:
     """1/√(var + epsilon); 0 where both are 0, so that a channel without deviation gives 0 · γ + β."""
-    return _inverse(var + epsilon, deviation(*jax.lax.stop_gradient((var, epsilon))))
+    constant = epsilon
+    if isinstance(epsilon, jax.Array):
+        epsilon = epsilon.astype(var.dtype)
+        constant = jax.lax.stop_gradient(epsilon)
+    return _inverse(var + epsilon, deviation(jax.lax.stop_gradient(var), constant))
 
 
 @jax.custom_jvp
