@@ -9,7 +9,6 @@ mean's rounding nor the difference of two large squares limits the accuracy. The
 since `shift + offset` would round. Moments of parts merge into those of the whole as accurately. See docs/math.md.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from jaxbn._dtypes import promote
 from jaxbn._placement import beside, like
 from jaxbn._policy import name_statistics, recomputed
 from jaxbn._sharing import Sharing, expand_right, gather, total
-from jaxbn._shift import largest, middle
+from jaxbn._shift import about_mean, largest, middle
 from jaxbn._weights import in_units, power_of_two, unit_of, without_unit
 
 
@@ -91,39 +90,29 @@ def _moments(axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: 
 
 
 def _of_all(axes: tuple[int, ...], x: jax.Array) -> _Part:
-    """One pass over `x`; two where its shape is symbolic, as of nothing but sizes is known where the middle may lie."""
+    """One pass over `x`, and two more for the shift where its shape is symbolic."""
     n = entries(x.shape, axes, promote(jnp.finfo(x.dtype).dtype))
-    if not is_known(size(x.shape, axes)):
-        shift = largest(x, jnp.ones_like(x, bool), axes)
-        offset, var = _two_passes(axes, x.astype(shift.dtype) - expand(shift, axes), lambda d: jnp.sum(d, axes) / n)
-    else:
-        shift = middle(x, axes)
-        x = x.astype(shift.dtype)
-        # Two sums with shifts of opposite sign: the compiler must not share the difference between them (see _copies).
-        offset = jnp.sum(x - expand(copy_below(shift), axes), axes) / n
-        square = jnp.sum(_abs2(x + expand(-shift, axes)), axes) / n
-        var = jnp.maximum(square - _abs2(offset), 0)
-    return _Part(Moments(jnp.full((1,) * shift.ndim, n, var.dtype), shift, offset, var), unit=None)
+    shift = middle(x, axes) if is_known(size(x.shape, axes)) else about_mean(x, axes, n)
+    x = x.astype(shift.dtype)
+    # Two sums with shifts of opposite sign: the compiler must not share the difference between them (see _copies).
+    offset = jnp.sum(x - expand(copy_below(shift), axes), axes) / n
+    square = jnp.sum(_abs2(x + expand(-shift, axes)), axes) / n
+    weight = jnp.full((1,) * shift.ndim, n, square.dtype)
+    return _Part(Moments(weight, shift, offset, jnp.maximum(square - _abs2(offset), 0)), unit=None)
 
 
 def _of_some(axes: tuple[int, ...], x: jax.Array, mask: jax.Array) -> _Part:
     """Two passes, since the shift is an extreme entry: nothing cheaper is sure to be one that counts."""
     unit = unit_of(mask, x, axes)
     w, counts = in_units(mask, unit, x, axes)
-    shift, weight = largest(x, counts, axes), jnp.sum(w, axes)
-    d = jnp.where(counts, x, 0).astype(shift.dtype) - expand(shift, axes)
-    offset, var = _two_passes(axes, d, lambda d: weighted_mean(jnp.where(counts, d, 0), w, axes)[1])
-    return _Part(Moments(weight, shift, offset, var), None if unit is None else like(weight, unit))
-
-
-def _two_passes(
-    axes: tuple[int, ...], d: jax.Array, mean: Callable[[jax.Array], jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """The mean and the variance of the differences from a shift, which may be far from all others."""
-    offset = mean(d)
-    d = d - expand(offset, axes)
-    correction = mean(d)
-    return offset + correction, jnp.maximum(mean(_abs2(d)) - _abs2(correction), 0)
+    shift = largest(x, counts, axes)
+    d = jnp.where(counts, jnp.where(counts, x, 0).astype(shift.dtype) - expand(shift, axes), 0)
+    weight, offset = weighted_mean(d, w, axes)
+    d = jnp.where(counts, d - expand(offset, axes), 0)
+    _, correction = weighted_mean(d, w, axes)
+    _, square = weighted_mean(_abs2(d), w, axes)
+    found = Moments(weight, shift, offset + correction, jnp.maximum(square - _abs2(correction), 0))
+    return _Part(found, None if unit is None else like(weight, unit))
 
 
 def _of_shards(part: _Part, shared: Sharing, masked: bool) -> _Part:
