@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def feature_axes(axis: int | Iterable[int], ndim: int) -> tuple[int, ...]:
@@ -35,5 +36,16 @@ def expand(vector: jax.Array, reduced: tuple[int, ...]) -> jax.Array:
 
 
 def size(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
-    """The number of entries along `axes`."""
+    """The number of entries along `axes`; a symbolic one where a size is (of `jax.export`)."""
     return math.prod(shape[a] for a in axes)
+
+
+def is_known(size: int) -> bool:
+    """Whether a size is a number, and not a symbol of `jax.export`, which cannot be compared with numbers."""
+    return isinstance(size, int)
+
+
+def entries(shape: tuple[int, ...], axes: tuple[int, ...], dtype: DTypeLike) -> int | jax.Array:
+    """The number of entries along `axes`, to compute with."""
+    number = size(shape, axes)
+    return number if is_known(number) else jnp.asarray(number).astype(dtype)

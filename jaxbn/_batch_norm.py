@@ -9,15 +9,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbn import _check as check
-from jaxbn._axes import feature_axes, reduction_axes, size
+from jaxbn._axes import feature_axes, is_known, reduction_axes, size
 from jaxbn._dtypes import promote
-from jaxbn._hyperparameter import to_dtype
 from jaxbn._max_pool import MaxPool, normalize_and_pool
-from jaxbn._moments import Moments, inverse_root, moments
+from jaxbn._moments import Moments, moments
 from jaxbn._momentum import Schedule, check_momentum, update
 from jaxbn._normalize import Activation, ActivationName, Form, Inputs, Vectors, normalize
+from jaxbn._placement import as_before, beside, join_first, split_first
 from jaxbn._policy import name_input
 from jaxbn._renorm import BatchRenorm, check_renorm, corrections
+from jaxbn._root import inverse_root
 from jaxbn._sharing import sharing, vary_like
 from jaxbn._state import BatchNormParams, BatchNormState
 
@@ -158,41 +159,47 @@ def compute(
     too_few: Callable[[str], None],
 ) -> tuple[jax.Array, StateT]:
     """`batch_norm`; `too_few` is told of a batch with one value per channel, and raises where that is an error."""
-    array, running = check.array(x), cast(BatchNormState | None, state)
+    running = cast(BatchNormState | None, state)
+    arrays = check.values(params, running)
+    array = check.array(x)
     features = feature_axes(axis, array.ndim)
     train, epsilon = check.training(train), check.epsilon(epsilon)
     momentum = check_momentum(momentum, tuple(array.shape[a] for a in features))
     check_renorm(renorm, running, array.dtype)
-    check.shapes(params, running, array.shape, features)
+    check.shapes(arrays, array.shape, features)
     rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, train, axis_name is not None)
     shared = sharing(axis_name, axis_index_groups) if train or running is None or axis_name is None else None
 
+    params, placed = jax.tree.map(lambda v: beside(array, v, features[: jnp.ndim(v)]), (params, running))
     inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))
     axes = reduction_axes(features, array.ndim)
-    empty = size(array.shape, axes) == 0
+    entries = size(array.shape, axes)
+    empty = is_known(entries) and entries == 0
     rows = rows if train and not empty else None
     if rows is not None:  # the groups become one more feature axis, in front
-        inputs = jax.tree.map(partial(_split, rows=rows), inputs)
+        inputs = jax.tree.map(partial(split_first, rows=rows), inputs)
         params, axes = jax.tree.map(lambda vector: vector[None], params), tuple(a + 1 for a in axes)
 
     new_state = running
     if train or running is None:
         values = None if empty else check.count(inputs.x.shape, axes, shared.sharers if shared else 1, too_few)
         batch = moments(inputs.x, axes, inputs.mask, shared)
-        if running is not None and values is not None:
-            values = values if mask is None and values != 1 else None
-            new_state = update(running, batch, momentum, unbiased=unbiased, grouped=rows is not None, values=values)
+        if running is not None and placed is not None and values is not None:
+            values = values if mask is None and is_known(values) and values != 1 else None
+            new_state = update(placed, batch, momentum, unbiased=unbiased, grouped=rows is not None, values=values)
+            new_state = jax.tree.map(as_before, new_state, running)
     else:
-        batch = Moments(jnp.ones(()), running.mean, jnp.zeros_like(running.mean), running.var)
+        batch = Moments(jnp.ones(()), placed.mean, jnp.zeros_like(placed.mean), placed.var)
 
-    vectors = _coefficients(params, running, batch, epsilon, renorm if train else None, array.dtype)
-    result_dtype = check.result_dtype(dtype, vectors[0].dtype, array.dtype)
-    form = Form(axes, check.activation(activation, array.dtype), result_dtype)
+    given = promote(*(a.dtype for a in (inputs.x, inputs.residual) if a is not None))
+    vectors = _coefficients(params, placed, batch, epsilon, renorm if train else None, given)
+    computed = vectors[0].dtype
+    form = Form(axes, check.activation(activation, computed), check.result_dtype(dtype, computed, array.dtype))
     whole = Vectors(*vary_like(inputs.x, *vectors))
     if max_pool is None:
-        y = normalize(form, inputs, whole).reshape(array.shape)
+        y = beside(array, join_first(normalize(form, inputs, whole), array.ndim), range(array.ndim))
     else:
-        y = normalize_and_pool(check.max_pool(max_pool, array.dtype), form, inputs, whole, array.shape)
+        y = normalize_and_pool(check.max_pool(max_pool, computed), form, inputs, whole, array.shape)
     return y, cast(StateT, new_state)
 
 
@@ -207,8 +214,7 @@ def _coefficients(
     """The vectors of y = (x − shift) · multiplier + offset, all of one shape and of a type that x fits into."""
     dtype = promote(dtype, batch.shift.dtype, *(v.dtype for v in params if v is not None))
     shift, remainder = batch.shift.astype(dtype), batch.offset.astype(dtype)
-    real = jnp.finfo(dtype).dtype
-    multiplier = inverse_root(batch.var.astype(real) + to_dtype(epsilon, real)).astype(dtype)
+    multiplier = inverse_root(batch.var.astype(jnp.finfo(dtype).dtype), epsilon).astype(dtype)
     correction = jnp.zeros_like(multiplier)
     if renorm is not None and state is not None:
         r, correction = corrections(renorm, state, batch, epsilon)
@@ -220,8 +226,3 @@ def _coefficients(
     if params.bias is not None:
         offset = offset + params.bias.astype(dtype)
     return shift, multiplier, offset
-
-
-def _split(array: jax.Array, rows: int) -> jax.Array:
-    """Groups of rows as a new first axis; one group for all where the array is broadcast along the rows."""
-    return array.reshape(-1, min(rows, array.shape[0]), *array.shape[1:])

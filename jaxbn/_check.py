@@ -1,6 +1,7 @@
 """What the arguments of `batch_norm` must be, and what a person is told where they are not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from numbers import Real
 from sys import float_info
 
 import jax
@@ -9,18 +10,22 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxbn._axes import size
-from jaxbn._hyperparameter import described, hyperparameter, within
+from jaxbn._axes import is_known, size
+from jaxbn._dtypes import at_least_16_bits, can_compute, described
+from jaxbn._hyperparameter import hyperparameter, within, written
 from jaxbn._normalize import ACTIVATIONS
 from jaxbn._state import BatchNormParams, BatchNormState
 
 
 def array(x: ArrayLike) -> jax.Array:
     """`x` as an array of floating or complex numbers."""
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise TypeError(f"x must be floating or complex; got {x.dtype.name}. Convert it first: x.astype(jnp.float32)")
-    return x
+    result = converted("x", x)
+    if not can_compute(result.dtype):
+        raise TypeError(
+            f"x must be floating or complex{at_least_16_bits(result.dtype)}; got {result.dtype.name}. "
+            "Convert it first: x.astype(jnp.float32)"
+        )
+    return result
 
 
 def training(train: bool) -> bool:
@@ -49,29 +54,54 @@ def epsilon(epsilon: ArrayLike) -> float | jax.Array:
     """`epsilon` as a Python float or a traced scalar that can stand under the root."""
     number = hyperparameter(epsilon)
     if number is None or jnp.shape(number) != ():
-        raise TypeError(f"epsilon must be a real number; got {described(epsilon)}")
+        raise TypeError(f"epsilon must be a real number; got {written(epsilon)}")
     if not within(number, 0, float_info.max):
-        raise ValueError(f"epsilon must be finite and at least 0, such as 1e-5; got {described(epsilon)}")
+        raise ValueError(f"epsilon must be finite and at least 0, such as 1e-5; got {written(epsilon)}")
     return number
 
 
-def shapes(
-    params: BatchNormParams, state: BatchNormState | None, shape: tuple[int, ...], features: tuple[int, ...]
-) -> None:
-    """The parameters and the state have the shape of the feature axes of `x`."""
+def values(params: BatchNormParams, state: BatchNormState | None) -> dict[str, jax.Array]:
+    """The vectors of the parameters and the state by name, without what is None: arrays of floating numbers."""
     if not isinstance(params, BatchNormParams):
-        raise TypeError(f"params must be a jaxbn.BatchNormParams(scale, bias); got {type(params).__name__}")
+        hint = _instead(params, "BatchNormParams(given.get('scale'), given.get('bias'))")
+        raise TypeError(f"params must be a jaxbn.BatchNormParams(scale, bias); got {described(params)}. {hint}")
     if state is not None and not isinstance(state, BatchNormState):
-        raise TypeError(f"state must be a jaxbn.BatchNormState(mean, var, count) or None; got {type(state).__name__}")
-    expected = tuple(shape[a] for a in features)
-    vectors = {"params.scale": params.scale, "params.bias": params.bias}
+        hint = _instead(state, "BatchNormState(given['mean'], given['var'], jnp.zeros((), jnp.int32))")
+        raise TypeError(
+            f"state must be a jaxbn.BatchNormState(mean, var, count) or None; got {described(state)}. {hint}"
+        )
+    vectors = {f"params.{name}": vector for name, vector in params._asdict().items() if vector is not None}
     if state is not None:
         vectors |= {"state.mean": state.mean, "state.var": state.var}
+        if not _is_number(state.count, jnp.integer):
+            given = described(state.count)
+            raise TypeError(f"state.count must be one integer, such as jnp.zeros((), jnp.int32); got {given}")
     for name, vector in vectors.items():
-        if vector is not None and jnp.shape(vector) != expected:
+        if not hasattr(vector, "astype"):
+            raise TypeError(f"{name} must be an array; got {described(vector)}. Convert it first: jnp.asarray(...)")
+        if jnp.issubdtype(vector.dtype, jnp.inexact) and not can_compute(vector.dtype):
+            raise TypeError(
+                f"{name} must be floating or complex and of 16 bits at least; got {vector.dtype.name}. Convert it "
+                "first: .astype(jnp.float32)"
+            )
+    return vectors
+
+
+def _instead(given: object, ours: str) -> str:
+    """What to write instead of a Flax dictionary, or of something else."""
+    if isinstance(given, Mapping):
+        return f"Convert the dictionary of a Flax module: jaxbn.{ours}"
+    return "The arguments are params, state, x, train, in this order"
+
+
+def shapes(vectors: Mapping[str, jax.Array], shape: tuple[int, ...], features: tuple[int, ...]) -> None:
+    """The parameters and the state have the shape of the feature axes of `x`."""
+    expected = tuple(shape[a] for a in features)
+    for name, vector in vectors.items():
+        if vector.shape != expected:
             raise ValueError(
                 f"{name} must have shape {expected}, the sizes of the feature axes {features} of x of shape {shape}; "
-                f"got {jnp.shape(vector)}. Make params and state with jaxbn.init({expected}), or pass the axis that "
+                f"got {vector.shape}. Make params and state with jaxbn.init({expected}), or pass the axis that "
                 "holds the features"
             )
 
@@ -80,14 +110,14 @@ def mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array | None:
     """The mask with as many dimensions as `x`, not broadcast, and without gradient."""
     if mask is None:
         return None
-    mask = jnp.asarray(mask)
+    mask = converted("mask", mask)
     if jnp.issubdtype(mask.dtype, jnp.complexfloating):
         raise TypeError(f"mask must be of bools or of non-negative real weights; got {mask.dtype.name}")
     padded = (1,) * (len(shape) - mask.ndim) + mask.shape
     if mask.ndim > len(shape) or any(m not in (1, s) for m, s in zip(padded, shape, strict=True)):
         raise ValueError(
             f"mask must be broadcastable to x, which has shape {shape}; got {mask.shape}. "
-            f"A mask of whole examples has shape {(shape[0], *(1,) * (len(shape) - 1))}"
+            f"A mask of whole examples has shape {(*shape[:1], *(1,) * (len(shape) - 1))}"
         )
     return jax.lax.stop_gradient(mask.reshape(padded))
 
@@ -96,11 +126,13 @@ def residual(residual: ArrayLike | None, x: jax.Array) -> jax.Array | None:
     """The residual, of the shape of `x`."""
     if residual is None:
         return None
-    residual = jnp.asarray(residual)
+    residual = converted("residual", residual)
     if residual.shape != x.shape:
         raise ValueError(f"residual must have the shape of x, {x.shape}; got {residual.shape}")
-    if not jnp.issubdtype(residual.dtype, jnp.inexact):
-        raise TypeError(f"residual must be floating or complex; got {residual.dtype.name}")
+    if not can_compute(residual.dtype):
+        raise TypeError(
+            f"residual must be floating or complex{at_least_16_bits(residual.dtype)}; got {residual.dtype.name}"
+        )
     return residual
 
 
@@ -132,7 +164,10 @@ def max_pool(max_pool: Callable[[jax.Array], jax.Array], dtype: jnp.dtype) -> Ca
 def ghost_batch_size(
     rows: int | None, shape: tuple[int, ...], features: tuple[int, ...], train: bool, shared: bool
 ) -> int | None:
-    """The number of rows of a group; in training it divides the first axis, which is no feature axis."""
+    """The number of rows of a group; in training it divides the first axis, which is no feature axis.
+
+    None where there are no rows to group.
+    """
     if rows is None:
         return None
     if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
@@ -144,9 +179,10 @@ def ghost_batch_size(
         )
     if 0 in features:
         raise ValueError("ghost_batch_size groups rows of the first axis, but axis names it as a feature axis")
-    if train and shape[0] % rows:
-        raise ValueError(f"ghost_batch_size must divide the first axis of x; got {rows} for {shape[0]} rows")
-    return int(rows)
+    if train and shape[0] % rows != 0:
+        symbolic = "" if is_known(shape[0]) else f". Of a symbolic size it must be a factor, as in {rows}*b"
+        raise ValueError(f"ghost_batch_size must divide the first axis of x; got {rows} for {shape[0]} rows{symbolic}")
+    return int(rows) if shape[0] else None
 
 
 def refuse(fault: str) -> None:
@@ -155,9 +191,9 @@ def refuse(fault: str) -> None:
 
 
 def count(shape: tuple[int, ...], axes: tuple[int, ...], sharers: int, too_few: Callable[[str], None] = refuse) -> int:
-    """The values that a channel's statistics are taken of, more than one; else `too_few` is told so."""
+    """The values that a channel's statistics are taken of; `too_few` is told where they are known not to be several."""
     values = size(shape, axes) * sharers
-    if values < 2:
+    if is_known(values) and values < 2:
         too_few(
             "the statistics of a batch need more than one value per channel: with one, the variance is 0 and the "
             f"output is the bias whatever x holds; x of shape {shape} reduced over axes {axes} has {values}"
@@ -175,3 +211,19 @@ def result_dtype(dtype: DTypeLike | None, computed: jnp.dtype, given: jnp.dtype)
             f"a result of type {result.name} cannot hold what complex inputs give; pass dtype=jnp.{computed.name}"
         )
     return result
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    if not isinstance(value, jax.Array | np.ndarray | np.generic | Real):
+        return False
+    return jnp.ndim(value) == 0 and any(jnp.issubdtype(jnp.result_type(value), kind) for kind in kinds)
+
+
+def converted(name: str, value: ArrayLike) -> jax.Array:
+    """The value as an array."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array; got {described(value)}") from None

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+_LEARNED = {"scale", "bias", "offset"}  # "offset" is Haiku's name for a bias
 _STATISTICS = {"mean", "var", "count"}
 
 
@@ -14,9 +15,9 @@ def decay_mask(params: Any) -> Any:  # noqa: ANN401
     norm's own γ and β decay is a pull to a dead channel.
 
     Norms are known by their form: a group of parameters (a dictionary, an NNX state, a tuple with names) that holds
-    nothing but a `scale`, a `bias`, or both, arrays directly. So are those of LayerNorm, GroupNorm and RMSNorm. A group
-    with nothing but a `bias` may also be a layer that only adds one; that is taken for a norm without scale, since
-    biases are not to be decayed either. The `bias` beside a `kernel` is no norm's, and is marked.
+    nothing but a `scale`, a `bias` (Haiku's `offset`), or both, arrays directly. So are those of LayerNorm, GroupNorm
+    and RMSNorm. A group with nothing but a `bias` may also be a layer that only adds one; that is taken for a norm
+    without scale, since biases are not to be decayed either. The `bias` beside a `kernel` is no norm's, and is marked.
 
     Args:
         params: a pytree: Linen's `variables["params"]`, `nnx.state(model, nnx.Param)`, or anything that holds
@@ -50,12 +51,12 @@ def _is_of_norm(path: tuple, groups: dict[tuple, set]) -> bool:
     """Whether the group that this array lies in is one of scale and bias, beside running statistics or not."""
     if path and path[-1] == "value":  # of an NNX variable
         path = path[:-1]
-    if not path or not {"scale", "bias"} & groups[path[:-1]]:
+    if not path or not _LEARNED & groups[path[:-1]]:
         return False
     own = groups[path[:-1]]
     has_statistics = {"mean", "var"} <= own
     arrays = all(groups.get((*path[:-1], name), {"value"}) == {"value"} for name in own)
-    return arrays and own <= {"scale", "bias"} | (_STATISTICS if has_statistics else set())
+    return arrays and own <= _LEARNED | (_STATISTICS if has_statistics else set())
 
 
 def _name(entry: Any) -> Any:  # noqa: ANN401

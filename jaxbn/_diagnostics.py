@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxbn import _check as check
-from jaxbn._axes import feature_axes, reduction_axes
+from jaxbn._axes import entries, feature_axes, reduction_axes
 from jaxbn._dtypes import promote
 from jaxbn._hyperparameter import to_dtype
 from jaxbn._moments import moments, weighted_mean
+from jaxbn._root import deviation, inverse_root
 from jaxbn._state import BatchNormParams, BatchNormState
+from jaxbn._weights import in_units, unit_of
 
 
 class Diagnostics(NamedTuple):
@@ -83,9 +85,9 @@ def diagnostics(
     features = feature_axes(axis, x.ndim)
     if state is None:
         raise TypeError("state must be the running statistics, which the batch's are compared with; got None")
-    check.shapes(params, state, x.shape, features)
+    check.shapes(check.values(params, state), x.shape, features)
     axes = reduction_axes(features, x.ndim)
-    entries = check.count(x.shape, axes, 1)
+    check.count(x.shape, axes, 1)
     weights = check.mask(mask, x.shape)
     batch = moments(x, axes, weights)
 
@@ -93,22 +95,26 @@ def diagnostics(
     running = state.var.astype(promote(real))
     epsilon = to_dtype(epsilon, real)
     counts = jnp.broadcast_to(batch.weight > 0, batch.shift.shape)
-    deviation = jnp.sqrt(running + epsilon).astype(batch.shift.dtype)
-    gap = ((batch.shift - state.mean.astype(batch.shift.dtype)) + batch.offset) / deviation
-    share = jnp.sqrt(batch.var / jnp.where(batch.var > 0, batch.var + epsilon, 1))
+    own, expected = deviation(batch.var, epsilon), deviation(running, epsilon)
+    gap = (batch.shift - state.mean.astype(batch.shift.dtype)) + batch.offset
+    gap = jnp.where(gap == 0, 0, gap / expected.astype(gap.dtype))
+    share = jnp.sqrt(batch.var) * inverse_root(batch.var, epsilon)
     output = share if params.scale is None else share * jnp.abs(params.scale).astype(real)
-    size = jnp.full(counts.shape, entries, real) if weights is None else _effective_size(weights, x, axes, real)
+    if weights is None:
+        size = jnp.full(counts.shape, entries(x.shape, axes, real), real)
+    else:
+        size = _effective_size(weights, x, axes)
     return Diagnostics(
         mean_gap=jnp.where(counts, gap, 0),
-        variance_ratio=jnp.where(counts, (batch.var + epsilon) / (running + epsilon), 1),
+        variance_ratio=jnp.where(counts & (own != expected), jnp.square(own / expected), 1),
         output_deviation=output,
         dead=counts & (output < dead_below),
         effective_size=size,
     )
 
 
-def _effective_size(mask: jax.Array, x: jax.Array, axes: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+def _effective_size(mask: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """(Σw)² / Σw², which is Σw over the mean of w in the weights w; 0 where nothing counts."""
-    w = jnp.broadcast_to(jnp.maximum(mask.astype(dtype), 0), x.shape)
+    w, _ = in_units(mask, unit_of(mask, x, axes), x, axes)
     weight, mean = weighted_mean(w, w, axes)
     return weight / jnp.where(mean > 0, mean, 1)

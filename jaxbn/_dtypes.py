@@ -1,7 +1,8 @@
-"""Which type things are computed in, also where the user forbids implicit promotion."""
+"""Types: which one is computed in, also where the user forbids implicit promotion, and how messages name a value."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 
@@ -12,3 +13,20 @@ def promote(*dtypes: DTypeLike) -> jnp.dtype:
         for dtype in dtypes:
             result = jnp.promote_types(result, dtype)
     return result
+
+
+def can_compute(dtype: DTypeLike) -> bool:
+    """Whether a type is floating or complex, and of 16 bits at least: float8 and float4 promote to nothing."""
+    return jnp.issubdtype(dtype, jnp.inexact) and jnp.dtype(dtype).itemsize > 1
+
+
+def at_least_16_bits(dtype: DTypeLike) -> str:
+    """A condition on a type that an error only names where it is the one that is not met."""
+    return " and of 16 bits at least" if jnp.issubdtype(dtype, jnp.inexact) else ""
+
+
+def described(value: object) -> str:
+    """A value as messages name it: the type and shape of an array, the kind of anything else."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return f"{value.dtype.name} of shape {value.shape}"
+    return "None" if value is None else type(value).__name__

@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 
 from jaxbn import _check as check
 from jaxbn._axes import expand, feature_axes
-from jaxbn._dtypes import promote
-from jaxbn._hyperparameter import to_dtype
+from jaxbn._dtypes import can_compute, promote
+from jaxbn._root import inverse_root
 from jaxbn._state import BatchNormParams, BatchNormState
 
 
@@ -186,10 +186,11 @@ def _affine(
     arrays = [a for a in (kernel, bias, *params, state.mean, state.var) if a is not None]
     dtype = promote(*(jnp.result_type(a) for a in arrays))
     real = jnp.finfo(dtype).dtype
-    deviation = jnp.sqrt(jnp.asarray(state.var).astype(real) + to_dtype(epsilon, real)).astype(dtype)
-    scale = jnp.ones_like(deviation) if params.scale is None else jnp.asarray(params.scale).astype(dtype)
-    offset = jnp.zeros_like(deviation) if params.bias is None else jnp.asarray(params.bias).astype(dtype)
-    return _Affine(jnp.asarray(state.mean).astype(dtype), scale / deviation, offset)
+    multiplier = inverse_root(jnp.asarray(state.var).astype(real), epsilon).astype(dtype)
+    if params.scale is not None:
+        multiplier = jnp.asarray(params.scale).astype(dtype) * multiplier
+    offset = jnp.zeros_like(multiplier) if params.bias is None else jnp.asarray(params.bias).astype(dtype)
+    return _Affine(jnp.asarray(state.mean).astype(dtype), multiplier, offset)
 
 
 def _split_groups(
@@ -215,10 +216,10 @@ def _along(vector: jax.Array, axes: tuple[int, ...], ndim: int) -> jax.Array:
 
 
 def _floating(name: str, array: ArrayLike) -> jax.Array:
-    array = jnp.asarray(array)
-    if not jnp.issubdtype(array.dtype, jnp.inexact):
-        raise TypeError(f"{name} must be floating or complex; got {array.dtype.name}. Fold before quantizing")
-    return array
+    result = check.converted(name, array)
+    if not can_compute(result.dtype):
+        raise TypeError(f"{name} must be floating or complex; got {result.dtype.name}. Fold before quantizing")
+    return result
 
 
 def _kernel_axes(axis: int | Sequence[int], kernel: jax.Array, name: str) -> tuple[int, ...]:
@@ -242,19 +243,18 @@ def _check_features(
     groups: int = 1,
 ) -> None:
     """The norm's vectors have the sizes of these axes of the kernel (times the groups)."""
-    if not isinstance(params, BatchNormParams):
-        raise TypeError(f"params must be a jaxbn.BatchNormParams(scale, bias); got {type(params).__name__}")
-    if not isinstance(state, BatchNormState):
+    vectors = check.values(params, state)
+    if state is None:
         raise TypeError(
-            f"state must be a jaxbn.BatchNormState(mean, var, count); got {type(state).__name__}. Only a norm that "
-            "evaluates with running statistics is an affine map"
+            "state must be a jaxbn.BatchNormState(mean, var, count); got None. Only a norm that evaluates with running "
+            "statistics is an affine map"
         )
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         raise ValueError(f"feature_group_count must be a positive integer; got {groups!r}")
-    features = jnp.shape(state.mean)
-    for part, vector in {"params.scale": params.scale, "params.bias": params.bias, "state.var": state.var}.items():
-        if vector is not None and jnp.shape(vector) != features:
-            raise ValueError(f"{part} must have the shape of state.mean, {features}; got {jnp.shape(vector)}")
+    features = vectors["state.mean"].shape
+    for part, vector in vectors.items():
+        if vector.shape != features:
+            raise ValueError(f"{part} must have the shape of state.mean, {features}; got {vector.shape}")
     sizes = tuple(shape[a] for a in axes)
     if (math.prod(sizes) * groups,) != features if groups > 1 else sizes != features:
         found = f"{sizes} in each of {groups} groups" if groups > 1 else f"{sizes}"

@@ -38,7 +38,7 @@ def to_dtype(value: float | jax.Array, dtype: DTypeLike) -> float | jax.Array:
     return value.astype(dtype) if isinstance(value, jax.Array) else value
 
 
-def described(value: object) -> str:
+def written(value: object) -> str:
     """`value` in an error message: arrays by what they are, not by their entries."""
     if isinstance(value, np.ndarray | jax.Array) and (value.shape != () or isinstance(value, Tracer)):
         return f"an array of {value.dtype.name} of shape {value.shape}"

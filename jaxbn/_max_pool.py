@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxbn._axes import expand
+from jaxbn._dtypes import described
 from jaxbn._normalize import ACTIVATIONS, Form, Inputs, Vectors, normalize, readable
+from jaxbn._placement import join_first, split_first
 from jaxbn._policy import recomputed
 
 MaxPool = Callable[[jax.Array], jax.Array]
@@ -46,7 +48,7 @@ def normalize_and_pool(
     else:
         picked = _pick(pool, form.axes, inputs, vectors)
         y = normalize(form, Inputs(picked, mask=None, residual=None), vectors)
-    return y.reshape(shape[0], *y.shape[y.ndim - len(shape) + 1 :])
+    return join_first(y, len(shape))
 
 
 @partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors
@@ -60,12 +62,14 @@ def _pick(pool: MaxPool, axes: tuple[int, ...], inputs: Inputs, vectors: Vectors
 
 def _pool(max_pool: MaxPool, axes: tuple[int, ...], shape: tuple[int, ...], x: jax.Array) -> jax.Array:
     """`max_pool` of an array of ghost batches, whose first two axes are one for it, or of another."""
-    pooled = max_pool(x.reshape(shape))
+    pooled = max_pool(join_first(x, len(shape)))
     extra = x.ndim - len(shape)
     kept = [a for a in range(len(shape)) if a == 0 or a + extra not in axes]
-    if pooled.ndim != len(shape) or any(pooled.shape[a] != shape[a] for a in kept):
-        raise ValueError(
-            f"max_pool must keep the first axis and the features, axes {kept} of x of shape {shape}; it made "
-            f"{pooled.shape}. Pass such as partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))"
+    is_array = isinstance(pooled, jax.Array)
+    if not is_array or pooled.ndim != len(shape) or any(pooled.shape[a] != shape[a] for a in kept):
+        made = pooled.shape if is_array else described(pooled)
+        raise (ValueError if is_array else TypeError)(
+            f"max_pool must keep the first axis and the features, axes {kept} of x of shape {shape}; it made {made}. "
+            "Pass such as partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))"
         )
-    return pooled.reshape(*x.shape[: extra + 1], *pooled.shape[1:])
+    return split_first(pooled, x.shape[1]) if extra else pooled

@@ -15,12 +15,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbn._axes import expand, size
+from jaxbn._axes import entries, expand, is_known, size
 from jaxbn._copies import copy_below
 from jaxbn._dtypes import promote
+from jaxbn._placement import beside, like
 from jaxbn._policy import name_statistics, recomputed
 from jaxbn._sharing import Sharing, expand_right, gather, total
-from jaxbn._shift import largest, middle
+from jaxbn._shift import about_mean, largest, middle
+from jaxbn._weights import in_units, power_of_two, unit_of, without_unit
 
 
 class Moments(NamedTuple):
@@ -50,20 +52,24 @@ def moments(
         shared: shards to take the moments together with.
 
     """
-    if mask is None and size(x.shape, axes) == 0:  # no entry: as where none counts
+    if mask is None and is_known(n := size(x.shape, axes)) and n == 0:  # no entry: as where none counts
         mask = jnp.zeros((1,) * x.ndim, bool)
-    return Moments(*name_statistics(tuple(_moments(axes, shared, x, mask))))
+    mask = None if mask is None else beside(x, mask, range(x.ndim))
+    part = _moments(axes, shared, x, mask)
+    found = part.moments._replace(weight=without_unit(part.moments.weight, part.unit))
+    return Moments(*name_statistics(tuple(found)))
 
 
 def merge(parts: Moments) -> Moments:
     """The moments of the union of parts, which lie along the first axis; parts of weight 0 have no influence."""
-    weighs = parts.weight > 0
+    weighs, unit = parts.weight > 0, power_of_two(parts.weight, (0,))
+    weights = parts.weight / unit[None]
     shift = largest(parts.shift, weighs, (0,))
     offsets = jnp.where(weighs, (parts.shift - shift[None]) + parts.offset, 0)  # the parts' means from one shift
-    weight, offset = weighted_mean(offsets, parts.weight, (0,))
+    weight, offset = weighted_mean(offsets, weights, (0,))
     between = _abs2(offsets - offset[None])
-    _, var = weighted_mean(jnp.where(weighs, parts.var + between, 0), parts.weight, (0,))
-    return Moments(weight, shift, offset, var)
+    _, var = weighted_mean(jnp.where(weighs, parts.var + between, 0), weights, (0,))
+    return Moments(without_unit(weight, unit), shift, offset, var)
 
 
 def weighted_mean(z: jax.Array, w: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -72,88 +78,89 @@ def weighted_mean(z: jax.Array, w: jax.Array, axes: tuple[int, ...]) -> tuple[ja
     return weight, jnp.sum(w.astype(z.dtype) * z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)
 
 
+class _Part(NamedTuple):
+    """Moments whose weight is measured in units."""
+
+    moments: Moments
+    unit: jax.Array | None  # of the shape of the weight; None for 1
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _moments(axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: jax.Array | None) -> Moments:
+def _moments(axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: jax.Array | None) -> _Part:
     part = _of_all(axes, x) if mask is None else _of_some(axes, x, mask)
     return part if shared is None else _of_shards(part, shared, masked=mask is not None)
 
 
-def _of_all(axes: tuple[int, ...], x: jax.Array) -> Moments:
-    """One pass over `x`."""
-    n = size(x.shape, axes)
-    shift = middle(x, axes)
+def _of_all(axes: tuple[int, ...], x: jax.Array) -> _Part:
+    """One pass over `x`, and two more for the shift where its shape is symbolic."""
+    n = entries(x.shape, axes, promote(jnp.finfo(x.dtype).dtype))
+    shift = middle(x, axes) if is_known(size(x.shape, axes)) else about_mean(x, axes, n)
     x = x.astype(shift.dtype)
     # Two sums with shifts of opposite sign: the compiler must not share the difference between them (see _copies).
     offset = jnp.sum(x - expand(copy_below(shift), axes), axes) / n
     square = jnp.sum(_abs2(x + expand(-shift, axes)), axes) / n
-    return Moments(jnp.full((1,) * shift.ndim, n, square.dtype), shift, offset, jnp.maximum(square - _abs2(offset), 0))
+    weight = jnp.full((1,) * shift.ndim, n, square.dtype)
+    return _Part(Moments(weight, shift, offset, jnp.maximum(square - _abs2(offset), 0)), unit=None)
 
 
-def _of_some(axes: tuple[int, ...], x: jax.Array, mask: jax.Array) -> Moments:
+def _of_some(axes: tuple[int, ...], x: jax.Array, mask: jax.Array) -> _Part:
     """Two passes, since the shift is an extreme entry: nothing cheaper is sure to be one that counts."""
-    w, counts = _weights(mask, x)
+    unit = unit_of(mask, x, axes)
+    w, counts = in_units(mask, unit, x, axes)
     shift = largest(x, counts, axes)
-    d = jnp.where(counts, x.astype(shift.dtype) - expand(shift, axes), 0)
+    d = jnp.where(counts, jnp.where(counts, x, 0).astype(shift.dtype) - expand(shift, axes), 0)
     weight, offset = weighted_mean(d, w, axes)
     d = jnp.where(counts, d - expand(offset, axes), 0)
     _, correction = weighted_mean(d, w, axes)
     _, square = weighted_mean(_abs2(d), w, axes)
-    return Moments(weight, shift, offset + correction, jnp.maximum(square - _abs2(correction), 0))
+    found = Moments(weight, shift, offset + correction, jnp.maximum(square - _abs2(correction), 0))
+    return _Part(found, None if unit is None else like(weight, unit))
 
 
-def _of_shards(part: Moments, shared: Sharing, masked: bool) -> Moments:
+def _of_shards(part: _Part, shared: Sharing, masked: bool) -> _Part:
     """The merged moments of all shards that share, by one collective; only masks make them differ in weight."""
-    is_complex = jnp.iscomplexobj(part.shift)
-    vectors = [
-        f(v) for v in (part.shift, part.offset) for f in ((jnp.real, jnp.imag) if is_complex else (jnp.asarray,))
-    ]
-    rows, members = gather(jnp.stack([*vectors, part.var, *([part.weight] if masked else [])]), shared)
-    *vectors, var, weight = [*jnp.moveaxis(rows, 1, 0), *([] if masked else [part.weight[None]])]
+    (weight, shift, offset, var), unit = part
+    is_complex = jnp.iscomplexobj(shift)
+    vectors = [f(v) for v in (shift, offset) for f in ((jnp.real, jnp.imag) if is_complex else (jnp.asarray,))]
+    vectors += [var, *([weight] if masked else []), *([] if unit is None else [unit])]
+    rows, members = gather(jnp.stack(vectors), shared)
+    *vectors, var, weight, unit = [
+        *jnp.moveaxis(rows, 1, 0), *([] if masked else [weight[None]]), *([None] if unit is None else [])
+    ]  # fmt: skip
     shift, offset = [jax.lax.complex(*vectors[i : i + 2]) for i in (0, 2)] if is_complex else vectors
-    return merge(Moments(jnp.where(expand_right(members, weight.ndim), weight, 0), shift, offset, var))
+    weight = jnp.where(expand_right(members, weight.ndim), weight, 0)
+    if unit is not None:
+        units, unit = unit, power_of_two(jnp.where(weight > 0, unit, 0), (0,))
+        weight = weight * (units / unit[None])
+    return _Part(merge(Moments(weight, shift, offset, var)), unit)
 
 
 @_moments.defjvp
-def _(axes: tuple[int, ...], shared: Sharing | None, primals: tuple, tangents: tuple) -> tuple[Moments, Moments]:
+def _(axes: tuple[int, ...], shared: Sharing | None, primals: tuple, tangents: tuple) -> tuple[_Part, _Part]:
     (x, mask), (x_dot, _) = primals, tangents
     result = _moments(axes, shared, x, mask)
     offset_dot, var_dot = _tangent(axes, shared, x, mask, result, x_dot)
-    return result, Moments(jnp.zeros_like(result.weight), jnp.zeros_like(result.shift), offset_dot, var_dot)
+    constant = jax.tree.map(jnp.zeros_like, result)
+    return result, constant._replace(moments=constant.moments._replace(offset=offset_dot, var=var_dot))
 
 
 @partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors: the centred x is recomputed
 def _tangent(
-    axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: jax.Array | None, m: Moments, x_dot: jax.Array
+    axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: jax.Array | None, part: _Part, x_dot: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """dmean = Σ w dx / W and dvar = 2 Σ w Re((x − mean)* dx) / W."""
-    centred = x.astype(m.shift.dtype) - expand(m.shift, axes) - expand(m.offset, axes)
+    m = part.moments
     x_dot = x_dot.astype(m.shift.dtype)
-    if mask is not None:
-        w, counts = _weights(mask, x)
-        x_dot, centred = jnp.where(counts, w.astype(x_dot.dtype) * x_dot, 0), jnp.where(counts, centred, 0)
+    if mask is None:
+        centred = x.astype(m.shift.dtype) - expand(m.shift, axes) - expand(m.offset, axes)
+    else:
+        w, counts = in_units(mask, part.unit, x, axes)
+        known = jnp.where(counts, x, 0).astype(m.shift.dtype)
+        centred = jnp.where(counts, known - expand(m.shift, axes) - expand(m.offset, axes), 0)
+        x_dot = jnp.where(counts, w.astype(x_dot.dtype) * x_dot, 0)
     sums = total((jnp.sum(x_dot, axes), jnp.sum(jnp.conj(centred) * x_dot, axes)), shared)
     weight = jnp.where(m.weight > 0, m.weight, 1).astype(x_dot.dtype)
     return sums[0] / weight, 2 * jnp.real(sums[1] / weight)
-
-
-def _weights(mask: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mask as weights, and which entries count at all, both of the shape of `x`; from the mask as it was given."""
-    counts = jnp.broadcast_to(mask > 0 if mask.dtype != bool else mask, x.shape)
-    w = jnp.broadcast_to(mask.astype(promote(x.real.dtype)), x.shape)
-    return jnp.where(counts, w, 0), counts
-
-
-@jax.custom_jvp
-def inverse_root(var: jax.Array) -> jax.Array:
-    """1/√var, with a derivative that never forms var^(−3/2), which has left float32 long before var has."""
-    return jax.lax.rsqrt(var)
-
-
-@inverse_root.defjvp
-def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    (var,), (var_dot,) = primals, tangents
-    result = inverse_root(var)
-    return result, -0.5 * result * (var_dot / var)
 
 
 def _abs2(z: jax.Array) -> jax.Array:

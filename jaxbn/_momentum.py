@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxbn._dtypes import promote
-from jaxbn._hyperparameter import described, hyperparameter, to_dtype, within
+from jaxbn._hyperparameter import hyperparameter, to_dtype, within, written
 from jaxbn._moments import Moments, weighted_mean
+from jaxbn._placement import like
 from jaxbn._state import BatchNormState
 
 Schedule = Callable[[jax.Array], ArrayLike]
@@ -94,7 +95,7 @@ def debiased(decay: float) -> Debiased:
     known = hyperparameter(decay)
     if not isinstance(known, float):
         raise TypeError(
-            f"decay must be a number that is known while tracing, such as 0.99; got {described(decay)}. To sweep it, "
+            f"decay must be a number that is known while tracing, such as 0.99; got {written(decay)}. To sweep it, "
             "pass a function of the count that computes the weight from a traced decay"
         )
     if not 0 <= known < 1:
@@ -120,17 +121,16 @@ def _weight(name: str, value: object, features: tuple[int, ...], alternative: st
     weight = hyperparameter(value)
     if weight is None:
         raise TypeError(
-            f"{name} must be a number in [0, 1], or an array of one for each channel{alternative}; "
-            f"got {described(value)}"
+            f"{name} must be a number in [0, 1], or an array of one for each channel{alternative}; got {written(value)}"
         )
     if jnp.shape(weight) not in ((), features):
         raise ValueError(
-            f"{name} must be one number, or one for each channel, of shape {features}; got {described(value)}"
+            f"{name} must be one number, or one for each channel, of shape {features}; got {written(value)}"
         )
     if not within(weight, 0, 1):
         raise ValueError(
             f"{name} must be in [0, 1]: it is the weight kept by the old statistic (PyTorch's momentum m is 1 − m "
-            f"here); got {described(value)}"
+            f"here); got {written(value)}"
         )
     return weight
 
@@ -160,10 +160,11 @@ def update(
         mean, var = (_average(*pair, momentum) for pair in ((state.mean, mean), (state.var, var)))
         return BatchNormState(mean, var, state.count + 1)
 
-    has_mean = batch.weight > 0
-    has_var = batch.weight > 1 if unbiased else has_mean
+    weight = like(mean, batch.weight)
+    has_mean = weight > 0
+    has_var = weight > 1 if unbiased else has_mean
     if unbiased:
-        var = var * (batch.weight / jnp.where(has_var, batch.weight - 1, 1))
+        var = var * (weight / jnp.where(has_var, weight - 1, 1))
     if grouped:
         (has_mean, mean), (has_var, var) = _mean_of_groups(mean, has_mean), _mean_of_groups(var, has_var)
     return BatchNormState(

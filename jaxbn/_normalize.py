@@ -20,6 +20,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxbn._axes import expand
 from jaxbn._copies import copy_above
+from jaxbn._dtypes import described
+from jaxbn._placement import like
 from jaxbn._policy import recomputed
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -48,7 +50,7 @@ class Inputs(NamedTuple):
     """What is of the size of `x`."""
 
     x: jax.Array
-    mask: jax.Array | None  # where it does not count an entry, that may be NaN or inf: it is replaced then
+    mask: jax.Array | None  # where it does not count an entry, x and residual may be NaN or inf: replaced then
     residual: jax.Array | None
 
 
@@ -63,8 +65,7 @@ class Vectors(NamedTuple):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def normalize(form: Form, inputs: Inputs, vectors: Vectors) -> jax.Array:
     """activation((x − shift) · multiplier + offset + residual), keeping the inputs as they are, and vectors."""
-    z = _affine(form.axes, inputs, vectors)
-    return (z if form.activation is None else form.activation(z)).astype(form.dtype)
+    return _activated(form, _affine(form.axes, inputs, vectors)).astype(form.dtype)
 
 
 @partial(normalize.defjvp, symbolic_zeros=True)
@@ -84,30 +85,49 @@ def _tangent(
     form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
 ) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
-    x, finite = readable(form.axes, inputs, vectors)
+    x, x_given = readable(form.axes, inputs, vectors)
     centred = x - expand(copy_above(vectors.shift), form.axes)
     z_dot = centred * expand(multiplier_dot, form.axes) + expand(offset_dot, form.axes)
     if x_dot is not None:
         x_dot = x_dot.astype(x.dtype)
-        x_dot = x_dot if finite is None else jnp.where(finite, x_dot, 0)
+        x_dot = x_dot if x_given is None else jnp.where(x_given, x_dot, 0)
         z_dot = x_dot * expand(vectors.multiplier, form.axes) + z_dot
     if residual_dot is not None:
-        z_dot = z_dot + residual_dot.astype(x.dtype)
+        residual_dot = residual_dot.astype(x.dtype)
+        _, residual_given = _known(inputs.mask, inputs.residual, x.dtype)
+        z_dot = z_dot + (residual_dot if residual_given is None else jnp.where(residual_given, residual_dot, 0))
     if form.activation is not None:
-        _, z_dot = jax.jvp(form.activation, (_affine(form.axes, inputs, vectors),), (z_dot,))
+        _, z_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (z_dot,))
     return z_dot.astype(form.dtype)
 
 
 def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
     x, _ = readable(axes, inputs, vectors)
     z = (x - expand(vectors.shift, axes)) * expand(vectors.multiplier, axes) + expand(vectors.offset, axes)
-    return z if inputs.residual is None else z + inputs.residual.astype(z.dtype)
+    return z if inputs.residual is None else z + _known(inputs.mask, inputs.residual, z.dtype)[0]
+
+
+def _activated(form: Form, z: jax.Array) -> jax.Array:
+    if form.activation is None:
+        return z
+    y = form.activation(z)
+    if not isinstance(y, jax.Array) or y.shape != z.shape or not jnp.issubdtype(y.dtype, jnp.inexact):
+        raise TypeError(
+            f"activation must map an array to one of its shape, element by element; it made {described(y)} of "
+            f"{described(z)}"
+        )
+    return y
 
 
 def readable(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> tuple[jax.Array, jax.Array | None]:
-    """`x` in the type that is computed in, with what does not count and is not finite replaced by the shift."""
-    x = inputs.x.astype(vectors.shift.dtype)
-    if inputs.mask is None:
-        return x, None
-    readable = (inputs.mask if inputs.mask.dtype == bool else inputs.mask > 0) | jnp.isfinite(x)
-    return jnp.where(readable, x, expand(vectors.shift, axes)), readable
+    """`x` in the type that is computed in, with the shift in place of what does not count and is not finite."""
+    x, given = _known(inputs.mask, inputs.x, vectors.shift.dtype)
+    return (x if given is None else jnp.where(given, x, expand(vectors.shift, axes))), given
+
+
+def _known(mask: jax.Array | None, array: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array | None]:
+    """The array with 0 in place of what does not count and is not finite; and what is in it as it was given."""
+    if mask is None:
+        return array.astype(dtype), None
+    given = like(array, mask if mask.dtype == bool else mask > 0) | jnp.isfinite(array)
+    return jnp.where(given, array, 0).astype(dtype), given

@@ -1,14 +1,13 @@
 """Running statistics estimated anew from data, for weights that have changed since, such as averages of weights."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxbn._batches import check_batches, joined, weighted
 from jaxbn._moments import Moments
 from jaxbn._recording import BY_BATCH, BY_RUNNING, empty, union
 
@@ -57,7 +56,8 @@ def recalibrate(
             mutable=["batch_stats"])` does. It is compiled; masks, dropout and the like are its own affair.
         variables: of the network, `batch_stats` among them.
         batches: whatever `apply_fn` takes, of any sizes, sharded or not; one after the other. They are read once a
-            pass; an iterator is kept in memory if there is more than one.
+            pass; an iterator is kept in memory if there is more than one. A batch of one row, of which no variance can
+            be taken, is joined with the batch before or after it where all arrays of a batch have the rows first.
         weights: one number for each batch, at least 0: its entries count so often. By default all count once.
         passes: how many. None: until no statistic changes by more than 1e-6 (of the deviation, or of the variance),
             which is at most one more than the norms in the longest chain. 1 is the "PreciseBN" of Wu & Johnson: exact
@@ -131,6 +131,7 @@ def estimate(
     """The running statistics of all norms, from passes over the batches until they settle."""
     if not before:
         raise ValueError("there are no norms to recalibrate: no mean beside a var in the running statistics")
+    check_batches(batches)
     limit = _passes(passes, before)
     if limit > 1 and isinstance(batches, Iterator):
         batches = list(batches)
@@ -138,7 +139,7 @@ def estimate(
     running = before
     for number in range(limit):
         name, tree = (BY_RUNNING if number else BY_BATCH), _Tournament()
-        for batch, weight in _weighted(batches if progress is None else progress(batches), weights):
+        for batch, weight in joined(weighted(batches if progress is None else progress(batches), weights)):
             records, recorded, found = step(name, variables, running, batch, weight)
             if tree.is_empty and not number:
                 _check_recorded(recorded, running, found)
@@ -221,21 +222,6 @@ def _passes(passes: int | None, norms: Norms) -> int:
     return passes
 
 
-def _weighted(batches: Iterable[Any], weights: Sequence[float] | None) -> Iterator[tuple[Any, float]]:
-    if weights is None:
-        yield from ((batch, 1.0) for batch in batches)
-        return
-    numbers = [float(w) for w in weights]
-    if not (all(w >= 0 and math.isfinite(w) for w in numbers) and sum(numbers) > 0):
-        raise ValueError(f"weights must be finite numbers of at least 0, and not all 0; got {weights!r}")
-    missing = object()
-    for number, (batch, weight) in enumerate(zip_longest(batches, numbers, fillvalue=missing)):
-        if batch is missing or not isinstance(weight, float):
-            more = f"{number} batches and {len(numbers)} weights" if batch is missing else f"more than {number} batches"
-            raise ValueError(f"weights must hold one number for each batch; got {more}")
-        yield batch, weight
-
-
 def _check_recorded(recorded: dict[Path, jax.Array], before: Norms, after: Norms) -> None:
     """Every norm has recorded, or else kept its statistics because it evaluates, which all cannot."""
     silent = [path for path, has in recorded.items() if not has]
@@ -249,7 +235,7 @@ def _check_recorded(recorded: dict[Path, jax.Array], before: Norms, after: Norms
     if len(silent) == len(recorded):
         raise ValueError(
             "no norm has recorded anything: the network must run in training mode, that is, its norms with "
-            "use_running_average=False"
+            "use_running_average=False (an NNX model after model.train())"
         )
 
 

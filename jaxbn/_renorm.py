@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxbn._hyperparameter import described, hyperparameter, to_dtype, within
+from jaxbn._hyperparameter import hyperparameter, to_dtype, within, written
 from jaxbn._moments import Moments
 from jaxbn._momentum import Schedule
+from jaxbn._root import deviation
 from jaxbn._state import BatchNormState
 
 
@@ -110,10 +111,10 @@ def _bound(name: str, value: object, source: str = "") -> float | jax.Array:
     if bound is None or jnp.shape(bound) != ():
         raise TypeError(
             f"{source}{name} must be a number, or a function of the number of updates that returns one; "
-            f"got {described(value)}"
+            f"got {written(value)}"
         )
     if not within(bound, least, inf):
-        raise ValueError(f"{source}{name} must be at least {least}; got {described(value)}")
+        raise ValueError(f"{source}{name} must be at least {least}; got {written(value)}")
     return bound
 
 
@@ -125,9 +126,9 @@ def corrections(
         _bound(name, value(state.count), "the value of the schedule ") if callable(value) else _bound(name, value)
         for name, value in renorm._asdict().items()
     )
-    epsilon, r_max, d_max = (to_dtype(number, batch.var.dtype) for number in (epsilon, r_max, d_max))
-    deviation = jnp.sqrt(batch.var + epsilon)
-    running = jnp.sqrt(state.var.astype(deviation.dtype) + epsilon)
-    r = jnp.clip(deviation / running, 1 / r_max, r_max)
+    own = deviation(batch.var, epsilon)
+    running = jnp.maximum(deviation(state.var.astype(own.dtype), epsilon), jnp.finfo(own.dtype).tiny)  # not 0/0
+    r_max, d_max = (to_dtype(bound, own.dtype) for bound in (r_max, d_max))
+    r = jnp.clip(own / running, 1 / r_max, r_max)
     d = ((batch.shift - state.mean.astype(batch.shift.dtype)) + batch.offset) / running
     return jax.lax.stop_gradient(r), jax.lax.stop_gradient(jnp.clip(d, -d_max, d_max))

@@ -15,6 +15,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxbn._axes import expand
 from jaxbn._dtypes import promote
 
 GROUP = 8  # rows of a group at most; they are neighbours, and so mostly on one device
@@ -65,10 +66,21 @@ def _local_size(x: jax.Array, axis: int) -> int:
     return x.shape[axis] // math.prod(sharding.mesh.shape[n] for n in ((names,) if isinstance(names, str) else names))
 
 
+def about_mean(x: jax.Array, axes: tuple[int, ...], n: int | jax.Array) -> jax.Array:
+    """The mean, up to rounding, without gradient: of shapes so unknown that `middle` cannot say where to look.
+
+    It is computed once, as its last bits depend on the order of the sum.
+    """
+    x = jax.lax.stop_gradient(x)
+    end = largest(x, jnp.ones_like(x, bool), axes)
+    return jax.lax.optimization_barrier(end + jnp.sum(x.astype(end.dtype) - expand(end, axes), axes) / n)
+
+
 def largest(x: jax.Array, counts: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """The largest entry that counts, without gradient, in the type of the statistics; 0 where none counts."""
     if jnp.iscomplexobj(x):
         return jax.lax.complex(largest(x.real, counts, axes), largest(x.imag, counts, axes))
     x = jax.lax.stop_gradient(x)
-    result = jnp.max(x, axes, where=counts, initial=-jnp.inf).astype(promote(x.dtype))
-    return jnp.where(result > -jnp.inf, result, 0)
+    least = jnp.finfo(x.dtype).min  # finite, for jax_debug_infs
+    result = jax.lax.reduce_max(jnp.where(counts, x, least), axes)
+    return jnp.where(result > least, result, 0).astype(promote(x.dtype))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxbn._dtypes import promote
+from jaxbn._dtypes import at_least_16_bits, can_compute, promote
 
 
 class BatchNormParams(NamedTuple):
@@ -88,8 +88,11 @@ def init(
         ) from None
     if any(size < 1 for size in shape):
         raise ValueError(f"num_features must be positive; got {num_features!r}")
-    if not jnp.issubdtype(dtype, jnp.inexact):
-        raise TypeError(f"dtype must be floating or complex, such as jnp.float32; got {jnp.dtype(dtype).name}")
+    if not can_compute(dtype):
+        raise TypeError(
+            f"dtype must be floating or complex{at_least_16_bits(dtype)}, such as jnp.float32; "
+            f"got {jnp.dtype(dtype).name}"
+        )
     mean = jnp.zeros(shape, promote(dtype))
     params = BatchNormParams(
         scale=jnp.ones(shape, dtype) if use_scale else None,

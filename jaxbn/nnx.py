@@ -13,6 +13,7 @@ from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
+from jaxbn._axes import feature_axes
 from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, warn
 from jaxbn._max_pool import MaxPool
 from jaxbn._momentum import Schedule
@@ -174,7 +175,9 @@ class BatchNorm(nnx.Module):
         use_running_average = running(given, _CHOICE)
         variables = [variable for variable in (self.mean, self.var, self.count) if variable is not None]
         params = BatchNormParams(*(None if p is None else p[...] for p in (self.scale, self.bias)))
-        x, params, dtype = self._promoted(jnp.asarray(x), params)
+        x = jnp.asarray(x)
+        _check_features(self, x.shape)
+        x, params, dtype = self._promoted(x, params)
         recording = None if use_running_average else which(partial(hasattr, self))
         y, statistics = apply(
             params,
@@ -212,6 +215,17 @@ class BatchNorm(nnx.Module):
             return x, params, dtypes.canonicalize_dtype(*arrays, dtype=self.dtype)
         x, _, _, scale, bias = self.promote_dtype(arrays, dtype=self.dtype)
         return x, BatchNormParams(scale, bias), dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+
+
+def _check_features(norm: BatchNorm, shape: tuple[int, ...]) -> None:
+    """The norm was made for as many features as `x` has."""
+    axes, made = feature_axes(norm.axis, len(shape)), norm.mean[...].shape
+    if (found := tuple(shape[a] for a in axes)) != made:
+        raise ValueError(
+            f"x of shape {shape} has {found} features on axis {norm.axis}, and this BatchNorm was made with "
+            f"num_features={norm.num_features}. Make it with num_features={found[0] if len(found) == 1 else found}, or "
+            "pass the axis that holds the features"
+        )
 
 
 def _update(variable: nnx.BatchStat[jax.Array], value: jax.Array) -> None:

@@ -17,6 +17,7 @@ from jaxbn.interop._layer import (
     Options,
     check_names,
     count,
+    mapping,
     proportion,
     state_of,
     tracked,
@@ -87,6 +88,7 @@ def from_equinox(
         array([4.], dtype=float32)
 
     """
+    arrays = mapping("arrays", arrays, "its weight and bias, and what the state holds for its fields, by their names")
     mode: Mode = "ema" if any(name in arrays for name in FIELDS["ema"]) else "batch"
     options = options_from_equinox(momentum, eps, mode=mode)
     step, statistics = FIELDS[mode]
@@ -96,13 +98,14 @@ def from_equinox(
     named = {name: given[name] for name in learned} | _pair(statistics, given[statistics])
     *vector, mean, var = vectors(named)
     params = BatchNormParams(*vector) if learned else BatchNormParams(None, None)
+    names = (f"{statistics}[0]", f"{statistics}[1]")
     if mode == "ema":
         if _flag(step, given[step]):
             mean, var, updates = cast(jax.Array, np.zeros_like(mean)), cast(jax.Array, np.ones_like(var)), 0
-        return Layer(params, state_of(mean, var, count("updates", updates)), options)
+        return Layer(params, state_of(mean, var, count("updates", updates), names), options)
 
     seen = count(step, given[step])
-    state = state_of(mean, var, seen)
+    state = state_of(mean, var, seen, names)
     if seen > 0:
         weight = weight_given(momentum, seen, state.var.dtype)
         var = np.maximum(state.var - (1 - weight), 0) if remove_initial_variance else state.var

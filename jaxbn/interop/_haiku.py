@@ -16,6 +16,7 @@ from jaxbn.interop._layer import (
     check_names,
     count,
     listed,
+    mapping,
     proportion,
     state_of,
     tracked,
@@ -61,6 +62,8 @@ def from_haiku(
 
     """
     options = options_from_haiku(decay_rate, eps)
+    params = mapping("params", params, "the dict of parameters that the network's init returned")
+    state = mapping("state", state, "the dict of state that the network's init or apply returned")
     modules = [f"{name}/~/{average}" for average in AVERAGES]
     if any(module not in state for module in modules):
         known = [key.removesuffix("/~/mean_ema") for key in state if key.endswith("/~/mean_ema")]
@@ -81,7 +84,8 @@ def from_haiku(
     mean, var = (vectors[f"{module}/average"] for module in modules)
     updates = count("counter", next(iter(counters.values())))
     own = BatchNormParams(vectors.get(f"{name}/scale"), vectors.get(f"{name}/offset"))
-    return Layer(own, state_of(mean, var, updates), options)
+    names = (f"{modules[0]}/average", f"{modules[1]}/average")
+    return Layer(own, state_of(mean, var, updates, names), options)
 
 
 def to_haiku(

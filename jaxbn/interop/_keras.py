@@ -51,6 +51,8 @@ def from_keras(
     """
     options = options_from_keras(momentum, epsilon)
     names = [name for name, has in zip(NAMES, (scale, center, True, True), strict=True) if has]
+    if not isinstance(weights, Sequence):
+        raise TypeError(f"weights must be a list of arrays; got {type(weights).__name__}. Pass layer.get_weights()")
     if len(weights) != len(names):
         raise ValueError(
             f"weights must be the {len(names)} arrays {', '.join(names)}, in this order; got {len(weights)}. A layer "
@@ -58,10 +60,10 @@ def from_keras(
             "after these: leave them out)"
         )
     arrays = dict(zip(names, vectors(dict(zip(names, weights, strict=True))), strict=True))
-    if (np.asarray(arrays["moving_variance"]) < 0).any():
-        raise ValueError(f"moving_variance must not be negative: are the weights in the order {', '.join(names)}?")
     params = BatchNormParams(arrays.get("gamma"), arrays.get("beta"))
-    return Layer(params, state_of(arrays[NAMES[2]], arrays[NAMES[3]], count("updates", updates)), options)
+    hint = f"Are the weights in the order {', '.join(names)}?"
+    mean, var, seen = arrays[NAMES[2]], arrays[NAMES[3]], count("updates", updates)
+    return Layer(params, state_of(mean, var, seen, NAMES[2:], hint), options)
 
 
 def to_keras(params: BatchNormParams, state: BatchNormState) -> list[np.ndarray]:

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbn._dtypes import promote
+from jaxbn import _check as check
+from jaxbn._dtypes import can_compute, promote
 from jaxbn._momentum import Schedule
 from jaxbn._state import BatchNormParams, BatchNormState
 
@@ -64,6 +65,8 @@ def array(name: str, value: object) -> jax.Array:
         ) from error
     if not jnp.issubdtype(result.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating; got {result.dtype.name}")
+    if not can_compute(result.dtype):
+        raise TypeError(f"{name} must have 16 bits at least; got {result.dtype.name}. Convert it to float32 first")
     return cast(jax.Array, result)
 
 
@@ -98,24 +101,43 @@ def vectors(named: Mapping[str, object]) -> list[jax.Array]:
     return list(arrays.values())
 
 
-def state_of(mean: jax.Array, var: jax.Array, updates: jax.Array) -> BatchNormState:
+def mapping(name: str, value: object, instead: str) -> Mapping:
+    """A mapping from names; `instead` is what to pass in place of a layer."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping from names; got {type(value).__name__}. Pass {instead}")
+    return value
+
+
+def state_of(
+    mean: jax.Array, var: jax.Array, updates: jax.Array, names: tuple[str, str], hint: str = ""
+) -> BatchNormState:
     """The state; statistics in half precision become float32, which holds them exactly."""
+    check_statistics(mean, var, names, hint)
     return BatchNormState(mean.astype(promote(mean.dtype)), var.astype(promote(var.dtype)), updates)
+
+
+def check_statistics(mean: jax.Array, var: jax.Array, names: tuple[str, str], hint: str = "") -> None:
+    """Raises where a layer would evaluate to NaN: a mean is NaN, or a variance is NaN or negative."""
+    for name, vector, wrong, what in (
+        (names[0], mean, np.isnan(mean), "NaN"),
+        (names[1], var, np.isnan(var) | np.less(var, 0), "negative or NaN"),
+    ):
+        if channels := np.flatnonzero(wrong).tolist():
+            first, more = channels[0], f", and in {len(channels) - 1} more" if len(channels) > 1 else ""
+            raise ValueError(
+                f"{name} must not be {what}; it is {np.asarray(vector).flat[first]} in channel {first}{more}. "
+                f"{hint or 'Such a layer evaluates to NaN: recalibrate it, or take an earlier checkpoint'}"
+            )
 
 
 def own(params: BatchNormParams, state: BatchNormState | None) -> tuple[BatchNormParams, BatchNormState | None]:
     """Our arrays as NumPy's, copied, once they are found to fit each other."""
-    if not isinstance(params, BatchNormParams):
-        raise TypeError(f"params must be a jaxbn.BatchNormParams(scale, bias); got {type(params).__name__}")
-    if state is not None and not isinstance(state, BatchNormState):
-        raise TypeError(f"state must be a jaxbn.BatchNormState(mean, var, count) or None; got {type(state).__name__}")
-    named = {f"params.{field}": value for field, value in params._asdict().items() if value is not None}
-    if state is None:
-        found = dict(zip(named, vectors(named), strict=True))
-        return BatchNormParams(found.get("params.scale"), found.get("params.bias")), None
-    named |= {"state.mean": state.mean, "state.var": state.var}
+    named = check.values(params, state)
     found = dict(zip(named, vectors(named), strict=True))
+    if state is None:
+        return BatchNormParams(found.get("params.scale"), found.get("params.bias")), None
     updates = count("state.count", np.asarray(state.count))
+    check_statistics(found["state.mean"], found["state.var"], ("state.mean", "state.var"))
     copied = BatchNormState(found["state.mean"], found["state.var"], updates)
     return BatchNormParams(found.get("params.scale"), found.get("params.bias")), copied
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxbn import _check as check
 from jaxbn._momentum import cumulative
 from jaxbn._state import BatchNormParams, BatchNormState
-from jaxbn.interop._layer import Layer, Options, check_names, count, own, proportion, state_of, vectors
+from jaxbn.interop._layer import Layer, Options, check_names, count, mapping, own, proportion, state_of, vectors
 
 LEARNED, STATISTICS, COUNT = ("weight", "bias"), ("running_mean", "running_var"), "num_batches_tracked"
 
@@ -49,6 +49,7 @@ def from_torch(
     """
     options = options_from_torch(momentum, eps)
     prefix = _dotted(prefix)
+    entries = mapping("entries", entries, "its state_dict()")
     found = {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
     if prefix and not found:
         raise ValueError(f"no entry begins with {prefix!r}. {_places(entries)}")
@@ -67,7 +68,8 @@ def from_torch(
         return Layer(params, None, options)
     updates = count(prefix + COUNT, found.get(COUNT, 0))
     mean, var = (arrays[name] for name in STATISTICS)
-    return Layer(params, state_of(mean, var, updates), options)
+    names = (prefix + STATISTICS[0], prefix + STATISTICS[1])
+    return Layer(params, state_of(mean, var, updates, names), options)
 
 
 def to_torch(params: BatchNormParams, state: BatchNormState | None, prefix: str = "") -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import oracle
 import pytest
 from cases import CASES, Case, example, expected, function
 from closeness import assert_close
+from jax import export
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # The scope has all tests of one case run one after the other, so that `single` compiles once.
@@ -104,6 +105,27 @@ def test_checkpoint_changes_nothing(case):
     (y_plain, state_plain), gradients_plain = single(case)
     assert_close((y, state), (y_plain, state_plain))
     assert_close(gradients, gradients_plain, condition=10)
+
+
+@every_case
+def test_exported_for_any_size_equals_single(case):
+    """With a symbolic size of every reduced axis: multiples of the ghost batch's rows, and of the pooled window."""
+    scope = export.SymbolicScope()
+    rows, window = case.options.get("ghost_batch_size", 1), 2 if "max_pool" in case.options else 1
+    sizes = {axis: f"{window}*s{axis}" if axis else f"{rows}*s0" for axis in case.reduced}
+
+    def symbolic(array):
+        own = zip(range(len(case.shape) - array.ndim, len(case.shape)), array.shape, strict=True)
+        shape = ",".join(str(size) if size == 1 else sizes.get(axis, str(size)) for axis, size in own)
+        return jax.ShapeDtypeStruct(export.symbolic_shape(f"({shape},)", scope=scope), array.dtype)
+
+    e = example(case)
+    any_e = e._replace(x=symbolic(e.x), arrays=jax.tree.map(symbolic, e.arrays))
+    any_y, _ = jax.eval_shape(function(case), any_e)
+    program = export.export(jax.jit(value_and_gradients(case)))(any_e, any_y.update(dtype=jnp.float32))
+    outputs, gradients = program.call(e, cotangent(case))
+    assert_close(outputs, single(case)[0])
+    assert_close(gradients, single(case)[1], condition=10)
 
 
 @every_case

@@ -258,7 +258,7 @@ WRONG = [
     (fold, {"bias": np.ones(3, np.float32)}, ValueError, r"bias must have .* \(4,\); got \(3,\)"),
     (fold, {"kernel": np.ones((3, 4), np.int8)}, TypeError, "kernel must be floating or complex; got int8"),
     (fold, {"bias": np.ones(4, np.int32)}, TypeError, "bias must be floating or complex; got int32"),
-    (fold, {"state": None}, TypeError, "state must be a jaxbn.BatchNormState.*NoneType"),
+    (fold, {"state": None}, TypeError, "state must be a jaxbn.BatchNormState.*got None.*running"),
     (fold, {"params": (None, None)}, TypeError, "params must be a jaxbn.BatchNormParams"),
     (fold, {"params": BatchNormParams(jnp.ones(3), None)}, ValueError, r"params.scale must have .*\(4,\); got \(3,\)"),
     (fold, {"epsilon": -1.0}, ValueError, "epsilon must be finite and at least 0"),
