@@ -9,12 +9,11 @@ import numpy as np
 from jax import lax
 from jax.tree_util import Partial
 
-from train import artifact, files
+from train import artifact, results
 from train.artifact import Artifact, ArtifactError, Description
 from train.fold_network import Folded
 from train.models import CNN, MLP
 from train.restored import Restored
-from train.results import METRICS
 from train.step import TrainState, prepare
 
 BATCH = 250
@@ -90,8 +89,8 @@ def describe(run: Restored, network: Folded) -> Description:
 
 def measured_accuracy(run: Restored) -> float | None:
     """The test accuracy of the checkpoint's step; one within an epoch has none."""
-    records, step = files.json_lines(run.folder / METRICS), int(run.state.step)
-    return next((record["test_accuracy"] for record in records if record["step"] == step), None)
+    step = int(run.state.step)
+    return next((record["test_accuracy"] for record in results.measured(run.folder) if record["step"] == step), None)
 
 
 def unfolded(model: CNN | MLP, state: TrainState) -> Folded:
