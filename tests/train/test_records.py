@@ -57,8 +57,8 @@ def test_every_flipped_bit_is_reported_and_changes_nothing_else(name, folder, he
     for bit in random.Random(0).sample(every, min(FLIPS, len(every))):
         changed = bytearray(whole[name])
         changed[bit // 8] ^= 1 << bit % 8
-        for each in whole:
-            (folder / each).write_bytes(changed if each == name else whole[each])
+        for each, content in whole.items():
+            (folder / each).write_bytes(changed if each == name else content)
         heard.clear()
         records._report.cache_clear()
         progress, epochs = results.rewind(folder, 6, 3)
