@@ -76,10 +76,8 @@ def check(kind: type, values: Any, name: str = "", noun: str = "option") -> dict
         label = f"{name}.{key}" if name else key
         if key not in hints:
             near = difflib.get_close_matches(key[:LONGEST], hints, n=1)
-            raise ValueError(
-                f"there is no {noun} {_cut(label)!r}"
-                + (f"; perhaps {near[0]!r}?" if near else ": take it out, or update jaxbn if a newer version wrote it")
-            )
+            what = f"; perhaps {near[0]!r}?" if near else ": take it out, or update jaxbn if a newer version wrote it"
+            raise ValueError(f"there is no {noun} {_cut(label)!r}" + (what if noun == "option" else ""))
         found[key] = _value(hints[key], value, label, noun)
     return found
 
