@@ -11,14 +11,17 @@ included. The digest tells what is damaged from what is whole. It tells nothing 
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from train import files
+from train import files, typed
 from train.errors import UsageError
 
 MAGIC = b"jaxbn network "
 VERSION = 1
+LARGEST_INPUT = 1 << 28  # numbers
+INPUT_DTYPES = ("uint8", "float32")  # those of all datasets here
 
 Norms = Literal["folded", "evaluation mode", "none"]
 
@@ -103,7 +106,7 @@ def read(path: Path) -> Artifact:
     """Reads a file back, verified.
 
     Raises:
-        ArtifactError: there is no such file, it is no exported network, or it is damaged.
+        ArtifactError: there is no such file, it is no exported network, or it is damaged or made by something else.
 
     """
     if path.is_dir():
@@ -120,7 +123,13 @@ def read(path: Path) -> Artifact:
     if first + b"\n" != _first_line(rest):
         raise ArtifactError(_what_is_wrong(path, first))
     description, _, program = rest.partition(b"\n")
-    return Artifact(_description(json.loads(description)), program)
+    try:
+        return Artifact(_description(description), program)
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path} matches its SHA-256, but its description is not one that jaxbn writes ({error}): export the "
+            "network again"
+        ) from error
 
 
 def _first_line(rest: bytes) -> bytes:
@@ -129,7 +138,7 @@ def _first_line(rest: bytes) -> bytes:
 
 def _what_is_wrong(path: Path, first: bytes) -> str:
     version = first.removeprefix(MAGIC).split(b" ")[0]
-    if version.isdigit() and int(version) > VERSION:
+    if version.isdigit() and len(version) < 9 and int(version) > VERSION:
         return f"{path} is of format {int(version)}, or damaged; this version of jaxbn reads {VERSION}: update jaxbn"
     return (
         f"{path} is damaged or cut short: its content does not match the SHA-256 it was written with. "
@@ -137,7 +146,16 @@ def _what_is_wrong(path: Path, first: bytes) -> str:
     )
 
 
-def _description(values: dict[str, Any]) -> Description:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    preprocessing = values.pop("preprocessing")
-    return Description(**values, preprocessing=preprocessing and Preprocessing(**preprocessing))
+def _description(content: bytes) -> Description:
+    """The description in a file; a ValueError where none is that a network can have."""
+    description = typed.read(Description, typed.parse(content), noun="field")
+    shape, form = description.input_shape, description.preprocessing
+    if min(shape, default=1) < 1 or math.prod(shape) > LARGEST_INPUT:
+        raise ValueError(f"input_shape must be sizes of at least 1; got {typed.shown(shape)}")
+    if description.input_dtype not in INPUT_DTYPES:
+        raise ValueError(f"input_dtype must be one of {', '.join(INPUT_DTYPES)}; got {description.input_dtype[:20]!r}")
+    if form and (form.height, form.width, form.channels) != shape:
+        raise ValueError("preprocessing must be of images of input_shape")
+    if not description.class_names:
+        raise ValueError("class_names must name a class or more")
+    return description

@@ -3,13 +3,14 @@
 A checkpoint is a folder `step-<number>`:
 
     state/          the training state, as Orbax writes it
-    position.json   how far the run had come, and the SHA-256 of the state's arrays
+    position.json   which run it is of, how far that had come, and the SHA-256 of the state's arrays
     SHA256SUMS      of every other file, in the form of `sha256sum`
 
 Orbax itself restores a damaged file without a word (it did with every one of a dozen flipped bits). So the folder's
 SHA256SUMS is made anew before a restore and must be the one that is there, byte for byte: no bit of any file, of a
 file's name or of SHA256SUMS itself can differ. After the restore the arrays' own digest is checked as well. A
-checkpoint is written to a temporary folder, which is renamed once everything is on the disk.
+checkpoint is written to a temporary folder, which is renamed once everything is on the disk. Only a checkpoint of the
+run itself is restored: see `train.identity`.
 """
 
 import contextlib
@@ -21,15 +22,15 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from train import absl_log, files
+from train import files, orbax_state, typed
 from train.data_card import DataCard
+from train.identity import Identity
 from train.loop import Position
 from train.step import TrainState
 
@@ -39,12 +40,30 @@ OVERHEAD = 1 << 16  # bytes of a checkpoint beside its arrays, at most
 _log = logging.getLogger(__name__)
 
 
-class DamagedError(Exception):
+class UnusableError(Exception):
+    """A checkpoint cannot be used."""
+
+
+class DamagedError(UnusableError):
     """A checkpoint is not what was written."""
 
 
+class ForeignError(UnusableError):
+    """A checkpoint is of another run."""
+
+
 class NoCheckpointError(Exception):
-    """There are checkpoints, and none of them is sound."""
+    """There are checkpoints, and none of them can be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What position.json holds."""
+
+    position: Position
+    data: DataCard
+    arrays: str  # their SHA-256
+    run: Identity | None = None  # None in the checkpoints of earlier versions
 
 
 class Checkpoint(NamedTuple):
@@ -61,15 +80,18 @@ class Checkpoint(NamedTuple):
         return int(self.state.step)
 
 
-def save(parent: Path, state: TrainState, position: Position, data: DataCard, keep: int) -> Path:
-    """Writes a checkpoint, and then removes all but the newest of its kind.
+def save(
+    parent: Path, state: TrainState, position: Position, data: DataCard, keep: int, run: Identity | None = None
+) -> Path:
+    """Writes a checkpoint, and then removes all other checkpoints of this run but the newest intact ones.
 
     Args:
         parent: the folder of such checkpoints; made where it is missing.
         state: what is saved.
         position: where that is.
         data: what the run learns from.
-        keep: how many of the newest stay.
+        keep: how many stay; this one does in any case.
+        run: which run it is.
 
     Returns:
         the checkpoint's folder.
@@ -87,13 +109,9 @@ def save(parent: Path, state: TrainState, position: Position, data: DataCard, ke
             _remove_parts(parent)
             part.mkdir()
             _check_room(part / "room", host)
-            _write_state(part / STATE, host)
-            description = {
-                "position": dataclasses.asdict(position),
-                "data": dataclasses.asdict(data),
-                "arrays": digest(host),
-            }
-            (part / POSITION).write_text(json.dumps(description), encoding="utf-8")
+            orbax_state.write(part / STATE, host)
+            contents = dataclasses.asdict(Contents(position, data, digest(host), run))
+            (part / POSITION).write_text(json.dumps(contents), encoding="utf-8")
             (part / SUMS).write_text(sums(part), encoding="utf-8")
             files.sync_tree(part)
             if folder.exists():
@@ -102,27 +120,45 @@ def save(parent: Path, state: TrainState, position: Position, data: DataCard, ke
             files.sync(parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    for old in _folders(parent)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    _prune(folder, keep, run)
     return folder
 
 
-def newest(parent: Path, like: TrainState) -> Checkpoint | None:
-    """The newest sound checkpoint of a folder; None where there is none at all. Damaged ones are named in the log.
+def _prune(written: Path, keep: int, run: Identity | None) -> None:
+    """Removes old and damaged checkpoints beside the one just written; those of other runs stay."""
+    intact = [written]
+    for folder in _folders(written.parent):
+        if folder == written:
+            continue
+        try:
+            verify(folder, run)
+        except ForeignError:
+            continue
+        except DamagedError:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        intact.append(folder)
+    for old in intact[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def newest(parent: Path, like: TrainState, run: Identity | None = None) -> Checkpoint | None:
+    """The newest intact checkpoint of a folder; None where there is none at all. Unusable ones are named in the log.
 
     Args:
         parent: the folder of such checkpoints.
         like: a state of the same form, as arrays or shapes.
+        run: which run it must be of; None: any.
 
     Raises:
-        NoCheckpointError: there are checkpoints, and all are damaged.
+        NoCheckpointError: there are checkpoints, and none can be used.
 
     """
     folders = _folders(parent)
     for folder in folders:
         try:
-            found = restore(folder, like)
-        except DamagedError as error:
+            found = restore(folder, like, run)
+        except UnusableError as error:
             _log.warning("%s; it is not used", error)
             continue
         if folder != folders[0]:
@@ -132,65 +168,68 @@ def newest(parent: Path, like: TrainState) -> Checkpoint | None:
     return None
 
 
-def restore(folder: Path, like: TrainState) -> Checkpoint:
+def restore(folder: Path, like: TrainState, run: Identity | None = None) -> Checkpoint:
     """Reads a checkpoint back, to the bit.
 
     Raises:
         DamagedError: it is not what was written.
+        ForeignError: it is of another run.
 
     """
-    verify(folder)
-    description = json.loads((folder / POSITION).read_text(encoding="utf-8"))
+    contents = verify(folder, run)
     target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
     try:
-        state = _read_state(folder / STATE, target)
+        state = orbax_state.read(folder / STATE, target)
     except (ValueError, KeyError, OSError) as error:
         raise DamagedError(f"{folder} does not hold a state of this network and optimiser: {error}") from error
-    if digest(state) != description["arrays"]:
+    if digest(state) != contents.arrays:
         raise DamagedError(f"{folder} is damaged: its arrays are not those that were written")
-    position = description["position"]
-    position["reports"] = tuple(tuple(report) for report in position["reports"])
-    arrays = jax.tree.map(jax.numpy.asarray, state)
-    return Checkpoint(arrays, Position(**position), _data(description), folder)
+    return Checkpoint(jax.tree.map(jax.numpy.asarray, state), contents.position, contents.data, folder)
 
 
-def data_of(parent: Path) -> DataCard | None:
-    """What a run learns from, by its newest sound checkpoint; None where there is none at all.
+def data_of(parent: Path, run: Identity | None = None) -> DataCard | None:
+    """What a run learns from, by its newest intact checkpoint; None where there is none at all.
 
     Raises:
-        NoCheckpointError: there are checkpoints, and all are damaged.
+        NoCheckpointError: there are checkpoints, and none can be used.
 
     """
     folders = _folders(parent)
     for folder in folders:
-        with contextlib.suppress(DamagedError):
-            verify(folder)
-            return _data(json.loads((folder / POSITION).read_text(encoding="utf-8")))
+        with contextlib.suppress(UnusableError):
+            return verify(folder, run).data
     _check_none(parent, folders)
     return None
 
 
-def _check_none(parent: Path, damaged: list[Path]) -> None:
-    if damaged:
+def _check_none(parent: Path, unusable: list[Path]) -> None:
+    if unusable:
         raise NoCheckpointError(f"no checkpoint in {parent} is sound: nothing can be restored")
 
 
-def _data(description: dict[str, Any]) -> DataCard:
-    card = DataCard(**description["data"])
-    return dataclasses.replace(card, input_shape=tuple(card.input_shape), class_names=tuple(card.class_names))
+def verify(folder: Path, run: Identity | None = None) -> Contents:
+    """What a checkpoint's position.json holds, if every file is, byte for byte, what was written.
 
+    Raises:
+        DamagedError: one is not.
+        ForeignError: it is of another run than this one.
 
-def verify(folder: Path) -> None:
-    """Raises DamagedError where a file of a checkpoint is not, byte for byte, what was written."""
+    """
     try:
         written = (folder / SUMS).read_bytes()
         present = sums(folder).encode()
-    except OSError as error:
+        if written == present:
+            contents = typed.read(Contents, typed.parse((folder / POSITION).read_bytes()), noun="field")
+    except (OSError, ValueError) as error:
         raise DamagedError(f"{folder} is damaged: {error}") from error
     if written != present:
         differing = sorted({line.rpartition(b"  ")[2] for line in {*written.splitlines()} ^ {*present.splitlines()}})
         names = ", ".join(name.decode(errors="replace") for name in differing) or SUMS
         raise DamagedError(f"{folder} is damaged: {names} not as written")
+    difference = run and run.difference(contents.run)
+    if difference:
+        raise ForeignError(f"{folder} is of another run: {difference}")
+    return contents
 
 
 def sums(folder: Path) -> str:
@@ -238,41 +277,3 @@ def _check_room(path: Path, state: TrainState) -> None:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: not on this file system
                 raise
     path.unlink()
-
-
-def _write_state(path: Path, state: TrainState) -> None:
-    with _checkpointer() as (ocp, checkpointer):
-        checkpointer.save(path.absolute(), args=ocp.args.StandardSave(state))
-
-
-def _read_state(path: Path, target: TrainState) -> TrainState:
-    with _checkpointer() as (ocp, checkpointer):
-        return checkpointer.restore(path.absolute(), args=ocp.args.StandardRestore(target))
-
-
-@contextlib.contextmanager
-def _checkpointer() -> Iterator[tuple[Any, Any]]:
-    """Orbax, and what saves and restores arrays of the host, in this process alone."""
-    with _quietly() as ocp:
-        own = jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
-        )
-        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
-        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-            yield ocp, checkpointer
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[Any]:
-    """Orbax, imported (slow), without what it logs: what goes wrong comes as an exception, and is said once."""
-    import orbax.checkpoint as ocp
-
-    try:
-        with absl_log.only(logging.CRITICAL):
-            yield ocp
-    except ValueError as error:  # Orbax wraps the system's errors in text
-        code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error

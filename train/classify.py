@@ -9,15 +9,15 @@ import numpy as np
 from jax import lax
 from jax.tree_util import Partial
 
-from train import artifact, files
+from train import artifact, results
 from train.artifact import Artifact, ArtifactError, Description
 from train.fold_network import Folded
 from train.models import CNN, MLP
 from train.restored import Restored
-from train.results import METRICS
 from train.step import TrainState, prepare
 
 BATCH = 250
+LONGEST_REASON = 300  # characters of another program's error
 PLATFORMS = ("cpu", "cuda", "tpu")  # that exported networks run on
 
 
@@ -90,8 +90,8 @@ def describe(run: Restored, network: Folded) -> Description:
 
 def measured_accuracy(run: Restored) -> float | None:
     """The test accuracy of the checkpoint's step; one within an epoch has none."""
-    records, step = files.json_lines(run.folder / METRICS), int(run.state.step)
-    return next((record["test_accuracy"] for record in records if record["step"] == step), None)
+    step = int(run.state.step)
+    return next((record["test_accuracy"] for record in results.measured(run.folder) if record["step"] == step), None)
 
 
 def unfolded(model: CNN | MLP, state: TrainState) -> Folded:
@@ -125,11 +125,16 @@ def of_artifact(path: Path, stored: Artifact) -> Classifier:
         raise ArtifactError(
             f"{path} runs on {', '.join(description.platforms)}, and JAX uses {platform} here: set JAX_PLATFORMS=cpu"
         )
+    one = jax.ShapeDtypeStruct((1, *description.input_shape), description.input_dtype)
     try:
         program = export.deserialize(bytearray(stored.program))
+        output = jax.jit(program.call).lower(one).out_info
     except Exception as error:  # whatever it is: the bytes are those that were written
+        reason = next(iter(str(error).splitlines()), "")[:LONGEST_REASON]
         raise ArtifactError(
             f"{path} is sound, and made by jax {description.jax_version}; jax {jax.__version__} cannot read it "
-            f"({type(error).__name__}: {error}): export the network again"
+            f"({type(error).__name__}: {reason}): export the network again"
         ) from error
+    if getattr(output, "shape", None) != (1, len(description.class_names)):
+        raise ArtifactError(f"{path} holds a program that does not do what its description says: export it again")
     return Classifier(str(path), description, Partial(program.call))

@@ -1,20 +1,15 @@
 """config.json: a configuration as a file, written whole and read strictly."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import types
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from train import files
+from train import files, typed
 from train.config import Config
 from train.errors import UsageError
 
 NAME, DIGEST = "config.json", "config.sha256"
-
-Section = TypeVar("Section")
 
 
 def to_json(config: Config) -> str:
@@ -30,7 +25,7 @@ def read(path: Path) -> Config:
 
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = typed.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"there is no {path}") from None
     except OSError as error:
@@ -38,7 +33,7 @@ def read(path: Path) -> Config:
     except ValueError as error:
         raise UsageError(f"{path} is no configuration (JSON, as the config.json of a run): {error}") from error
     try:
-        return _section(Config, values, "")
+        return typed.read(Config, values)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -90,45 +85,3 @@ def find_run(run: Path, runs_dir: Path) -> Path:
     if run.is_dir():
         raise UsageError(f"{run} is no folder of a run: it has no {NAME}")
     raise UsageError(f"there is no run {run}, neither as a folder nor in {runs_dir}")
-
-
-def _section(kind: type[Section], values: Any, name: str) -> Section:  # noqa: ANN401  (any JSON)
-    """A dataclass from a dictionary of its fields."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{name or 'a configuration'} must be an object of options; got {json.dumps(values)}")
-    hints = get_type_hints(kind)
-    options = {}
-    for key, value in values.items():
-        label = f"{name}.{key}" if name else key
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            raise ValueError(
-                f"there is no option {label!r}"
-                + (f"; perhaps {near[0]!r}?" if near else ": take it out, or update jaxbn if a newer version wrote it")
-            )
-        whole = dataclasses.is_dataclass(hints[key])
-        options[key] = _section(hints[key], value, label) if whole else _value(hints[key], value, label)
-    return kind(**options)
-
-
-def _value(hint: Any, value: Any, label: str) -> Any:  # noqa: ANN401  (of the type that the hint says)
-    """A value of a field's type."""
-    if get_origin(hint) in (Union, types.UnionType):
-        if value is None:
-            return None
-        (hint,) = (each for each in get_args(hint) if each is not type(None))
-    if get_origin(hint) is Literal:
-        if value in get_args(hint):
-            return value
-        raise ValueError(f"{label} must be one of {', '.join(get_args(hint))}; got {json.dumps(value)}")
-    if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_value(get_args(hint)[0], each, label) for each in value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is hint:
-        return value
-    names = "a list of names" if get_args(hint) and get_origin(get_args(hint)[0]) is Literal else ""
-    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    raise ValueError(f"{label} must be {wanted.get(hint, names or 'a list of whole numbers')}; got {json.dumps(value)}")

@@ -17,6 +17,8 @@ class DataCard:
     input_dtype: str
     class_names: tuple[str, ...]
     digest: str  # SHA-256 of all arrays
+    # As `Dataset.published`. The same arrays may come from files that can be compared, or from others.
+    published: bool | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 def describe(dataset: Dataset) -> DataCard:
@@ -31,4 +33,5 @@ def describe(dataset: Dataset) -> DataCard:
         input_dtype=str(dataset.train_inputs.dtype),
         class_names=tuple(dataset.class_names),
         digest=total.hexdigest(),
+        published=dataset.published,
     )

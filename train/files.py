@@ -1,11 +1,9 @@
 """Files that are there whole or not at all, also after a crash or a power failure; and errors that name them."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 
 @contextlib.contextmanager
@@ -25,10 +23,15 @@ def naming(path: Path, what: str = "written") -> Iterator[None]:
         raise OSError(f"{path} cannot be {what}: {error.strerror or error}") from error
 
 
+def part_name(name: str) -> str:
+    """What the new content of a file is called while it is written; it stays where the program is killed then."""
+    return f".{name}.part"
+
+
 def write(path: Path, content: bytes | str) -> None:
     """Replaces a file by another content, durably."""
     data = content.encode() if isinstance(content, str) else content
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(part_name(path.name))
     with naming(path):
         try:
             with part.open("wb") as file:
@@ -43,20 +46,8 @@ def write(path: Path, content: bytes | str) -> None:
 
 def append(path: Path, line: str) -> None:
     """Adds a line to a file."""
-    with naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-
-
-def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file, one a line; none where there is no file.
-
-    A line that is no JSON is left out: it was being appended when the program was killed.
-    """
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError):
-            records.append(json.loads(line))
-    return records
+    with naming(path), path.open("ab") as file:
+        file.write(line.encode() + b"\n")
 
 
 def sync(path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from train import checkpoint, results
 from train.config import RunConfig
 from train.data_card import DataCard
+from train.identity import Identity
 from train.loop import Epoch, Happening
 
 
@@ -20,6 +21,7 @@ class Keeper:
         saved: the step that the run goes on from, whose checkpoint there is; None where it begins.
         clock: seconds.
         writes: False in all but one of the processes of a run: nothing is written there.
+        run: which run it is.
 
     """
 
@@ -31,6 +33,7 @@ class Keeper:
         saved: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         writes: bool = True,
+        run: Identity | None = None,
     ) -> None:
         self._folder = folder
         self._options = options
@@ -39,6 +42,7 @@ class Keeper:
         self._clock = clock
         self._time = clock()
         self._writes = writes
+        self._run = run
 
     def keep(self, happening: Happening, epochs: Sequence[Epoch]) -> None:
         """Writes the checkpoints that are due after an event; `epochs` are all so far."""
@@ -61,7 +65,7 @@ class Keeper:
         if not self._writes:
             return
         results.sync_records(self._folder)  # a checkpoint never knows of more than the records do
-        checkpoint.save(self._folder / kind, happening.state, happening.position, self._data(), keep)
+        checkpoint.save(self._folder / kind, happening.state, happening.position, self._data(), keep, self._run)
 
 
 def best(epochs: Sequence[Epoch]) -> Epoch | None:

@@ -12,6 +12,7 @@ from train.config import Config
 from train.data import Dataset, DatasetUnavailableError, load
 from train.data_card import DataCard, describe
 from train.errors import UsageError
+from train.identity import identify
 from train.models import CNN, MLP
 from train.optimizer import optimizer
 from train.step import TrainState, init_state
@@ -43,12 +44,12 @@ def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
     """
     folder = config_file.find_run(run, runs_dir)
     config = config_file.read_run(folder)
-    parent = folder / (results.BEST if best else results.CHECKPOINTS)
+    parent, own = folder / (results.BEST if best else results.CHECKPOINTS), identify(folder, config)
     try:
-        data = checkpoint.data_of(parent)
+        data = checkpoint.data_of(parent, own)
         if data is not None:
             model = build(config, data.input_shape, len(data.class_names), jax.default_backend(), STEPS)
-            found = checkpoint.newest(parent, _shapes(config, model, data))
+            found = checkpoint.newest(parent, _shapes(config, model, data), own)
             if found is not None:
                 return Restored(folder, config, model, found.state, found.data)
     except (checkpoint.NoCheckpointError, ValueError) as error:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import io
-import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from train import config_file, files
+from train import config_file, files, identity, records
 from train.data import Dataset
 from train.errors import UsageError
 from train.loop import Epoch, Progress
@@ -30,7 +30,21 @@ CONFIG, METRICS, PROGRESS, VARIABLES, CURVES = (
 CONFUSION, MISTAKES, REPORT, EXPORT = "confusion.png", "mistakes.png", "report.html", "network.jaxbn"
 CHECKPOINTS, BEST, TENSORBOARD, PROFILE, LOCK = "checkpoints", "best", "tensorboard", "profile", ".lock"
 FOLDERS = (CHECKPOINTS, BEST, TENSORBOARD, PROFILE)
-FILES = (CONFIG, config_file.DIGEST, METRICS, PROGRESS, VARIABLES, CURVES, CONFUSION, MISTAKES, REPORT, EXPORT, LOCK)
+FILES = (
+    *(CONFIG, config_file.DIGEST, identity.INITIAL, METRICS, PROGRESS, VARIABLES),
+    *(CURVES, CONFUSION, MISTAKES, REPORT, EXPORT, LOCK),
+)
+PARTS = tuple(map(files.part_name, FILES))  # what a killed run may leave of them
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochRecord(Epoch):
+    """A line of metrics.jsonl: an epoch, and what it was measured on."""
+
+    dataset: str = ""
+    source: str = ""
+    note: str = ""
 
 
 def check_folder(runs: Path, name: str, overwrite: bool) -> Path:
@@ -48,10 +62,11 @@ def check_folder(runs: Path, name: str, overwrite: bool) -> Path:
         return folder
     if not folder.is_dir() or folder.is_symlink():
         raise FileExistsError(f"{folder} is no folder of a run; pass another --name")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in (*FILES, *FOLDERS))
+    found = {path.name for path in folder.iterdir()} - {LOCK, *PARTS}
+    others = sorted(found.difference(FILES, FOLDERS))
     if others:
         raise FileExistsError(f"{folder} holds {others[0]}, which is of no run; pass another --name")
-    if any(folder.iterdir()) and not overwrite:
+    if found and not overwrite:
         raise FileExistsError(f"{folder} holds an earlier run; pass another --name, or --overwrite to replace it")
     return folder
 
@@ -84,9 +99,8 @@ def claim(folder: Path) -> Iterator[None]:
 def clear(folder: Path) -> None:
     """Removes what an earlier run left in a folder that `check_folder` approved."""
     with files.naming(folder, "cleared"):
-        for name in FILES:
-            if name != LOCK:
-                (folder / name).unlink(missing_ok=True)
+        for name in {*FILES, *PARTS} - {LOCK}:
+            (folder / name).unlink(missing_ok=True)
         for name in FOLDERS:
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)
@@ -102,13 +116,18 @@ def record(folder: Path, dataset: Dataset, event: Progress | Epoch) -> None:
 
 def append_metrics(folder: Path, epoch: Epoch, dataset: Dataset) -> None:
     """One line of metrics.jsonl."""
-    record = dataclasses.asdict(epoch) | {"dataset": dataset.name, "source": dataset.source, "note": dataset.note}
-    files.append(folder / METRICS, json.dumps(record, allow_nan=False))
+    record = EpochRecord(**dataclasses.asdict(epoch), dataset=dataset.name, source=dataset.source, note=dataset.note)
+    records.append(folder / METRICS, dataclasses.asdict(record))
 
 
 def append_progress(folder: Path, progress: Progress) -> None:
     """One line of progress.jsonl."""
-    files.append(folder / PROGRESS, json.dumps(dataclasses.asdict(progress), allow_nan=False))
+    records.append(folder / PROGRESS, dataclasses.asdict(progress))
+
+
+def measured(folder: Path) -> list[records.Record]:
+    """The records of the epochs, as far as they are known."""
+    return records.read(folder / METRICS, EpochRecord, whole=False)
 
 
 def sync_records(folder: Path) -> None:
@@ -119,21 +138,29 @@ def sync_records(folder: Path) -> None:
 
 
 def rewind(folder: Path, step: int, epoch: int, remove: bool = True) -> tuple[list[Progress], list[Epoch]]:
-    """Returns the records up to a step of an epoch, and removes the others: what they tell of is done again."""
-    fields = {field.name for field in dataclasses.fields(Epoch)}
-    progress = _rewind(folder / PROGRESS, lambda record: record["step"] <= step, remove)
-    epochs = _rewind(folder / METRICS, lambda record: record["epoch"] < epoch, remove)
+    """Returns the records up to a step of an epoch, and removes the others: what they tell of is done again.
+
+    Records that are damaged or missing are reported in the log.
+    """
+    progress = _rewind(folder / PROGRESS, Progress, lambda record: record["step"] <= step, remove)
+    epochs = _rewind(folder / METRICS, EpochRecord, lambda record: record["epoch"] < epoch, remove)
+    if step > max((record["step"] for record in progress), default=0):
+        _log.warning("%s does not reach step %d, from which the run goes on", folder / PROGRESS, step)
+    if missing := sorted(set(range(1, epoch)) - {record["epoch"] for record in epochs}):
+        numbers = ", ".join(map(str, missing))
+        _log.warning("%s has no intact record of epoch %s; the run goes on without", folder / METRICS, numbers)
+    names = [field.name for field in dataclasses.fields(Epoch)]
     return (
         [Progress(**record) for record in progress],
-        [Epoch(**{key: value for key, value in record.items() if key in fields}) for record in epochs],
+        [Epoch(**{name: record[name] for name in names}) for record in epochs],
     )
 
 
-def _rewind(path: Path, stays: Callable[[dict[str, Any]], bool], remove: bool) -> list[dict[str, Any]]:
-    records = [record for record in files.json_lines(path) if stays(record)]
+def _rewind(path: Path, kind: type, stays: Callable[[records.Record], bool], remove: bool) -> list[records.Record]:
+    found = [record for record in records.read(path, kind) if stays(record)]
     if remove and path.exists():
-        files.write(path, "".join(json.dumps(record) + "\n" for record in records))
-    return records
+        records.write(path, found)
+    return found
 
 
 def write_variables(folder: Path, state: TrainState) -> None:

@@ -29,6 +29,7 @@ from train.console import Console
 from train.data import Dataset, DatasetUnavailableError, load
 from train.data_card import DataCard, describe
 from train.errors import InterruptedRunError, UsageError
+from train.identity import Identity, check_resumed, identify, write_initial
 from train.interruption import Interruption
 from train.keeping import Keeper, out_of_patience
 from train.plan import Plan, make_plan, resolve
@@ -84,10 +85,11 @@ def begin(config: Config) -> None:
         raise UsageError(error) from error
     with results.claim(folder) if processes.first() else contextlib.nullcontext():
         if config.run.resume is not None:
-            start = resume(folder, initial, shapes, data)
+            start = resume(folder, initial, shapes, data, identify(folder, config))
             start = start._replace(state=plan.devices.put(start.state))
         else:
             if processes.first():
+                check_folder(config.run, folder.name)  # again: another run may have ended there meanwhile
                 results.clear(folder)
             start = Start(initial(), loop.Position(), [], [])
         if processes.several():
@@ -97,6 +99,8 @@ def begin(config: Config) -> None:
         )
         if processes.first():
             config_file.write_run(folder, config)
+            if start.saved is None:
+                write_initial(folder, checkpoint.digest(start.state))
         try:
             run(console, config, dataset, plan, folder, start, data)
         except OSError as error:
@@ -150,7 +154,8 @@ def run(
         with console.status("compiling"):
             programs = loop.compile_programs(plan, start.state)
         program_cache.seal()  # now, since a run may be killed
-        keeper = Keeper(folder, config.run, data, start.saved, writes=processes.first())
+        own = identify(folder, config)
+        keeper = Keeper(folder, config.run, data, start.saved, writes=processes.first(), run=own)
         progress, epochs, state, happening = list(start.progress), list(start.epochs), start.state, None
         stopped = out_of_patience(epochs, config.run.patience)
         with _listeners(console, config.run, plan, folder, dataset, start) as listeners:
@@ -174,16 +179,18 @@ def run(
             keeper.save(happening)
     if processes.first():
         results.write_variables(folder, state)
-        from train.figures import curves
+        if epochs:  # else their records were damaged, and that has been reported
+            from train.figures import curves
 
-        curves.write(folder / results.CURVES, dataset.name, progress, epochs, plan.steps_per_epoch)
+            curves.write(folder / results.CURVES, dataset.name, progress, epochs, plan.steps_per_epoch)
         if not config.run.no_report:
             from train.report.page import write_report
             from train.restored import Restored
 
             with console.status("drawing the pictures of the report"):
                 write_report(Restored(folder, config, plan.model, plan.devices.fetch(state), data()), dataset)
-        terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
+        if epochs and epochs[-1].step == int(state.step):  # the last record is not among the damaged ones
+            terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
 
 
 Listener = Callable[[loop.Progress | loop.Epoch], None]
@@ -221,7 +228,9 @@ def profile(folder: Path) -> Iterator[Listener]:
         yield listen
 
 
-def resume(folder: Path, initial: Callable[[], TrainState], shapes: TrainState, data: Callable[[], DataCard]) -> Start:
+def resume(
+    folder: Path, initial: Callable[[], TrainState], shapes: TrainState, data: Callable[[], DataCard], own: Identity
+) -> Start:
     """Where a stopped run goes on: at its newest sound checkpoint, or at the beginning if it never came to one.
 
     Raises:
@@ -229,7 +238,7 @@ def resume(folder: Path, initial: Callable[[], TrainState], shapes: TrainState, 
 
     """
     try:
-        found = checkpoint.newest(folder / results.CHECKPOINTS, shapes)
+        found = checkpoint.newest(folder / results.CHECKPOINTS, shapes, own)
     except checkpoint.NoCheckpointError as error:
         raise UsageError(f"{error}. To begin anew: --overwrite --name {folder.name}") from error
     if found is None:
@@ -260,25 +269,6 @@ def check(options: RunConfig, validation: float) -> None:
         raise ValueError("--patience goes by the validation accuracy: hold something out, as with --validation 0.1")
     if options.resume is not None and options.overwrite:
         raise ValueError("--resume goes on with a run and --overwrite replaces it: pass one of them")
-
-
-def check_resumed(config: Config, stored: Config) -> None:
-    """Raises a ValueError where a resumed run would not be the one that was stopped.
-
-    What it keeps and shows may change, and where its data are; with a constant learning rate, how long it goes on, too.
-    """
-    free = {"data_dir"} | ({"epochs"} if stored.optimizer.schedule == "constant" else set())
-    for section in ("data", "model", "norm", "optimizer"):
-        before, now = (dataclasses.asdict(getattr(each, section)) for each in (stored, config))
-        for name, value in before.items():
-            if name not in free and now[name] != value:
-                also = " (its schedule depends on it)" if name == "epochs" else ""
-                raise ValueError(
-                    f"--{name.replace('_', '-')} cannot change when a run is resumed{also}: it was {value}, "
-                    f"got {now[name]}"
-                )
-    if config.run.seed != stored.run.seed:
-        raise ValueError(f"--seed cannot change when a run is resumed: it was {stored.run.seed}, got {config.run.seed}")
 
 
 def how_to_go_on(folder: Path, step: int) -> str:

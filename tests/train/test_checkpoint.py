@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import pytest
 
-from train import checkpoint
+from train import checkpoint, orbax_state
 from train.data_card import DataCard, describe
 from train.loop import Position
 from train.step import TrainState
@@ -74,6 +74,19 @@ def test_the_newest_are_kept(tmp_path):
     found = checkpoint.newest(tmp_path, state_at(0))
     assert found is not None
     assert found.step == 100
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_ones_do_not_count_among_those_that_are_kept(keep, tmp_path):
+    """A run goes on from before a damaged checkpoint: what it writes then stays, and what is damaged goes."""
+    damaged = save(tmp_path, 100)[0]
+    save(tmp_path, 5)
+    flip(damaged / "position.json", 0)
+    save(tmp_path, 20, keep=keep)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000005", "step-000000020"][-keep:]
+    found = checkpoint.newest(tmp_path, state_at(0))
+    assert found is not None
+    assert found.step == 20
 
 
 def test_where_nothing_was_saved_there_is_nothing(tmp_path):
@@ -221,10 +234,10 @@ def test_a_full_disk_is_an_error_and_earlier_checkpoints_stay(tmp_path, caplog):
 
 def test_errors_of_the_system_in_orbax_keep_their_number(tmp_path, monkeypatch):
     def fail(*_):
-        with checkpoint._quietly():
+        with orbax_state.quietly():
             raise ValueError("RESOURCE_EXHAUSTED: Failed to write 7 bytes to file 14 [os_error_code='28']")
 
-    monkeypatch.setattr(checkpoint, "_write_state", fail)
+    monkeypatch.setattr(orbax_state, "write", fail)
     with pytest.raises(OSError, match="step-000000001 cannot be written: No space left on device") as caught:
         save(tmp_path, 1)
     assert isinstance(caught.value.__cause__, OSError)

@@ -39,7 +39,7 @@ def test_what_is_left_out_is_the_default_and_whole_numbers_are_numbers(tmp_path)
     ("text", "message"),
     [
         ("{", r"config.json is no configuration \(JSON, as the config.json of a run\): "),
-        ("[]", r"config.json: a configuration must be an object of options; got \[\]"),
+        ("[]", r"config.json: it must be an object of options; got \[\]"),
         ('{"optimiser": {}}', r"config.json: there is no option 'optimiser'; perhaps 'optimizer'\?"),
         ('{"data": 3}', r"data must be an object of options; got 3"),
         ('{"optimizer": {"lerning_rate": 3}}', r"no option 'optimizer.lerning_rate'; perhaps 'learning_rate'\?"),

@@ -1,6 +1,8 @@
 """An exported network computes what the run's does, anywhere, and no bit of its file can change unnoticed."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -293,3 +295,80 @@ def test_a_platform_that_it_was_not_made_for(tmp_path):
 def test_no_best_checkpoint(run):
     with pytest.raises(UsageError, match="kept no best checkpoint: a run does with --validation"):
         export(Export(run, checkpoint="best"))
+
+
+def crafted(path, description, program=b""):
+    """A file whose SHA-256 fits whatever is in it."""
+    rest = (description if isinstance(description, bytes) else json.dumps(description).encode()) + b"\n" + program
+    path.write_bytes(artifact._first_line(rest) + rest)
+    return path
+
+
+WHOLE = dataclasses.asdict(DESCRIPTION)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b'{"step": 1' + b"0" * 5000 + b"}", "digits"),
+        (b"\xff", "can't decode"),
+        (b"{", "Expecting"),
+        ([], "it must be an object of fields"),
+        ({}, "is missing"),
+        ({key: value for key, value in WHOLE.items() if key != "preprocessing"}, None),  # as of a network for numbers
+        ({key: value for key, value in WHOLE.items() if key != "norms"}, "norms is missing"),
+        (WHOLE | {"depth": 3}, "there is no field 'depth'"),
+        (WHOLE | {"norms": "none at all"}, "norms must be one of folded, evaluation mode, none"),
+        (WHOLE | {"class_names": "ab"}, "class_names must be a list of values"),
+        (WHOLE | {"class_names": []}, "class_names must name a class or more"),
+        (WHOLE | {"class_names": [1]}, "class_names must be text; got 1"),
+        (WHOLE | {"test_accuracy": 10**400}, "test_accuracy must be a number below"),
+        (WHOLE | {"input_shape": [-1]}, "input_shape must be sizes of at least 1"),
+        (WHOLE | {"input_shape": [10**100]}, "input_shape must be sizes of at least 1"),
+        (WHOLE | {"input_dtype": "object"}, "input_dtype must be one of uint8, float32; got 'object'"),
+        (WHOLE | {"preprocessing": {"height": 10**9, "width": 3, "channels": 1}}, "preprocessing must be of images of"),
+        (WHOLE | {"preprocessing": {"height": 2}}, r"preprocessing\.(width|channels) is missing"),
+        (WHOLE | {"preprocessing": []}, "preprocessing must be an object of fields"),
+    ],
+)
+def test_a_crafted_description_is_refused(description, message, tmp_path):
+    path = crafted(tmp_path / "file", description)
+    if message is None:
+        assert artifact.read(path).description == dataclasses.replace(DESCRIPTION, preprocessing=None)
+        return
+    with pytest.raises(
+        ArtifactError, match=f"matches its SHA-256, but its description is not one .*{message}"
+    ) as caught:
+        artifact.read(path)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_program_that_does_something_else_is_refused(run, tmp_path):
+    export(Export(run, output=tmp_path / "network.jaxbn"))
+    whole = artifact.read(tmp_path / "network.jaxbn")
+    other = dataclasses.asdict(whole.description) | {"class_names": ["a", "b"]}
+    with pytest.raises(ArtifactError, match="a program that does not do what its description says"):
+        classify.of_file(crafted(tmp_path / "file", other, whole.program))
+    other = dataclasses.asdict(whole.description) | {"input_shape": [12, 13, 1], "preprocessing": None}
+    with pytest.raises(ArtifactError, match=rf"jax {jax.__version__} cannot read it \("):
+        classify.of_file(crafted(tmp_path / "file", other, whole.program))
+
+
+def test_broken_programs_are_refused(run, tmp_path):
+    """With a SHA-256 that fits: each ends in an error of one line, or computes."""
+    export(Export(run, output=tmp_path / "network.jaxbn"))
+    whole = artifact.read(tmp_path / "network.jaxbn")
+    draw = np.random.default_rng(0)
+    for _ in range(FLIPS // 4):
+        changed = bytearray(whole.program)
+        changed[draw.integers(len(changed))] ^= 1 << int(draw.integers(8))
+        artifact.write(tmp_path / "network.jaxbn", whole._replace(program=bytes(changed)))
+        with contextlib.suppress(ArtifactError):
+            classify.of_file(tmp_path / "network.jaxbn")
+
+
+def test_a_version_of_many_digits_is_damage(tmp_path):
+    (tmp_path / "file").write_bytes(artifact.MAGIC + b"9" * 10_000 + b" sha256 0\n")
+    with pytest.raises(ArtifactError, match="damaged or cut short"):
+        artifact.read(tmp_path / "file")

@@ -1,29 +1,35 @@
-"""CIFAR-10: small photographs. From a folder with its files, binary or Python's, unpacked or still in their archive.
+"""CIFAR-10: small photographs. From a folder with its six files, binary or Python's, unpacked or still in an archive.
 
-    binary   records of 1 + 3072 bytes: the label, then 32x32 reds, greens and blues
-    Python   a pickled dict with `labels` and `data`, (N, 3072) in the same order; read without unpickling
-
-Both come as six files that hold equally many images: five for training, one for testing.
+The six files hold equally many images: five for training, one for testing.
 """
 
-import tarfile
-from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from train.data import pickled
+from train.data import archives, places
+from train.data.cifar10_files import BATCHES, ENDINGS, CifarError, Part, read_binary, read_python
 from train.data.dataset import Arrays, Dataset
 from train.data.download import Archive
-from train.data.published import Published
+from train.data.published import Published, compare
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-PIXELS = 32 * 32 * 3
-BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")  # the last one is the test set
-_FOLDERS = {"binary": "cifar-10-batches-bin", "Python": "cifar-10-batches-py"}
-_ARCHIVES = {"binary": "cifar-10-binary.tar.gz", "Python": "cifar-10-python.tar.gz"}
-_ENDINGS = {"binary": ".bin", "Python": ""}
+_READERS = {"binary": read_binary, "Python": read_python}
+_FOLDERS = {
+    "binary": ("cifar-10-batches-bin",),
+    "Python": ("cifar-10-batches-py", "cifar-10-batches-py-target/cifar-10-batches-py"),  # the last one is Keras's
+}
+_ARCHIVES = {  # as published, or as Keras calls them
+    "binary": ("cifar-10-binary", "cifar-10-batches-bin"),
+    "Python": ("cifar-10-python", "cifar-10-batches-py", "cifar-10-batches-py-target"),
+}
+_ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz", "_archive")
+_EACH = 10_000  # images a file, as published
 
 # Size and digest are those that tensorflow-datasets registers.
 PUBLISHED = Published(
@@ -38,19 +44,30 @@ PUBLISHED = Published(
         )
     },
     files="cifar-10-binary.tar.gz, or cifar-10-python.tar.gz, or the files of either",
+    md5={  # of the files of the Python version; none of the binary files is known
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    },
 )
 
-Part = tuple[np.ndarray, np.ndarray]  # images (N, 32, 32, 3) uint8, labels (N,) int32
 
+class Found(NamedTuple):
+    """The six files, found somewhere."""
 
-class CifarError(ValueError):
-    """A file of CIFAR-10 is not what it should be."""
+    kind: str  # binary or Python
+    place: Path  # their folder, or their archive
+    contents: Callable[[], dict[str, bytes]]  # by their own names, in the order of `BATCHES`
 
 
 def from_folder(folder: Path) -> Dataset:
     """CIFAR-10 from a folder: the six files, or the folder or the archive that they are published in.
 
-    Where there are both, the binary files are read.
+    Where there are both, the binary files are read. Python's files may be pickled by any protocol and end in `.pkl`;
+    the archive may be called as Keras does, be compressed otherwise, or not at all.
 
     Args:
         folder: holds `data_batch_1.bin` … `test_batch.bin`, or `data_batch_1` … `test_batch`, or
@@ -58,26 +75,22 @@ def from_folder(folder: Path) -> Dataset:
 
     Raises:
         FileNotFoundError: none of these is there.
-        CifarError: a file is damaged or cut short, or the six do not belong together.
+        CifarError: a file is damaged or cut short, or of another form, or the six do not belong together.
 
     """
-    for kind, read in _readers().items():
-        names = [batch + _ENDINGS[kind] for batch in BATCHES]
-        for place in (folder, folder / _FOLDERS[kind]):
-            paths = [place / name for name in names]
-            missing = [path.name for path in paths if not path.is_file()]
-            if not missing:
-                parts = [read(str(path), path.read_bytes()) for path in paths]
-                return _dataset(f"{kind} files in {place}", place, parts)
-            if len(missing) < len(names):
-                raise FileNotFoundError(f"{place} lacks {', '.join(missing)}: CIFAR-10 takes six files")
-        archive = folder / _ARCHIVES[kind]
-        if archive.is_file():
-            return _dataset(str(archive), archive, read_archive(archive, kind))
-    raise FileNotFoundError(
-        f"{folder} holds no CIFAR-10: give a folder with data_batch_1.bin … data_batch_5.bin and test_batch.bin, with "
-        f"the files of the Python version, or with {' or '.join(_ARCHIVES.values())}"
-    )
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder: give the one that holds CIFAR-10's files or archive")
+    incomplete: list[str] = []
+    found = next(_find(folder, incomplete), None)
+    if found is None and incomplete:
+        raise FileNotFoundError(incomplete[0])
+    if found is None:
+        raise FileNotFoundError(
+            f"{folder} holds no CIFAR-10 (but {places.holds(folder)}): give a folder with data_batch_1.bin … "
+            "data_batch_5.bin and test_batch.bin, with the files of the Python version, or with cifar-10-binary.tar.gz "
+            "or cifar-10-python.tar.gz"
+        )
+    return _dataset(found)
 
 
 def read_archive(archive: Path, kind: str = "binary") -> list[Part]:
@@ -87,89 +100,59 @@ def read_archive(archive: Path, kind: str = "binary") -> list[Part]:
         CifarError: the archive is damaged, or lacks one of them.
 
     """
-    contents = unpack(archive, [batch + _ENDINGS[kind] for batch in BATCHES])
-    return [_readers()[kind](f"{archive}: {name}", content) for name, content in contents.items()]
+    found = Found(kind, archive, functools.partial(_unpack, archive, kind))
+    return _parts(found, found.contents())
 
 
-def _readers() -> Mapping[str, Callable[[str, bytes], Part]]:
-    return {"binary": read_binary, "Python": read_python}
+def _find(folder: Path, incomplete: list[str]) -> Iterator[Found]:
+    """The six files, wherever they lie in a folder; where only some do, the list is told which are missing."""
+    for kind, subfolders in _FOLDERS.items():
+        for place, ending in itertools.product((folder, *map(folder.joinpath, subfolders)), ENDINGS[kind]):
+            lying, names = places.entries(place), [batch + ending for batch in BATCHES]
+            paths = {name: lying[name] for name in names if name in lying and lying[name].is_file()}
+            if len(paths) == len(names):
+                yield Found(kind, place, functools.partial(_read, paths))
+            elif paths:
+                missing = ", ".join(name for name in names if name not in paths)
+                incomplete.append(f"{place} lacks {missing}: CIFAR-10 takes six files")
+        lying = places.entries(folder)
+        for stem, ending in itertools.product(_ARCHIVES[kind], _ARCHIVE_ENDINGS):
+            archive = lying.get(stem + ending)
+            if archive is not None and archive.is_file():
+                yield Found(kind, archive, functools.partial(_unpack, archive, kind))
 
 
-def read_binary(name: str, content: bytes) -> Part:
-    """The images and labels of a binary file.
-
-    Raises:
-        CifarError: it is not whole, or holds a label above 9.
-
-    """
-    count, rest = divmod(len(content), 1 + PIXELS)
-    if rest or not count:
-        raise CifarError(
-            f"{name}: binary files are records of {1 + PIXELS} bytes, and {len(content)} bytes are {count} of them and "
-            f"{rest} more; fetch the file again"
-        )
-    records = np.frombuffer(content, np.uint8).reshape(count, 1 + PIXELS)
-    return _part(name, records[:, 1:], records[:, 0])
+def _read(paths: dict[str, Path]) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in paths.items()}
 
 
-def read_python(name: str, content: bytes) -> Part:
-    """The images and labels of a file of the Python version, without unpickling it.
-
-    Raises:
-        CifarError: it is damaged, or no such file.
-
-    """
+def _unpack(archive: Path, kind: str) -> dict[str, bytes]:
+    wanted = {ending: [batch + ending for batch in BATCHES] for ending in ENDINGS[kind]}
     try:
-        value = pickled.read(content)
-    except pickled.PickleError as error:
-        raise CifarError(f"{name}: {error}; fetch the file again") from error
-    if not isinstance(value, dict):
-        raise CifarError(f"{name}: files of the Python version hold a dict, found a {type(value).__name__}")
-    fields: dict[str, Any] = {k.decode("latin-1") if isinstance(k, bytes) else str(k): v for k, v in value.items()}
-    data, labels = fields.get("data"), fields.get("labels")
-    if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != PIXELS or len(data) == 0:
-        raise CifarError(f"{name}: `data` must be an array (N, {PIXELS}) of unsigned bytes")
-    if not isinstance(labels, list) or not all(type(label) is int for label in labels) or len(labels) != len(data):
-        raise CifarError(f"{name}: `labels` must be a list of {len(data)} integers, one an image")
-    return _part(name, data, np.array(labels))
+        found = archives.unpack(archive, set(itertools.chain(*wanted.values())))
+    except archives.ArchiveError as error:
+        raise CifarError(str(error)) from error
+    for names in wanted.values():
+        if all(name in found for name in names):
+            return {name: found[name] for name in names}
+    missing = [name for name in wanted[ENDINGS[kind][0]] if name not in found]
+    raise CifarError(f"{archive} lacks {', '.join(missing)}: is it another archive, or cut short?")
 
 
-def unpack(archive: Path, names: list[str]) -> dict[str, bytes]:
-    """The contents of files in an archive, by name; nothing is written to the disk.
-
-    Raises:
-        CifarError: the archive is damaged, or lacks one of them.
-
-    """
-    found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(archive) as opened:
-            for member in opened:
-                name = PurePosixPath(member.name).name
-                file = opened.extractfile(member) if member.isfile() and name in names else None
-                if file is not None:
-                    found[name] = file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise CifarError(f"{archive}: the archive is damaged or cut short ({error}); fetch it again") from error
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise CifarError(f"{archive} lacks {', '.join(missing)}: is it another archive, or cut short?")
-    return {name: found[name] for name in names}
+def _parts(found: Found, contents: dict[str, bytes]) -> list[Part]:
+    """The images and labels of the six files."""
+    joint = ": " if found.place.is_file() else "/"
+    return [_READERS[found.kind](f"{found.place}{joint}{name}", content) for name, content in contents.items()]
 
 
-def _part(name: str, pixels: np.ndarray, labels: np.ndarray) -> Part:
-    if labels.min() < 0 or labels.max() > 9:
-        first = int(np.argmax((labels < 0) | (labels > 9)))
-        raise CifarError(f"{name}: labels must lie in 0..9, but label number {first} is {labels[first]}")
-    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # published with the colours in front
-    return np.ascontiguousarray(images), labels.astype(np.int32)
-
-
-def _dataset(source: str, place: Path, parts: list[Part]) -> Dataset:
+def _dataset(found: Found) -> Dataset:
+    contents = found.contents()
+    parts = _parts(found, contents)
     counts = [len(labels) for _, labels in parts]
     if len(set(counts)) > 1:  # a file cut short at the end of a record is told by this alone
         each = ", ".join(f"{batch}: {count}" for batch, count in zip(BATCHES, counts, strict=True))
-        raise CifarError(f"{place}: the six files must hold equally many images; got {each}")
+        raise CifarError(f"{found.place}: the six files must hold equally many images; got {each}")
+    published, note = _compare(found, contents, counts[0])
     train, (test_images, test_labels) = parts[:-1], parts[-1]
     arrays = Arrays(
         np.concatenate([images for images, _ in train]),
@@ -177,4 +160,23 @@ def _dataset(source: str, place: Path, parts: list[Part]) -> Dataset:
         test_images,
         test_labels,
     )
-    return Dataset("cifar10", source, *arrays, class_names=CLASS_NAMES)
+    source = str(found.place) if found.place.is_file() else f"{found.kind} files in {found.place}"
+    return Dataset("cifar10", source, *arrays, class_names=CLASS_NAMES, note=note, published=published)
+
+
+def _compare(found: Found, contents: dict[str, bytes], count: int) -> tuple[bool | None, str]:
+    """Whether these are the published files, and what is to be said."""
+    if count != _EACH:
+        return False, f"not the published CIFAR-10, whose files hold {_EACH:,} images each: these hold {count:,}"
+    if found.kind == "Python":
+        return compare(PUBLISHED, dict(zip(BATCHES, contents.values(), strict=True)))
+    if found.place.is_dir():
+        return None, ""  # there is nothing to compare with
+    if _sha256(found.place) == PUBLISHED.archives["all"].sha256:
+        return True, ""
+    return None, f"{found.place.name} is not the published archive (by its SHA-256): packed again, or other data"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

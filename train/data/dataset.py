@@ -30,6 +30,8 @@ class Dataset:
         test_labels: as `train_labels`.
         class_names: one name a class.
         note: what a person should be told before training, in one line; mostly empty.
+        published: whether these are, by their digests, the data that are published under this name; None where there
+            is nothing to compare with.
 
     Raises:
         ValueError: on construction, where inputs and labels do not fit each other or the class names.
@@ -43,6 +45,7 @@ class Dataset:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     note: str = ""
+    published: bool | None = None
 
     def __post_init__(self) -> None:
         self._check("training", self.train_inputs, self.train_labels)

@@ -47,10 +47,15 @@ PUBLISHED = Published(
         ),
     },
     files=idx.FILES,
+    md5={  # of the files as they are unpacked
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
 )
 
 
 def from_folder(folder: Path) -> Dataset:
     """Fashion-MNIST from its four IDX files, which are named as MNIST's are; see `idx.read_folder` for the errors."""
-    arrays = idx.read_folder(folder, PUBLISHED.title)
-    return Dataset(PUBLISHED.name, f"IDX files in {folder}", *arrays, class_names=PUBLISHED.class_names)
+    return idx.dataset(PUBLISHED, folder)

@@ -12,11 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data.dataset import Arrays
+from train.data import forms, places
+from train.data.dataset import Arrays, Dataset
+from train.data.published import Published, compare
 
 IMAGE_MAGIC = 0x00000803
 LABEL_MAGIC = 0x00000801
 _GZIP_START = b"\x1f\x8b"  # cannot open an IDX file, which begins with two zero bytes
+_TYPES = {  # the third byte
+    **{0x08: "unsigned bytes", 0x09: "signed bytes", 0x0B: "short integers", 0x0C: "integers"},
+    **{0x0D: "floats", 0x0E: "doubles"},
+}
 _KINDS = {IMAGE_MAGIC: "IDX images", LABEL_MAGIC: "IDX labels"}
 _FILES = {
     "train_inputs": ("train-images", "idx3"),
@@ -37,14 +43,24 @@ class IdxError(ValueError):
     """An IDX file is not what its name or its header says."""
 
 
+def dataset(published: Published, folder: Path) -> Dataset:
+    """A dataset in the four IDX files of a folder; see `read_folder` for their names and the errors."""
+    arrays = read_folder(folder, published.title)
+    contents = {_spellings(*_FILES[field])[0]: encode(array) for field, array in arrays._asdict().items()}
+    known, note = compare(published, contents)
+    source = f"IDX files in {folder}"
+    return Dataset(published.name, source, *arrays, class_names=published.class_names, note=note, published=known)
+
+
 def read_folder(folder: Path, title: str = "MNIST") -> Arrays:
     """Reads the four IDX files of MNIST, or of a dataset in its form, from a folder.
 
-    Each may be gzipped or not, and spelt `train-images-idx3-ubyte` or `train-images.idx3-ubyte`. Where one is there in
-    several spellings, the plain one is read.
+    Each may be gzipped or not, spelt `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, in small letters or
+    capitals, and lie in a folder of its own name, as from Kaggle. Where one is there in several spellings, the plain
+    one is read.
 
     Args:
-        folder: the folder that holds them.
+        folder: the folder that holds them, or the one above, as torchvision leaves it.
         title: which dataset it is.
 
     Raises:
@@ -70,15 +86,29 @@ def find(folder: Path, title: str = "MNIST") -> dict[str, Path]:
     """The four files in a folder, by the field of `Arrays` each one fills."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: give the one that holds {title}'s four IDX files")
-    candidates = {field: [folder / name for name in _spellings(*parts)] for field, parts in _FILES.items()}
-    found = {field: next((path for path in paths if path.is_file()), None) for field, paths in candidates.items()}
-    missing = [candidates[field][0].name for field, path in found.items() if path is None]
+    # torchvision's: the root, and the dataset's own.
+    candidates = (folder, folder / "raw", folder / title.replace("-", "") / "raw")
+    place, found = next(((place, found) for place in candidates if (found := _lying(place))), (folder, {}))
+    missing = [_spellings(*parts)[0] for field, parts in _FILES.items() if field not in found]
     if missing:
         raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)} (each also found as .gz, or with a dot for the second dash): "
-            f"{title} takes four IDX files"
+            f"{place} lacks {', '.join(missing)} (each also found as .gz, or with a dot for the second dash): "
+            f"{title} takes four IDX files" + ("" if found else f"; the folder holds {places.holds(folder)}")
         )
-    return {field: path for field, path in found.items() if path is not None}
+    return found
+
+
+def _lying(place: Path) -> dict[str, Path]:
+    """Those of the four files that lie in a folder, each by itself or in a folder of its name."""
+    entries, found = places.entries(place), {}
+    for field, parts in _FILES.items():
+        names = _spellings(*parts)
+        paths = [entries[name] for name in names if name in entries]
+        within = [inner for path in paths for name in names if (inner := places.entries(path).get(name))]
+        path = next((path for path in (*paths, *within) if path.is_file()), None)
+        if path is not None:
+            found[field] = path
+    return found
 
 
 def _spellings(stem: str, kind: str) -> list[str]:
@@ -139,6 +169,13 @@ def read_labels(path: Path, num_classes: int = 10) -> np.ndarray:
     return labels.astype(np.int32)
 
 
+def encode(array: np.ndarray) -> bytes:
+    """The IDX file of images (N, height, width, 1) or of labels (N,)."""
+    sizes = array.shape[: 3 if array.ndim > 1 else 1]
+    header = np.array([IMAGE_MAGIC if array.ndim > 1 else LABEL_MAGIC, *sizes], ">u4").tobytes()
+    return header + array.astype(np.uint8).tobytes()
+
+
 def _content(path: Path) -> bytes:
     content = path.read_bytes()
     if not content.startswith(_GZIP_START):
@@ -159,11 +196,19 @@ def _header(path: Path, content: bytes, magic: int, numbers: int) -> list[int]:
         )
     found, *rest = np.frombuffer(content, ">u4", count=1 + numbers).tolist()
     if found != magic:
-        hint = f"these are {_KINDS[found]}: are two files swapped?" if found in _KINDS else "this is another format"
+        hint = f"these are {_KINDS[found]}: are two files swapped?" if found in _KINDS else _form(content)
         raise IdxError(f"{path}: {_KINDS[magic]} begin with 0x{magic:08x}, found 0x{found:08x}; {hint}")
     if rest[0] == 0:
         raise IdxError(f"{path}: the header says that the file holds 0 examples, at least 1 is needed")
     return rest
+
+
+def _form(content: bytes) -> str:
+    """What a file is that does not begin as it should."""
+    if content[:2] == b"\0\0" and content[2] in _TYPES:
+        return f"this is another format: IDX of {content[3]} dimensions, of {_TYPES[content[2]]}"
+    form = forms.recognised(content)
+    return f"this is another format: {form}" if form else "this is another format"
 
 
 def _body(path: Path, content: bytes, header_bytes: int, expected: int) -> np.ndarray:

@@ -36,10 +36,15 @@ PUBLISHED = Published(
         ),
     },
     files=idx.FILES,
+    md5={  # of the files as they are unpacked
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
 )
 
 
 def from_folder(folder: Path) -> Dataset:
     """MNIST from four IDX files; see `idx.read_folder` for their names and the errors."""
-    arrays = idx.read_folder(folder, PUBLISHED.title)
-    return Dataset(PUBLISHED.name, f"IDX files in {folder}", *arrays, class_names=PUBLISHED.class_names)
+    return idx.dataset(PUBLISHED, folder)

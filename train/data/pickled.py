@@ -1,33 +1,43 @@
 """Reading plain values out of a pickle without running it.
 
-Unpickling calls whatever functions a file names. This reader calls none: it follows the few operations that plain data
-and NumPy arrays are written with, refuses every other one, and keeps a call that it meets as the words it consists of.
+Unpickling calls whatever functions a file names. This reader calls none: it follows the operations that plain data and
+NumPy arrays are written with, by every protocol, refuses every other one, and keeps a call that it meets as the words
+it consists of. Each value is looked at once, however often the file refers to it: the time is that of its length.
 """
 
+import io
 import pickletools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 _VALUES = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
 }
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _NOTHING = {"PROTO", "FRAME"}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_NAMES = {  # what arrays are written with, by the versions of NumPy and Python there have been
-    "numpy.core.multiarray _reconstruct",
-    "numpy._core.multiarray _reconstruct",
+_CORES = ("numpy.core", "numpy._core")  # by the versions of NumPy that there have been
+_NAMES = {  # what arrays are written with
+    *(f"{core}.multiarray {name}" for core in _CORES for name in ("_reconstruct", "scalar")),
+    *(f"{core}.numeric _frombuffer" for core in _CORES),
     "numpy ndarray",
     "numpy dtype",
     "_codecs encode",
 }
+_NUMBERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)} | {"b1", "f2", "f4", "f8"}
+_LONGEST = 60  # characters of a file's own words that an error repeats
 
 
 class PickleError(ValueError):
-    """A file is no pickle of plain values and arrays of bytes."""
+    """A file is not a pickle of plain values and arrays of numbers."""
+
+
+class PickleFormError(PickleError):
+    """It may be whole, but holds something else."""
 
 
 class Name(NamedTuple):
@@ -36,19 +46,21 @@ class Name(NamedTuple):
     text: str
 
 
-class Call(NamedTuple):
+class Call:
     """A call that the file asks for; it is not made."""
 
-    name: Name
-    arguments: tuple[Any, ...]
-    state: list[Any]  # what the result is then given; at most one thing
+    def __init__(self, name: Name, arguments: tuple[Any, ...]) -> None:
+        self.name = name.text
+        self.arguments = arguments
+        self.state: list[Any] = []  # what the result is then given; at most one thing
 
 
 def read(content: bytes) -> Any:  # noqa: ANN401
-    """The value in a pickle: of dicts, lists, tuples, numbers, text (bytes in old files), and arrays of uint8.
+    """The value in a pickle: of dicts, lists, tuples, numbers, text (bytes in old files), and arrays of numbers.
 
     Raises:
-        PickleError: it is damaged, or holds anything else.
+        PickleFormError: it holds anything else.
+        PickleError: it is damaged.
 
     Example:
         >>> import pickle
@@ -56,20 +68,31 @@ def read(content: bytes) -> Any:  # noqa: ANN401
         {'labels': [6, 9]}
         >>> read(pickle.dumps(print))
         Traceback (most recent call last):
-        train.data.pickled.PickleError: it refers to builtins print, which no plain data does
+        train.data.pickled.PickleFormError: it refers to builtins print, which plain data does not
 
     """
     machine = _Machine()
     try:
-        for operation, argument, _ in pickletools.genops(content):
-            if operation.name == "STOP":
-                return _plain(machine.stack.pop())
-            machine.take(operation.name, argument)
+        for name, argument in _operations(content):
+            if name == "STOP":
+                return _Plain().value(machine.stack.pop())
+            machine.take(name, argument)
     except PickleError:
         raise
     except Exception as error:  # whatever damaged bytes lead to
-        raise PickleError(f"it is damaged or cut short ({error})") from error
+        raise PickleError(f"it is damaged or cut short ({str(error)[:_LONGEST]})") from error
     raise PickleError("it is cut short")
+
+
+def _operations(content: bytes) -> Iterator[tuple[str, Any]]:
+    """The operations of a pickle, each with its argument."""
+    stream = io.BytesIO(content)
+    while code := stream.read(1):
+        operation = pickletools.code2op[code.decode("latin-1")]
+        if operation.name == "STRING":  # pickletools reads only those of ASCII
+            yield operation.name, stream.readline().strip()[1:-1].decode("unicode_escape")
+        else:
+            yield operation.name, operation.arg and operation.arg.reader(stream)
 
 
 class _Machine:
@@ -79,11 +102,12 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.encoded: dict[int, tuple[str, bytes]] = {}  # by the identity of the text
 
     def take(self, name: str, argument: Any) -> None:  # noqa: ANN401
         """Does one operation."""
         if name in _VALUES:
-            # genops gives the strings of Python 2 as text of one character a byte.
+            # The strings of Python 2 come as text of one character a byte.
             self.stack.append(argument.encode("latin-1") if "STRING" in name else argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
@@ -108,28 +132,51 @@ class _Machine:
             self.stack[-_TUPLES[name] :] = [tuple(self.stack[-_TUPLES[name] :])]
         elif name == "TUPLE":
             self.stack.append(tuple(self.since_mark()))
-        elif name in ("APPENDS", "APPEND"):
-            values = self.since_mark() if name == "APPENDS" else [self.stack.pop()]
-            self.top(list).extend(values)
-        elif name in ("SETITEMS", "SETITEM"):
-            values = self.since_mark() if name == "SETITEMS" else [self.stack.pop() for _ in range(2)][::-1]
-            self.top(dict).update(zip(values[::2], values[1::2], strict=True))
+        elif name in ("LIST", "DICT"):
+            values = self.since_mark()
+            self.stack.append([] if name == "LIST" else {})
+            self.extend(values)
+        elif name in ("APPENDS", "SETITEMS"):
+            self.extend(self.since_mark())
+        elif name in ("APPEND", "SETITEM"):
+            count = 1 if name == "APPEND" else 2
+            values, self.stack[-count:] = self.stack[-count:], []
+            self.extend(values)
         elif name == "REDUCE":
             arguments, function = self.stack.pop(), self.stack.pop()
             if not isinstance(function, Name) or not isinstance(arguments, tuple):
-                raise PickleError("it calls something without a name")
-            self.stack.append(Call(function, arguments, []))
+                raise PickleFormError("it calls something without a name")
+            encode = function.text == "_codecs encode"
+            self.stack.append(self.encode(*arguments) if encode else Call(function, arguments))
         elif name == "BUILD":
             state = self.stack.pop()
             self.top(Call).state.append(state)
         else:
-            raise PickleError(f"it does {name}, which no plain data does")
+            raise PickleFormError(f"it does {name}, which plain data does not")
 
     def refer(self, name: str) -> None:
         """Puts a name on the stack, if it is one that arrays need."""
         if name not in _NAMES:
-            raise PickleError(f"it refers to {name}, which no plain data does")
+            raise PickleFormError(f"it refers to {name[:_LONGEST]}, which plain data does not")
         self.stack.append(Name(name))
+
+    def encode(self, text: Any, encoding: Any) -> bytes:  # noqa: ANN401
+        """Bytes, as Python 3 writes them for Python 2: needed at once, since they may be the key of a dict."""
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise PickleFormError("it encodes something other than bytes")
+        if id(text) not in self.encoded:
+            self.encoded[id(text)] = text, text.encode("latin-1")
+        return self.encoded[id(text)][1]
+
+    def extend(self, values: list[Any]) -> None:
+        """Adds to the list or dict on top of the stack."""
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(values)
+            return
+        keys = values[::2]
+        if not all(isinstance(key, str | bytes | int) for key in keys):  # others may take long to compare
+            raise PickleFormError("it holds a dict whose keys are not text")
+        self.top(dict).update(zip(keys, values[1::2], strict=True))
 
     def since_mark(self) -> list[Any]:
         """Takes what lies above the last mark."""
@@ -144,33 +191,57 @@ class _Machine:
         return self.stack[-1]
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """A value with the calls that stand for arrays as arrays."""
-    if isinstance(value, dict):
-        return {_plain(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, Call):
-        return _encoded(value) if value.name.text == "_codecs encode" else _array(value)
-    if isinstance(value, Name):
-        raise PickleError(f"it holds {value.text} itself")
-    return tuple(_plain(each) for each in value) if isinstance(value, tuple) else value
+class _Plain:
+    """Makes values plain: arrays of the calls that stand for them."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, Any] = {}  # by the identity of the value
+        self.kept: list[Any] = []  # so that no identity is used again
+
+    def value(self, value: Any) -> Any:  # noqa: ANN401
+        """A plain value; the same for the same."""
+        if isinstance(value, Name):
+            raise PickleFormError(f"it holds {value.text} itself")
+        if not isinstance(value, list | tuple | dict | Call):
+            return value
+        key = id(value)
+        if key not in self.made:
+            self.kept.append(value)
+            self.made[key] = self.make(value)
+        return self.made[key]
+
+    def make(self, value: Any) -> Any:  # noqa: ANN401
+        """A plain value of one that consists of others."""
+        if isinstance(value, dict):
+            return {key: self.value(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self.value(each) for each in value]
+        if isinstance(value, tuple):
+            return tuple(self.value(each) for each in value)
+        return _array(value)
 
 
-def _encoded(call: Call) -> bytes:
-    text, encoding = call.arguments
-    if not isinstance(text, str) or encoding != "latin1":
-        raise PickleError("it encodes something other than bytes")
-    return text.encode("latin-1")
+def _array(call: Call) -> Any:  # noqa: ANN401  (an array, or a number of one)
+    """What NumPy writes as a call: an array with its state, an array of a buffer, or a single number."""
+    if call.name.endswith(" _reconstruct") and len(call.state) == 1:
+        _, shape, kind, by_columns, content = call.state[0]
+    elif call.name.endswith(" _frombuffer") and not call.state:
+        content, kind, shape, order = call.arguments
+        by_columns = order == "F"
+    elif call.name.endswith(" scalar") and not call.state:
+        (kind, content), shape, by_columns = call.arguments, (), False
+    else:
+        raise PickleFormError(f"it holds a {call.name} that is no array")
+    numbers = np.frombuffer(content, _dtype(kind))
+    array = numbers.reshape(shape, order="F" if by_columns else "C")
+    return array.item() if call.name.endswith(" scalar") else array
 
 
-def _array(call: Call) -> np.ndarray:
-    """An array of uint8, from what NumPy writes: (version, shape, type, whether by columns, content)."""
-    if not call.name.text.endswith("_reconstruct") or len(call.state) != 1:
-        raise PickleError(f"it holds a {call.name.text} that is no array")
-    _, shape, kind, by_columns, content = call.state[0]
-    is_bytes = isinstance(kind, Call) and kind.name.text == "numpy dtype" and kind.arguments[0] in ("u1", b"u1")
-    if not is_bytes or by_columns:
-        raise PickleError("it holds an array that is not of unsigned bytes by rows")
-    content = _encoded(content) if isinstance(content, Call) else content
-    return np.frombuffer(content, np.uint8).reshape(shape)
+def _dtype(kind: Any) -> np.dtype:  # noqa: ANN401
+    """The type of an array's numbers, from (its name, …) and the state (version, byte order, …)."""
+    name = kind.arguments[0] if isinstance(kind, Call) and kind.name == "numpy dtype" else None
+    name = name.decode("latin-1") if isinstance(name, bytes) else name
+    if name not in _NUMBERS or len(kind.state) != 1:
+        raise PickleFormError("it holds an array that is not of numbers")
+    order = kind.state[0][1]
+    return np.dtype(name).newbyteorder(order.decode("latin-1") if isinstance(order, bytes) else order)

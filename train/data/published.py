@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ class Published:
         class_names: one name a class.
         archives: what there is to download; the builder knows them by these keys.
         files: what a folder must hold to be read instead, as a phrase.
+        md5: of the files that are in the archives, by name: to know them again, whoever packed them.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Published:
     class_names: tuple[str, ...]
     archives: Mapping[str, Archive]
     files: str
+    md5: Mapping[str, str]
 
 
 class DatasetUnavailableError(RuntimeError):
@@ -48,6 +51,20 @@ class DatasetUnavailableError(RuntimeError):
             f"{published.files}, or --dataset digits, which needs no network"
         )
         self.reason = reason
+
+
+def compare(published: Published, contents: Mapping[str, bytes]) -> tuple[bool, str]:
+    """Whether files, by their published names, are the published ones, and what a person should be told if not."""
+    differing = [
+        name
+        for name, content in contents.items()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != published.md5[name]
+    ]
+    if not differing:
+        return True, ""
+    which = "every file differs" if len(differing) == len(contents) else f"{', '.join(differing)} differ"
+    which += "s" if len(differing) == 1 < len(contents) else ""
+    return False, f"not the published {published.title}: {which} by MD5 (own data, or damaged?)"
 
 
 def from_tensorflow_datasets(published: Published, cache_folder: Path) -> Dataset:
@@ -85,7 +102,8 @@ def from_tensorflow_datasets(published: Published, cache_folder: Path) -> Datase
 
 
 def _dataset(published: Published, arrays: Arrays, note: str = "") -> Dataset:
-    return Dataset(published.name, "tensorflow-datasets", *arrays, class_names=published.class_names, note=note)
+    names = published.class_names
+    return Dataset(published.name, "tensorflow-datasets", *arrays, class_names=names, note=note, published=True)
 
 
 def _cached(path: Path) -> tuple[Arrays | None, str]:

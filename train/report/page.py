@@ -16,7 +16,7 @@ from train.norm_table import norm_table
 from train.report.environment import environment
 from train.report.norms import diagnose
 from train.restored import Restored
-from train.results import CONFUSION, CURVES, METRICS, MISTAKES, REPORT
+from train.results import CONFUSION, CURVES, MISTAKES, REPORT, measured
 from train.step import measure, prepare
 from train.summary import summarize
 
@@ -95,8 +95,8 @@ def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, st
         "steps": f"{int(run.state.step):,}",
         "parameters": f"{parameters:,}",
     }
-    last = next(reversed(files.json_lines(run.folder / METRICS)), None)
-    if last is not None:
+    last = next(reversed(measured(run.folder)), None)
+    if last is not None and None not in (last["train_seconds"], last["images_per_second"]):
         found["time in training steps"] = f"{last['train_seconds']:.1f} s"
         found["speed in the last epoch"] = f"{last['images_per_second']:,.0f} examples/s"
     return found
@@ -105,10 +105,10 @@ def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, st
 def epochs(folder: Path) -> list[dict[str, str]]:
     """The record of each epoch, by column."""
     rows = []
-    for record in files.json_lines(folder / METRICS):
+    for record in measured(folder):
         row = {"epoch": f"{record['epoch']}"}
         for part in ("train", "validation", "test"):
-            if record.get(f"{part}_loss") is not None:
+            if None not in (record[f"{part}_loss"], record[f"{part}_accuracy"]):
                 row[f"{part} loss"] = f"{record[f'{part}_loss']:.4f}"
                 row[f"{part} accuracy"] = f"{record[f'{part}_accuracy']:.2%}"
         rows.append(row)
