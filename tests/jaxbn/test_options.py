@@ -128,7 +128,7 @@ def test_the_papers_ramp():
     ramp: Any = batch_renorm_ramp()
     counts = [0, 5_000, 22_500, 25_000, 40_000, 160_000]
     bounds = [(oracle.at(ramp.r_max, t), oracle.at(ramp.d_max, t)) for t in counts]
-    assert_close(bounds, [(1, 0), (1, 0), (2, 4.375), (1 + 8 / 7, 5), (3, 5), (3, 5)])
+    assert_close(bounds, [(1, 0), (1, 0), (2, 4.375), (1 + 8 / 7, 5), (3, 5), (3, 5)], dtype="float32")
 
 
 @pytest.mark.usefixtures("x64")
