@@ -148,7 +148,8 @@ def _place(ink: np.ndarray, centre: Literal["mass", "box"]) -> np.ndarray:
 
 def _aim(centre: Literal["mass", "box"]) -> tuple[float, float]:
     """The place of the centre in the dataset's images: MNIST's centres of mass are at pixel 14 of 0 to 27."""
-    return (SIDE / 2,) * 2 if centre == "mass" else ((SIDE - 1) / 2,) * 2
+    middle = SIDE / 2 if centre == "mass" else (SIDE - 1) / 2
+    return middle, middle
 
 
 def _centre(ink: np.ndarray, centre: Literal["mass", "box"]) -> tuple[float, float]:
