@@ -233,7 +233,8 @@ IMAGES = [
     Case("Images", "empty", "predict a empty.png", text("empty.png", b"")),
     Case("Images", "cut short", "predict a digit.png", edit("digit.png", lambda content: content[:-60])),
     Case("Images", "too large", "predict a poster.png", around=bomb),
-    Case("Images", "a folder", "predict a data"),
+    Case("Images", "a folder without any", "predict a data"),
+    Case("Images", "an empty pipe", "predict a /dev/null"),
     Case("Images", "for a network that takes none", "predict flowers digit.png"),
 ]
 NETWORKS = [

@@ -3,6 +3,13 @@
 import os
 import sys
 
+from train import packages
+
+if absent := packages.missing():
+    print(f"error: {packages.explain(absent)}", file=sys.stderr)
+    sys.exit(1)
+
+# These import what may be missing.
 from train import program_cache
 from train.cli import main
 

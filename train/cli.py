@@ -14,15 +14,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import tyro
 
-from train import config_file, device_errors
+from train import config_file, device_errors, encoding, packages
 from train.config import PRESETS, Config, DeviceConfig, RunConfig
-from train.errors import InterruptedRunError, UsageError
+from train.errors import InterruptedRunError, StoppedAtOnceError, UsageError
 from train.evaluate import Evaluate, evaluate
 from train.export import Export, export
 from train.predict import Predict, predict
 from train.presets import Presets, presets
 from train.report import Report, report
-from train.studies.cli import StudyOptions, study
+from train.studies.cli import StudyOptions, run_studies
 
 PROGRAM = "python -m train"
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -55,7 +55,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(Export, export),
     "predict": Command(Predict, predict),
     "report": Command(Report, report),
-    "study": Command(StudyOptions, study),
+    "study": Command(StudyOptions, run_studies),
     "presets": Command(Presets, presets),
 }
 DEFAULT = "train"
@@ -69,8 +69,11 @@ def main(
 
     0; 1 after an error, which is printed in one line; 2 for options that there are not (from tyro, as an exit); 130
     after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on;
-    141, without a word, where nobody reads any more what is printed.
+    141, without a word, where nobody reads any more what is printed. Characters that the output's encoding lacks are
+    replaced.
     """
+    for stream in (sys.stdout, sys.stderr):
+        encoding.tolerate(stream)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it can do without a cache of its own
@@ -86,18 +89,19 @@ def main(
     except (OSError, FloatingPointError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (AssertionError, RuntimeError) as error:
-        reason = device_errors.explain(error)
+    except (ModuleNotFoundError, AssertionError, RuntimeError) as error:
+        is_import = isinstance(error, ModuleNotFoundError)
+        reason = packages.explain_import(error) if is_import else device_errors.explain(error)
         if reason is None:
             raise
         print(f"error: {reason}", file=sys.stderr)
         return 1
-    except InterruptedRunError as interruption:
+    except (InterruptedRunError, StoppedAtOnceError) as interruption:
         if str(interruption):  # of several processes one says it for all
             print(interruption, file=sys.stderr)
         return interruption.code
     except KeyboardInterrupt:
-        print("interrupted: nothing is saved since the last checkpoint", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     return 0
 

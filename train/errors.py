@@ -16,3 +16,16 @@ class InterruptedRunError(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+class StoppedAtOnceError(KeyboardInterrupt):
+    """A run was told to stop at once, and says what it has left undone.
+
+    Attributes:
+        code: the exit code, as above.
+
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code

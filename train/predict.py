@@ -14,10 +14,10 @@ from train.errors import UsageError
 if TYPE_CHECKING:  # slow to import, and not needed for --help
     import numpy as np
 
-    from train.artifact import Description, Preprocessing
+    from train.artifact import Description
     from train.classify import Classifier
     from train.console import Console
-    from train.images import Picture
+    from train.images import Picture, Treatment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +27,13 @@ class Predict:
     network: tyro.conf.Positional[Path]
     """Folder (or name) of a run, or a file from `export`."""
     images: tyro.conf.Positional[tuple[Path, ...]]
-    """Image files (PNG, JPEG, ...), of any size; grey ones are given to a network of colour images as they are, and of
-    colour ones a network of grey images is given the luminance."""
+    """Image files (PNG, JPEG, ...) of any size, folders of them, pipes, or - for the standard input. For a network of
+    digits, the digit is found, cropped, scaled and centred as in MNIST, whether it is dark on light or light on dark.
+    Other images are scaled to fit. A network of grey images is given the luminance of colours."""
+    as_is: bool = False
+    """Only scale the images to fit: do not look for a digit, nor for the polarity, which is light on dark then."""
     invert: bool = False
-    """The images are dark on light, as ink on paper is; else they are taken to be light on dark, as in MNIST."""
+    """The images are dark on light, as ink on paper is, even where that is not what they look like."""
     top: int = 3
     """How many classes are listed for an image, the most probable first."""
     runs_dir: Path = RunConfig.runs_dir
@@ -42,16 +45,17 @@ class Prediction(NamedTuple):
 
     path: Path
     classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
+    probabilities: tuple[float, ...]  # none where the only "class" is a phrase: nothing, or several digits
 
 
 def predict(options: Predict) -> None:
     """Prints a table in a terminal, and elsewhere a line an image: file, class, probability, class, ... between tabs.
 
-    What cannot be read is said on stderr, and the others are predicted.
+    An image of nothing, or of several digits, has this phrase for a class, and no probability. Files that cannot be
+    read are reported on stderr, and the others are predicted.
 
     Raises:
-        UsageError: the network cannot be used; or, at the end, some of the images could not.
+        UsageError: the network cannot be used; or, at the end, some of the images could not be read.
 
     """
     from train.console import Console
@@ -59,18 +63,29 @@ def predict(options: Predict) -> None:
     if options.top < 1:
         raise UsageError(f"--top must be at least 1; got {options.top}")
     if not options.images:
-        raise UsageError("there is nothing to predict: name one or more image files")
+        raise UsageError("there is nothing to predict: name one or more image files, or a folder of them")
     classifier = load(options.network, options.runs_dir)
-    form = classifier.description.preprocessing
-    if form is None:
-        dataset, shape = classifier.description.dataset, "x".join(map(str, classifier.description.input_shape))
-        raise UsageError(f"{classifier.name} has learned from {dataset}: it takes {shape} numbers, no images")
-    print(_describe(classifier) + _assumption(form, options.invert), file=sys.stderr)
-    pictures = _read(options.images, classifier.description, options.invert)
+    description = classifier.description
+    if description.preprocessing is None:
+        shape = "x".join(map(str, description.input_shape))
+        raise UsageError(
+            f"{classifier.name} has learned from {description.dataset}: it takes {shape} numbers, no images"
+        )
+    treatment = treat(options, description)
+    print(_describe(classifier) + _assumption(description, treatment), file=sys.stderr)
+    pictures, failed = _read(options.images, description, treatment)
     show(Console(), classify(classifier, pictures, options.top))
-    failed = len(options.images) - len(pictures)
     if failed:
-        raise UsageError(f"{failed} of {len(options.images)} could not be read")
+        raise UsageError(f"{failed} of {len(pictures) + failed} could not be read")
+
+
+def treat(options: Predict, description: "Description") -> "Treatment":
+    """What is done to the images, by the options and by what the network has learned from."""
+    from train.handwriting import setting_of
+    from train.images import Treatment
+
+    assert description.preprocessing is not None
+    return Treatment(setting_of(description.dataset, description.preprocessing), options.as_is, options.invert)
 
 
 def load(network: Path, runs_dir: Path) -> "Classifier":
@@ -92,14 +107,16 @@ def load(network: Path, runs_dir: Path) -> "Classifier":
 
 
 def classify(classifier: "Classifier", pictures: Sequence[tuple[Path, "Picture"]], top: int) -> list[Prediction]:
-    """The most probable classes of images."""
+    """The most probable classes of images; of those that show no such thing, what they show instead."""
     import numpy as np
 
-    if not pictures:
-        return []
-    probabilities = classifier.probabilities(np.stack([picture.pixels for _, picture in pictures]))
+    inputs = [picture.pixels for _, picture in pictures if picture.pixels is not None]
+    rows = iter(classifier.probabilities(np.stack(inputs)) if inputs else ())
     names = classifier.description.class_names
-    return [_prediction(path, row, names, top) for (path, _), row in zip(pictures, probabilities, strict=True)]
+    return [
+        Prediction(path, (picture.shows,), ()) if picture.pixels is None else _prediction(path, next(rows), names, top)
+        for path, picture in pictures
+    ]
 
 
 def show(console: "Console", predictions: Sequence[Prediction]) -> None:
@@ -109,8 +126,8 @@ def show(console: "Console", predictions: Sequence[Prediction]) -> None:
 
     if not console.is_terminal:
         for path, classes, probabilities in predictions:
-            pairs = (f"{name}\t{probability:.4f}" for name, probability in zip(classes, probabilities, strict=True))
-            print(path, *pairs, sep="\t")
+            pairs = (f"{name}\t{probability:.4f}" for name, probability in zip(classes, probabilities, strict=False))
+            print(path, *(pairs if probabilities else classes), sep="\t")
         return
     table = Table("image", "shows")
     table.add_column("probability", justify="right")
@@ -119,30 +136,39 @@ def show(console: "Console", predictions: Sequence[Prediction]) -> None:
         others = zip(classes[1:], probabilities[1:], strict=True)
         table.add_row(
             Text(str(path), overflow="fold"),
-            Text(classes[0], "bold"),
-            f"{probabilities[0]:.2%}",
+            Text(classes[0], "bold" if probabilities else "dim"),
+            f"{probabilities[0]:.2%}" if probabilities else "",
             Text(", ".join(f"{name} {probability:.2%}" for name, probability in others)),
         )
     if predictions:
         console.print(table)
 
 
-def _read(paths: Sequence[Path], description: "Description", invert: bool) -> list[tuple[Path, "Picture"]]:
-    """Those images that can be read; what is wrong with the others goes to stderr."""
-    from train import images
+def _read(
+    paths: Sequence[Path], description: "Description", treatment: "Treatment"
+) -> tuple[list[tuple[Path, "Picture"]], int]:
+    """Those images that can be read, and how many cannot: what is wrong with these goes to stderr, as notes do."""
+    from train import image_files, images
 
     assert description.preprocessing is not None
-    pictures = []
-    for path in paths:
+    pictures, failed = [], 0
+    for name in paths:
         try:
-            picture = images.read(path, description.preprocessing, invert)
+            found = image_files.listed(name)
         except images.ImageError as error:
+            found, failed = [], failed + 1
             print(f"error: {error}", file=sys.stderr)
-            continue
-        if picture.remark:
-            print(f"note: {path}: {picture.remark}", file=sys.stderr)
-        pictures.append((path, picture))
-    return pictures
+        for path in found:
+            try:
+                picture = images.read(path, description.preprocessing, treatment)
+            except images.ImageError as error:
+                failed += 1
+                print(f"error: {error}", file=sys.stderr)
+                continue
+            if picture.remark:
+                print(f"note: {path}: {picture.remark}", file=sys.stderr)
+            pictures.append((path, picture))
+    return pictures, failed
 
 
 def _prediction(path: Path, row: "np.ndarray", names: Sequence[str], top: int) -> Prediction:
@@ -150,10 +176,16 @@ def _prediction(path: Path, row: "np.ndarray", names: Sequence[str], top: int) -
     return Prediction(path, tuple(names[i] for i in best), tuple(float(row[i]) for i in best))
 
 
-def _assumption(form: "Preprocessing", invert: bool) -> str:
-    if form.polarity is None:
-        return "; images are inverted (--invert)" if invert else ""
-    return f"; images are taken to be {'dark on light (--invert)' if invert else f'{form.polarity} (else: --invert)'}"
+def _assumption(description: "Description", treatment: "Treatment") -> str:
+    """How the images are read, in words."""
+    assert description.preprocessing is not None
+    polarity = "dark on light (--invert)" if treatment.invert else "light on dark"
+    if description.preprocessing.polarity is None:
+        return "; images are inverted (--invert)" if treatment.invert else ""
+    if treatment.as_is:
+        return f"; images are taken as they are (--as-is), {polarity}"
+    how = "dark on light (--invert)" if treatment.invert else "dark or light as their borders tell"
+    return f"; digits are cropped and centred, {how}" if treatment.setting else f"; images are {how}"
 
 
 def _describe(classifier: "Classifier") -> str:

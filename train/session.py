@@ -5,11 +5,9 @@ import dataclasses
 import functools
 import hashlib
 import logging
-import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 
@@ -19,38 +17,24 @@ from train import (
     devices,
     loop,
     processes,
-    program_cache,
     results,
-    tensorboard,
+    stopping,
     terminal,
 )
 from train.config import Config, RunConfig
 from train.console import Console
 from train.data import Dataset, DatasetUnavailableError, load
 from train.data_card import DataCard, describe
-from train.errors import InterruptedRunError, UsageError
+from train.errors import StoppedAtOnceError, UsageError
 from train.identity import Identity, check_resumed, identify, write_initial
 from train.interruption import Interruption
-from train.keeping import Keeper, out_of_patience
+from train.learning import Start, learn
 from train.plan import Plan, make_plan, resolve
+from train.restored import Restored
 from train.step import TrainState, prepare
 from train.summary import summarize
 
 _log = logging.getLogger(__name__)
-
-
-class Start(NamedTuple):
-    """Where a run begins, or goes on."""
-
-    state: TrainState
-    position: loop.Position
-    progress: list[loop.Progress]
-    epochs: list[loop.Epoch]
-
-    @property
-    def saved(self) -> int | None:
-        """The step whose checkpoint this is; None at the beginning."""
-        return int(self.state.step) or None
 
 
 def train(config: Config) -> None:
@@ -104,7 +88,7 @@ def begin(config: Config) -> None:
         try:
             run(console, config, dataset, plan, folder, start, data)
         except OSError as error:
-            raise UsageError(f"{error}. What was saved before stays. {to_go_on(folder)}") from error
+            raise UsageError(f"{error}. What was saved before stays. {stopping.to_go_on(folder)}") from error
 
 
 def fingerprint(config: Config, data: DataCard) -> str:
@@ -150,82 +134,43 @@ def run(
     variables = {"params": start.state.params, "batch_stats": start.state.batch_stats}
     layers = summarize(plan.model, variables, jax.eval_shape(prepare, dataset.test_inputs[:1]))
     terminal.print_start(console, config, dataset, plan, layers)
-    with Interruption() as interruption:
-        with console.status("compiling"):
-            programs = loop.compile_programs(plan, start.state)
-        program_cache.seal()  # now, since a run may be killed
-        own = identify(folder, config)
-        keeper = Keeper(folder, config.run, data, start.saved, writes=processes.first(), run=own)
-        progress, epochs, state, happening = list(start.progress), list(start.epochs), start.state, None
-        stopped = out_of_patience(epochs, config.run.patience)
-        with _listeners(console, config.run, plan, folder, dataset, start) as listeners:
-            processes.exchange()  # until all have compiled, and none failed
-            for happening in loop.run(plan, programs, start.state, start.position) if not stopped else ():
-                state, event = happening.state, happening.event
-                progress += [event] if isinstance(event, loop.Progress) else []
-                epochs += [event] if isinstance(event, loop.Epoch) else []
-                for listen in listeners:
-                    listen(event)
-                keeper.keep(happening, epochs)
-                if number := processes.greatest(interruption.signal or 0):
-                    keeper.save(happening)
-                    processes.exchange()
-                    raise InterruptedRunError(
-                        how_to_go_on(folder, event.step) if processes.first() else "", 128 + number
-                    )
-                if isinstance(event, loop.Epoch) and out_of_patience(epochs, config.run.patience):
-                    break
-        if happening is not None:
-            keeper.save(happening)
+    own = identify(folder, config)
+    with Interruption(stopping.answerer(console), stopping.ender(console, folder)) as interruption:
+        try:
+            trained = learn(console, config.run, dataset, plan, folder, start, data, own, interruption)
+        except KeyboardInterrupt:
+            raise StoppedAtOnceError(stopping.at_once(folder), interruption.code) from None
+        progress, epochs, state = trained.progress, trained.epochs, trained.state
+        if processes.first():
+            results.write_variables(folder, state)
+            if epochs:  # else their records were damaged, and that has been reported
+                from train.figures import curves
+
+                curves.write(folder / results.CURVES, dataset.name, progress, epochs, plan.steps_per_epoch)
     if processes.first():
-        results.write_variables(folder, state)
-        if epochs:  # else their records were damaged, and that has been reported
-            from train.figures import curves
-
-            curves.write(folder / results.CURVES, dataset.name, progress, epochs, plan.steps_per_epoch)
         if not config.run.no_report:
-            from train.report.page import write_report
-            from train.restored import Restored
-
-            with console.status("drawing the pictures of the report"):
-                write_report(Restored(folder, config, plan.model, plan.devices.fetch(state), data()), dataset)
+            restored = Restored(folder, config, plan.model, plan.devices.fetch(state), data())
+            report(console, restored, dataset, interruption)
         if epochs and epochs[-1].step == int(state.step):  # the last record is not among the damaged ones
-            terminal.print_end(console, epochs, plan, dataset, programs.seconds, folder)
+            terminal.print_end(console, epochs, plan, dataset, trained.compile_seconds, folder)
 
 
-Listener = Callable[[loop.Progress | loop.Epoch], None]
+def report(console: Console, run: Restored, dataset: Dataset, interruption: Interruption) -> None:
+    """Writes the report.
 
+    Raises:
+        StoppedAtOnceError: the user does not wait for it.
 
-@contextlib.contextmanager
-def _listeners(
-    console: Console, options: RunConfig, plan: Plan, folder: Path, dataset: Dataset, start: Start
-) -> Iterator[list[Listener]]:
-    """What is told of every event: the files, the terminal, and what else was asked for."""
-    with contextlib.ExitStack() as stack:
-        if not processes.first():
-            yield []
-            return
-        listeners: list[Listener] = [functools.partial(results.record, folder, dataset)]
-        listeners.append(stack.enter_context(terminal.Monitor(console, plan, start.saved or 0)).show)
-        if options.tensorboard:
-            listeners.append(stack.enter_context(tensorboard.writer(folder / results.TENSORBOARD, start.saved or 0)))
-        if options.profile:
-            listeners.append(stack.enter_context(profile(folder / results.PROFILE)))
-        yield listeners
+    """
+    from train.report.page import write_report
 
-
-@contextlib.contextmanager
-def profile(folder: Path) -> Iterator[Listener]:
-    """A listener that traces what is computed between the first event and the second: some steps, compiled already."""
-    tracing = iter((jax.profiler.start_trace, None))
-    with contextlib.ExitStack() as stack:
-
-        def listen(_: loop.Progress | loop.Epoch) -> None:
-            stack.close()
-            if next(tracing, None):
-                stack.enter_context(jax.profiler.trace(str(folder)))
-
-        yield listen
+    try:
+        if interruption.signal and not processes.several():  # it came too late to stop anything else
+            raise KeyboardInterrupt
+        with console.status("drawing the pictures of the report"):
+            write_report(run, dataset)
+    except KeyboardInterrupt:
+        raise StoppedAtOnceError(stopping.before_the_report(run.folder), interruption.code) from None
 
 
 def resume(
@@ -269,16 +214,6 @@ def check(options: RunConfig, validation: float) -> None:
         raise ValueError("--patience goes by the validation accuracy: hold something out, as with --validation 0.1")
     if options.resume is not None and options.overwrite:
         raise ValueError("--resume goes on with a run and --overwrite replaces it: pass one of them")
-
-
-def how_to_go_on(folder: Path, step: int) -> str:
-    """What is said when a run is stopped."""
-    return f"stopped, and saved at step {step:,}. {to_go_on(folder)}"
-
-
-def to_go_on(folder: Path) -> str:
-    """The command for it."""
-    return f"To go on: python -m train --resume {shlex.quote(str(folder))}"
 
 
 def default_name(dataset: str) -> str:

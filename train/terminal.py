@@ -27,23 +27,23 @@ OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "ad
 
 def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, layers: Iterable[Layer]) -> None:
     """The run in short, and the network."""
-    examples, tests = plan.train.labels.size, plan.test.labels.size
+    examples, tests = plan.train.labels.size, count(plan.test.labels.size, "test example")
     held_out = f", {plan.validation.labels.size:,} validation" if plan.validation else ""
     options = config.optimizer
     lines = {
         "device": describe_devices(plan),
-        "dataset": f"{dataset.name} ({dataset.source}): {examples:,} training{held_out} and {tests:,} test examples",
+        "dataset": f"{dataset.name} ({dataset.source}): {examples:,} training{held_out} and {tests}",
         "optimizer": f"{OPTIMIZERS[options.optimizer]}, learning rate {options.learning_rate:g}, {options.schedule}",
         "norm": describe_norm(config),
         "training": f"{count(plan.epochs, 'epoch')} of {count(plan.steps_per_epoch, 'step')} of {plan.batch_size}, "
         f"seed {plan.seed}",
     }
     if plan.left_out:
-        lines["left out"] = f"{plan.left_out} examples of each epoch, which fill no batch: other ones each time"
+        lines["left out"] = f"{count(plan.left_out, 'example')} of each epoch, less than a batch: other ones each time"
     for name, text in lines.items():
-        _say(console, f"{name:>9}  {text}")
+        say(console, f"{name:>9}  {text}")
     if dataset.note:
-        _say(console, f"{'note':>9}  {dataset.note}")
+        say(console, f"{'note':>9}  {dataset.note}")
     console.print(_network_table(layers))
 
 
@@ -172,7 +172,7 @@ class Monitor:
 
     def _say(self, text: str) -> None:
         self._said = self._clock()
-        _say(self._console, text)
+        say(self._console, text)
 
 
 def duration(seconds: float) -> str:
@@ -202,18 +202,23 @@ def print_end(
     last, first = epochs[-1], best(epochs)
     correct = round(last.test_accuracy * len(dataset.test_labels))
     if last.epoch < plan.epochs:
-        _say(console, f"\nstopped after epoch {last.epoch} of {plan.epochs}: the validation accuracy rises no more")
-    _say(
+        say(console, f"\nstopped after epoch {last.epoch} of {plan.epochs}: the validation accuracy rises no more")
+    say(
         console,
         f"\ntest accuracy {last.test_accuracy:.2%} of {dataset.name} "
         f"({correct:,} of {len(dataset.test_labels):,} right, loss {last.test_loss:.4f}) after "
         f"{last.train_seconds:.1f} s of training (and {compile_seconds:.1f} s of compiling)",
     )
     if first is not None:
-        _say(console, f"best validation accuracy {first.validation_accuracy:.2%} after epoch {first.epoch}: kept apart")
-    _say(console, f"results in {folder}")
+        say(console, f"best validation accuracy {first.validation_accuracy:.2%} after epoch {first.epoch}: kept apart")
+    say(console, f"results in {folder}")
 
 
-def _say(console: Console, text: str) -> None:
+def print_finished(console: Console, folder: Path) -> None:
+    """A run that is resumed was at its end."""
+    say(console, f"{folder} is finished: nothing is left to train, and its results are written again")
+
+
+def say(console: Console, text: str) -> None:
     """Prints text as it is: names and notes may hold what would be markup."""
     console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

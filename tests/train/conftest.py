@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+from bad_inputs import write_idx
 from jax.experimental.compilation_cache import compilation_cache
 
 from train import devices, loop
@@ -191,12 +192,17 @@ def iris_run(command: Callable[..., Finished]) -> Finished:
     return command("--dataset", "iris")
 
 
+def mnist_folder() -> Path:
+    """The folder of the real MNIST, where there is one."""
+    if not REAL_MNIST.is_dir():
+        pytest.skip("the real MNIST is not here: set JAXBN_MNIST_DIR to a folder with its four IDX files")
+    return REAL_MNIST
+
+
 @pytest.fixture(scope="session")
 def real_mnist() -> Dataset:
     """The first 6,000 training and 1,000 test examples of MNIST, where there is MNIST."""
-    if not REAL_MNIST.is_dir():
-        pytest.skip("the real MNIST is not here: set JAXBN_MNIST_DIR to a folder with its four IDX files")
-    whole = load("mnist", data_dir=REAL_MNIST)
+    whole = load("mnist", data_dir=mnist_folder())
     return dataclasses.replace(
         whole,
         train_inputs=whole.train_inputs[:6000],
@@ -204,3 +210,18 @@ def real_mnist() -> Dataset:
         test_inputs=whole.test_inputs[:1000],
         test_labels=whole.test_labels[:1000],
     )
+
+
+@pytest.fixture(scope="session")
+def mnist_run(command: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A small CNN that saw 15,000 examples of MNIST twice: some seconds, and right about 98 of 100."""
+    folder = tmp_path_factory.mktemp("mnist")
+    whole = load("mnist", data_dir=mnist_folder())
+    for part, inputs, labels, count in (
+        ("train", whole.train_inputs, whole.train_labels, 15_000),
+        ("t10k", whole.test_inputs, whole.test_labels, 1_000),
+    ):
+        write_idx(folder / f"{part}-images-idx3-ubyte", inputs[:count, ..., 0])
+        write_idx(folder / f"{part}-labels-idx1-ubyte", labels[:count])
+    network = "--channels 16 32 --hidden 64 --epochs 2 --no-report"
+    return command("--dataset", "mnist", "--data-dir", str(folder), *network.split())

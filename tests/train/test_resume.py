@@ -93,7 +93,11 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
     assert signal.getsignal(number) is before
     folder = tmp_path / "run"
     errors = capsys.readouterr().err
-    assert errors == f"stopped, and saved at step {step}. To go on: python -m train --resume {folder}\n"
+    again = " (Ctrl-C again: at once, without saving)" if number == signal.SIGINT else ""
+    assert errors.splitlines() == [
+        f"stopping: the run is saved as soon as the steps under way are done{again}",
+        f"stopped, and saved at step {step}. To go on: python -m train --resume {folder}",
+    ]
     assert not (folder / results.VARIABLES).exists()
     monkeypatch.undo()
     assert main(errors.split("python -m train ")[1].split()) == 0
@@ -111,7 +115,42 @@ def test_a_second_signal_stops_at_once(monkeypatch, tmp_path, capsys):
         assert run(tmp_path) == 130
     finally:
         signal.signal(signal.SIGINT, before)
-    assert capsys.readouterr().err == "interrupted: nothing is saved since the last checkpoint\n"
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "stopped at once: nothing is saved since the last checkpoint. "
+        f"To go on: python -m train --resume {tmp_path / 'run'}"
+    )
+
+
+def test_without_a_report_everything_else_is_saved(monkeypatch, tmp_path, capsys):
+    """Ctrl-C while the report is written."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.report.page.write_report", interrupt)
+    assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "run", *TINY]) == 130
+    errors, folder = capsys.readouterr().err, tmp_path / "run"
+    assert errors == (
+        f"stopped: the run is finished and saved, but for its report. To write it: python -m train report {folder}\n"
+    )
+    assert (folder / results.VARIABLES).exists()
+    assert (folder / results.CURVES).exists()
+    monkeypatch.undo()
+    assert main(errors.split("python -m train ")[1].split()) == 0
+    assert (folder / results.REPORT).exists()
+
+
+def test_a_signal_that_comes_too_late_to_stop_training_leaves_out_the_report(monkeypatch, tmp_path, capsys):
+    write = results.write_variables
+
+    def interrupted(folder, state):
+        signal.raise_signal(signal.SIGINT)
+        write(folder, state)
+
+    monkeypatch.setattr(results, "write_variables", interrupted)
+    assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "run", *TINY]) == 130
+    assert "the run is finished and saved, but for its report" in capsys.readouterr().err
+    assert (tmp_path / "run" / results.VARIABLES).exists()
 
 
 def test_a_run_that_never_came_to_a_checkpoint_begins_anew(monkeypatch, uninterrupted, tmp_path, capsys):
@@ -148,10 +187,14 @@ def test_a_run_on_a_full_disk_stops_and_goes_on_once_there_is_room(monkeypatch, 
     assert outcome(folder) == uninterrupted
 
 
-def test_a_finished_run_stays_as_it_is(uninterrupted, tmp_path):
+def test_a_finished_run_stays_as_it_is(uninterrupted, tmp_path, capsys, monkeypatch):
     assert run(tmp_path) == 0
     (tmp_path / "run" / results.VARIABLES).unlink()  # as if it was killed just before it wrote them
+    capsys.readouterr()
+    monkeypatch.setattr("train.loop.compile_programs", lambda *_: pytest.fail("there is nothing to compile"))
     assert main(["--resume", str(tmp_path / "run")]) == 0
+    said = f"{tmp_path / 'run'} is finished: nothing is left to train, and its results are written again\n"
+    assert said in capsys.readouterr().out
     assert outcome(tmp_path / "run") == uninterrupted
 
 
@@ -263,7 +306,9 @@ def test_a_run_out_of_patience_stops_and_keeps_the_best_apart(tmp_path, capsys):
     assert Position(**position | {"reports": ()}).epoch == 2
     assert len(list((tmp_path / "run" / "tensorboard").glob("events.*"))) == 1
     assert main(["--resume", str(tmp_path / "run")]) == 0
-    assert "stopped after epoch 3 of 50" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "stopped after epoch 3 of 50" in output
+    assert "is finished: nothing is left to train" in output
     assert main(["evaluate", "run", "--runs-dir", str(tmp_path), "--checkpoint", "best"]) == 0
     assert "run, step 12\nvalidation accuracy" in capsys.readouterr().out
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from train import terminal
 from train.config import Config, ModelConfig, NormConfig, OptimizerConfig
 from train.loop import Epoch, Progress
+from train.step import Batches
 from train.summary import Layer
 
 DONE = Progress(epoch=2, step=9, loss=0.51234, accuracy=0.875, images_per_second=12345.6)
@@ -98,6 +99,14 @@ def test_the_start_of_a_run(plan, blobs, note):
         ["norm1", "BatchNorm", "10x10x4", "2,016", "1,008", "1,008"],
         ["total", "", "", "2,052", "1,044", "1,008"],
     ]
+
+
+def test_one_example_is_no_plural(plan, blobs):
+    console = Console(file=(stream := io.StringIO()), width=100)
+    one = dataclasses.replace(plan, test=Batches(plan.test.inputs[:1], plan.test.labels[:1]), batch_size=7, epochs=1)
+    terminal.print_start(console, Config(), blobs, one, [])
+    assert "50 training and 1 test example\n" in stream.getvalue()
+    assert "1 example of each epoch, less than a batch" in stream.getvalue()
 
 
 def test_nothing_is_said_to_be_left_out_where_nothing_is(plan, blobs):

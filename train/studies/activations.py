@@ -158,6 +158,7 @@ STUDY = Study(
     "input of each sigmoid of the last hidden layer. The figure shows the first of them.",
     quick=Settings(),
     full=Settings(seeds=5, train_images=60_000, test_images=10_000, steps=50_000, every=500),
+    networks=lambda settings: 2 * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

@@ -39,7 +39,7 @@ class StudyOptions:
     """Write the page studies.md, and its figures, into this folder, from all results in --output."""
 
 
-def study(options: StudyOptions) -> None:
+def run_studies(options: StudyOptions) -> None:
     """Runs studies, and prints their tables and verdicts.
 
     Raises:
@@ -50,16 +50,20 @@ def study(options: StudyOptions) -> None:
     from train.console import Console
     from train.errors import UsageError
     from train.studies import page, run
-    from train.studies.terminal import show
+    from train.studies.terminal import Monitor, show
 
     console = Console(highlight=False)
     try:
         data = run.load_data(options.data_dir)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(error) from error
-    for name in run.NAMES if options.name == "all" else (options.name,):
-        with console.status(f"{name}, on {data.name}"):
-            finding = run.run(run.find(name), data, options.output / name, full=options.full)
+    names = run.NAMES if options.name == "all" else (options.name,)
+    for i, name in enumerate(names, 1):
+        study = run.find(name)
+        number = f" ({i} of {len(names)})" if len(names) > 1 else ""
+        networks = study.networks(run.settings_of(study, full=options.full))
+        with Monitor(console, f"{name}{number}, on {data.name}", networks) as monitor:
+            finding = run.run(study, data, options.output / name, full=options.full, tell=monitor.advance)
         record = json.loads((options.output / name / run.RESULTS).read_text(encoding="utf-8"))
         show(console, name, finding, record["seconds"], options.output / name)
     if options.docs is not None:

@@ -112,6 +112,7 @@ STUDY = Study(
     "larger ones, as in the paper.",
     quick=Settings(),
     full=Settings(seeds=10, train_images=60_000, test_images=10_000, hidden=(512, 512), batch_size=4096, epochs=50),
+    networks=lambda settings: (len(settings.ghosts) + 3) * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

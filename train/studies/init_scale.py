@@ -104,6 +104,7 @@ STUDY = Study(
     "10⁻⁴ in equal ratios, for all layers alike. Training accuracy is taken in evaluation mode after each epoch.",
     quick=Settings(),
     full=Settings(seeds=10),
+    networks=lambda settings: 2 * settings.deviations * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

@@ -178,6 +178,7 @@ STUDY = Study(
         every=10,
         target=98.0,
     ),
+    networks=lambda settings: 3 * len(settings.rates) * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

@@ -145,6 +145,7 @@ STUDY = Study(
     full=Settings(
         seeds=10, train_images=60_000, test_images=10_000, channels=(32, 64), hidden=256, mlp_steps=6000, cnn_steps=3000
     ),
+    networks=lambda settings: len(NETWORKS) * len(PLACES) * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

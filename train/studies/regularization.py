@@ -131,6 +131,7 @@ STUDY = Study(
     full=Settings(
         seeds=10, train_images=1000, test_images=10_000, hidden=(512, 512), dropouts=(0.0, 0.2, 0.35, 0.5), steps=4000
     ),
+    networks=lambda settings: 3 * len(settings.dropouts) * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

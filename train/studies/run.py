@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +19,7 @@ import jaxbn
 from train import files
 from train.data import Dataset, load
 from train.step import Batches
-from train.studies import figures
+from train.studies import figures, sweep
 from train.studies.cli import StudyName
 from train.studies.study import Data, Finding, Numbers, Study
 
@@ -46,11 +47,19 @@ def load_data(data_dir: Path | None) -> Data:
     return data_of(load("digits") if data_dir is None else load("mnist", data_dir=data_dir))
 
 
-def run(study: Study, data: Data, folder: Path, *, full: bool = False) -> Finding:
-    """Measures, concludes, and writes results.json and figure.png into a folder."""
-    settings = study.full if full else study.quick
+def settings_of(study: Study, *, full: bool) -> Any:  # noqa: ANN401
+    """The settings of a study's quick or full form."""
+    return study.full if full else study.quick
+
+
+def run(
+    study: Study, data: Data, folder: Path, *, full: bool = False, tell: Callable[[int], None] = lambda _: None
+) -> Finding:
+    """Measures, concludes, and writes results.json and figure.png into a folder; tells of the networks as they come."""
+    settings = settings_of(study, full=full)
     begin = time.perf_counter()
-    numbers = study.measure(data, settings)
+    with sweep.told(tell):
+        numbers = study.measure(data, settings)
     seconds = time.perf_counter() - begin
     finding = study.conclude(numbers, settings)
     with files.naming(folder):

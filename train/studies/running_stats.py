@@ -172,6 +172,7 @@ STUDY = Study(
         recalibrated_at=(10, 50, 200, 500, 1000),
         samples=10_000,
     ),
+    networks=lambda settings: len(AVERAGES) * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

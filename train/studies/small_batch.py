@@ -139,6 +139,7 @@ STUDY = Study(
     "(momentum {momentum}).",
     quick=Settings(),
     full=Settings(seeds=10, train_images=60_000, test_images=10_000, steps=16_000),
+    networks=lambda settings: (2 * (len(settings.groups) + 1) + 2) * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

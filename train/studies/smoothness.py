@@ -263,6 +263,7 @@ STUDY = Study(
     "followed by noise of a mean and variance that are other ones at each step.",
     quick=Settings(),
     full=Settings(seeds=10, train_images=60_000, test_images=10_000, steps=3000, every=20),
+    networks=lambda settings: len(KINDS) * len(settings.rates) * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

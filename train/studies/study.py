@@ -72,7 +72,8 @@ class Study:
         procedure: what is done, in a paragraph; `{field}` stands for a field of the settings.
         quick: settings of minutes; a frozen dataclass with `seeds`.
         full: settings of the source, or of hours.
-        measure: runs everything.
+        networks: how many networks are trained, by the settings.
+        measure: trains them all.
         conclude: the finding from the numbers alone.
         draw: the figure from the numbers alone.
 
@@ -85,6 +86,7 @@ class Study:
     procedure: str
     quick: Any
     full: Any
+    networks: Callable[[Any], int]
     measure: Callable[[Data, Any], Numbers]
     conclude: Callable[[Numbers, Any], Finding]
     draw: Callable[[Numbers, Any, "Figure"], None]

@@ -1,7 +1,9 @@
 """Many runs of one network, over seeds and settings, in one compiled program."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -19,12 +21,24 @@ Tree = Any
 NORM = partial(jaxbn.linen.BatchNorm, momentum=0.9)  # of every study that does not say otherwise
 EVALUATION_ROWS = 256
 
+_listener: ContextVar[Callable[[int], None]] = ContextVar("listener", default=lambda _: None)
+
+
+@contextlib.contextmanager
+def told(listener: Callable[[int], None]) -> Iterator[None]:
+    """A context in which a listener is told how many networks have been trained, whenever some have."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
 
 def product(run: Callable[..., Tree], *axes: Sequence[Any] | np.ndarray) -> Tree:
     """`run(*point)` at every point of the product of some axes, compiled once.
 
     On an accelerator all at once (`vmap`); on a CPU, where products of many small matrices gain nothing, one after the
-    other (`lax.map`).
+    other. `told` hears of each.
 
     Args:
         run: a function of scalars that jax can trace.
@@ -39,10 +53,16 @@ def product(run: Callable[..., Tree], *axes: Sequence[Any] | np.ndarray) -> Tree
 
     """
     columns = tuple(jnp.asarray(column) for column in zip(*itertools.product(*axes), strict=True))
-    together = jax.default_backend() != "cpu"
-    mapped = jax.vmap(run) if together else lambda *points: jax.lax.map(lambda point: run(*point), points)
-    shape = tuple(len(axis) for axis in axes)
-    results = jax.device_get(jax.jit(mapped)(*columns))
+    shape, count = tuple(len(axis) for axis in axes), len(columns[0])
+    if jax.default_backend() == "cpu":
+        compiled, each = jax.jit(run), []
+        for point in zip(*columns, strict=True):
+            each.append(jax.device_get(compiled(*point)))
+            _listener.get()(1)
+        results = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    else:
+        results = jax.device_get(jax.jit(jax.vmap(run))(*columns))
+        _listener.get()(count)
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[1:]), results)
 
 

@@ -1,12 +1,73 @@
-"""A finding on the terminal."""
+"""Studies on the terminal: how far one is, and what it has found."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table as RichTable
 
+from train import terminal
 from train.studies.study import Finding
+from train.summary import count
+
+
+class Monitor:
+    """Shows how many of a study's networks are trained: a bar in a terminal, a line now and then anywhere else.
+
+    Args:
+        console: where to.
+        title: which study it is.
+        networks: how many it trains.
+        clock: seconds.
+
+    """
+
+    def __init__(
+        self, console: Console, title: str, networks: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._title, self._networks, self._clock = console, title, networks, clock
+        self._done, self._start = 0, clock()
+        self._said = self._start
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
+            TextColumn("{task.fields[count]}", justify="right"),
+            expand=True,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=networks, count=self._count())
+
+    def __enter__(self) -> Self:
+        if not self._console.is_terminal:
+            terminal.say(self._console, f"{self._title}: {count(self._networks, 'network')} to train")
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+
+    def advance(self, networks: int) -> None:
+        """So many more are trained."""
+        self._done += networks
+        now = self._clock()
+        seconds = (now - self._start) / self._done * (self._networks - self._done)
+        left = f"{terminal.duration(seconds)} left"
+        if not self._console.is_terminal and now - self._said >= terminal.SILENCE:
+            self._said = now
+            terminal.say(self._console, f"{self._title}: {self._count()} networks, {left}")
+        self._bar.update(self._task, completed=self._done, count=f"{self._count()}  {left}")
+
+    def _count(self) -> str:
+        return f"{self._done}/{self._networks}"
 
 
 def show(console: Console, name: str, finding: Finding, seconds: float, folder: Path) -> None:

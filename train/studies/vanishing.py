@@ -164,6 +164,7 @@ STUDY = Study(
     "{learning_rate}, and the test accuracy.",
     quick=Settings(),
     full=Settings(seeds=10, train_images=60_000, test_images=10_000, steps=2000),
+    networks=lambda settings: 2 * len(settings.activations) * len(initializers(settings)) * settings.seeds,
     measure=measure,
     conclude=conclude,
     draw=draw,

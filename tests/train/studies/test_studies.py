@@ -1,6 +1,7 @@
 """Every study at a tiny size, from the command's function to its files; and that verdicts follow from numbers alone."""
 
 import dataclasses
+import io
 import json
 import re
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import get_args
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from train.cli import main, parse
 from train.data import load
 from train.studies import page, run
 from train.studies.cli import StudyName
 from train.studies.study import Verdict
+from train.studies.terminal import Monitor
 
 SMALL = {"seeds": 2, "train_images": 64, "test_images": 40}
 TINY = {
@@ -42,7 +45,9 @@ def test_every_study_is_listed_once():
 def test_a_study_leaves_its_record_and_its_figure(name, tmp_path):
     study = run.find(name)
     study = dataclasses.replace(study, quick=dataclasses.replace(study.quick, **TINY[name]))
-    finding = run.run(study, run.data_of(load("digits")), tmp_path / name)
+    told = []
+    finding = run.run(study, run.data_of(load("digits")), tmp_path / name, tell=told.append)
+    assert sum(told) == study.networks(study.quick)
     record = json.loads((tmp_path / name / "results.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert (record["study"], record["form"], record["data"], record["seeds"]) == (name, "quick", "digits", 2)
     assert (record["verdict"], record["headline"]) == (finding.verdict, finding.headline)
@@ -56,6 +61,44 @@ def test_a_study_leaves_its_record_and_its_figure(name, tmp_path):
     assert path.stat().st_size < 100_000
     with Image.open(path) as image:
         assert image.width == 800
+
+
+def monitor(console, steps, seconds):
+    """What a monitor writes while networks are trained, each in so many seconds."""
+    time = 0.0
+    with Monitor(console, "vanishing (4 of 10), on digits", steps, clock=lambda: time) as shown:
+        for _ in range(steps):
+            time += seconds
+            shown.advance(1)
+            if console.is_terminal:
+                shown._bar.refresh()
+
+
+def test_a_log_says_now_and_then_how_far_a_study_is():
+    monitor(Console(file=(stream := io.StringIO()), width=60), 7, 4)
+    assert stream.getvalue().splitlines() == [
+        "vanishing (4 of 10), on digits: 7 networks to train",
+        "vanishing (4 of 10), on digits: 3/7 networks, 16 s left",
+        "vanishing (4 of 10), on digits: 6/7 networks, 4 s left",
+    ]
+
+
+def test_a_terminal_shows_how_far_a_study_is():
+    stream = io.StringIO()
+    monitor(Console(file=stream, width=60, force_terminal=True, color_system=None, legacy_windows=False), 120, 9)
+    lines = re.split(r"[\r\n]|\x1b\[[^m]*?[A-Za-z]", stream.getvalue())
+    assert any(re.fullmatch(r"vanishing \(4 of 10\), on digits ━+╺?━* +60/120  9 min left", line) for line in lines), (
+        lines
+    )
+    assert max(map(len, lines)) <= 60
+
+
+def test_the_command_runs_a_study_with_progress(monkeypatch, tmp_path, capsys):
+    study = run.find("init-scale")
+    study = dataclasses.replace(study, quick=dataclasses.replace(study.quick, **TINY["init-scale"]))
+    monkeypatch.setattr(run, "find", lambda _: study)
+    assert main(["study", "init-scale", "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("init-scale, on digits: 8 networks to train\n")
 
 
 @pytest.fixture

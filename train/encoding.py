@@ -1,0 +1,67 @@
+"""Output in encodings that lack some characters: these are replaced, and nothing ends in a UnicodeEncodeError.
+
+Redirected output is in cp1252 on Windows, and in ASCII where the locale is C.
+"""
+
+import codecs
+import contextlib
+import io
+import unicodedata
+from typing import TextIO
+
+HANDLER = "jaxbn.nearest"
+SURROGATES = range(0xDC80, 0xDD00)  # bytes of a file's name that are not UTF-8, as Python keeps them
+BOXES = range(0x2500, 0x2580)
+BRAILLE = range(0x2800, 0x2900)  # of which spinners consist
+NEAREST = {
+    **dict.fromkeys("‐‑‒–—−", "-"),
+    **dict.fromkeys("‘’′", "'"),
+    **dict.fromkeys("“”", '"'),
+    **dict.fromkeys("─━═╌╴╶╸╺╼╾", "-"),
+    **dict.fromkeys("│┃║", "|"),
+    "…": "...",
+    "×": "x",
+    "±": "+/-",
+    "·": "*",
+    "‖": "||",
+}
+
+
+def tolerate(stream: TextIO) -> None:
+    """Makes a stream write the nearest characters that its encoding has, in place of those that it lacks."""
+    codecs.register_error(HANDLER, replace)
+    if isinstance(stream, io.TextIOWrapper):
+        with contextlib.suppress(io.UnsupportedOperation):
+            stream.reconfigure(errors=HANDLER)
+
+
+def replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""What is written in place of characters: something like them, their own bytes, or a question mark.
+
+    Example:
+        >>> codecs.register_error(HANDLER, replace)
+        >>> "é × 2 … ✓ ⁵ ━".encode("latin-1", HANDLER), "3–4 é".encode("ascii", HANDLER)
+        (b'\xe9 \xd7 2 ... ? 5 -', b'3-4 e')
+
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if ord(character) in SURROGATES:
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return nearest(character, error.encoding), error.start + 1
+
+
+def nearest(character: str, encoding: str) -> str:
+    """Characters of an encoding that are like one that it lacks; a question mark if there are none."""
+    if ord(character) in BOXES:
+        return NEAREST.get(character, "+")
+    if ord(character) in BRAILLE:
+        return "*"
+    decomposed = (c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+    alike = NEAREST.get(character) or "".join(decomposed)
+    try:
+        alike.encode(encoding)
+    except UnicodeEncodeError:
+        return "?"
+    return alike or "?"
