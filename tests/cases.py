@@ -68,6 +68,11 @@ def weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.choice([0, 0.5, 1, 1, 2, 3], size=(*shape[:-1], 1))
 
 
+def enormous(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights whose sum leaves float32, other ones on each entry of the last axis."""
+    return rng.choice([0, 1e38, 2e38, 3e38], size=shape)
+
+
 def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(size=shape)
 
@@ -118,6 +123,7 @@ CASES = (
     Case("mask of rows", {"unbiased": True}, (16, 3), arrays={"mask": rows}),
     Case("mask of entries", {"axis": 1}, (8, 3, 5), arrays={"mask": entries}),
     Case("weights", arrays={"mask": weights}),
+    Case("enormous weights", arrays={"mask": enormous}),
     Case("evaluation, masked", train=False, arrays={"mask": rows}),
     Case("ghost batches", {"ghost_batch_size": 4, "unbiased": True}, (16, 2, 3)),
     Case("ghost batches, masked", {"ghost_batch_size": 8}, (16, 2, 3), arrays={"mask": rows}),
