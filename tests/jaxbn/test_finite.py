@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from cases import assert_close, pairs_along
+from cases import pairs_along
+from closeness import assert_close
 
 import jaxbn
 from jaxbn import BatchNormParams, BatchRenorm, batch_norm, fold, init
