@@ -35,6 +35,17 @@ def tolerate(stream: TextIO) -> None:
             stream.reconfigure(errors=HANDLER)
 
 
+def is_text(name: str) -> bool:
+    r"""Whether a name is without bytes that are not UTF-8.
+
+    Example:
+        >>> is_text("café"), is_text("caf\udce9")
+        (True, False)
+
+    """
+    return not any(ord(character) in SURROGATES for character in name)
+
+
 def replace(error: UnicodeError) -> tuple[str | bytes, int]:
     r"""What is written in place of characters: something like them, their own bytes, or a question mark.
 

@@ -28,8 +28,8 @@ SOMETIMES = {
 
 
 def missing() -> list[str]:
-    """The packages that no run can do without, and that are not installed."""
-    return [package for module, package in NEEDED.items() if not _is_installed(module)]
+    """The packages that no run can do without, and that are not installed; nothing is imported to find out."""
+    return [package for module, package in NEEDED.items() if find_spec(_top(module)) is None]
 
 
 def explain(packages: list[str]) -> str:
@@ -46,16 +46,16 @@ def explain(packages: list[str]) -> str:
 
 
 def explain_import(error: ModuleNotFoundError) -> str | None:
-    """What to install after an import has failed; None where the module is not one of these packages."""
-    top = (error.name or "").partition(".")[0]
-    if not top or _is_installed(top):
-        return None  # a part of it is missing: it is damaged, or of another version
-    found = {module.partition(".")[0]: package for module, package in (NEEDED | SOMETIMES).items()}.get(top)
-    return None if found is None else explain([found])
+    """What to install after an import has failed; None where the module is not one of these packages.
+
+    Of a package that is installed, and lacks a part, it is None too: it is damaged, or of another version.
+    """
+    known, name = NEEDED | SOMETIMES, error.name or ""
+    for module, package in known.items():
+        if name == module or (_top(name) == _top(module) and find_spec(_top(module)) is None):
+            return explain([package])
+    return None
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it would be in
-        return False
+def _top(module: str) -> str:
+    return module.partition(".")[0]

@@ -184,8 +184,8 @@ def _assumption(description: "Description", treatment: "Treatment") -> str:
         return "; images are inverted (--invert)" if treatment.invert else ""
     if treatment.as_is:
         return f"; images are taken as they are (--as-is), {polarity}"
-    how = "dark on light (--invert)" if treatment.invert else "dark or light as their borders tell"
-    return f"; digits are cropped and centred, {how}" if treatment.setting else f"; images are {how}"
+    how = "dark on light (--invert)" if treatment.invert else "polarity judged by the border"
+    return f"; digits are cropped and centred, {how}" if treatment.setting else f"; {how}"
 
 
 def _describe(classifier: "Classifier") -> str:

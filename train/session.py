@@ -15,6 +15,7 @@ from train import (
     checkpoint,
     config_file,
     devices,
+    encoding,
     loop,
     processes,
     results,
@@ -201,6 +202,11 @@ def resume(
 
 def check(options: RunConfig, validation: float) -> None:
     """Raises a ValueError where an option of the run is out of its range."""
+    for option, value in (("name", options.name), ("runs-dir", options.runs_dir)):
+        if value is not None and not encoding.is_text(str(value)):
+            raise ValueError(
+                f"--{option} must be text in UTF-8; got {str(value)!r}: checkpoints cannot be written there"
+            )
     minutes, epochs = options.checkpoint_minutes, options.checkpoint_epochs
     if minutes is not None and not minutes >= 0:
         raise ValueError(f"--checkpoint-minutes must be at least 0; got {minutes:g}")

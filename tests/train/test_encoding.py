@@ -64,6 +64,15 @@ def test_names_of_other_bytes_come_out_as_they_are():
     assert stream.buffer.getvalue() == b"caf\xe9.png"  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_run_has_no_such_name(tmp_path, capsys):
+    """TensorStore, which writes checkpoints, knows files by UTF-8 only."""
+    name = os.fsdecode(b"caf\xe9")
+    for arguments in (["--runs-dir", str(tmp_path / "runs"), "--name", name], ["--runs-dir", str(tmp_path / name)]):
+        assert main(["--dataset", "iris", *arguments]) == 1
+        assert "must be text in UTF-8; got " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_streams_that_are_no_files_stay_as_they_are():
     encoding.tolerate(io.StringIO())
 

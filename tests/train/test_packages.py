@@ -28,12 +28,11 @@ def test_a_plain_jaxbn_says_what_to_install(tmp_path):
     hidden = sorted(name.partition(".")[0] for name in packages.NEEDED if name not in ("jax", "flax", "numpy"))
     (tmp_path / "sitecustomize.py").write_text(
         f"""
-import importlib.machinery, sys
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {hidden}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Hidden())
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+def find_others(name, path=None, target=None):
+    return None if name.partition(".")[0] in {hidden} else find(name, path, target)
+PathFinder.find_spec = find_others
 """,
         encoding="utf-8",
     )

@@ -72,7 +72,7 @@ def test_inverted_images_are_turned_back(run, drawn, capsys, tmp_path):
     predict(Predict(run, (tmp_path / "0.png", tmp_path / "1.png"), invert=True))
     output, errors = capsys.readouterr()
     assert output.splitlines() == lines_of(restored.restore(run, run.parent), arrays, tmp_path, 3)
-    assert errors.splitlines()[0].endswith("images are dark on light (--invert)")
+    assert errors.splitlines()[0].endswith("; dark on light (--invert)")
 
 
 @pytest.mark.parametrize(("invert", "said"), [(False, "87.50%"), (True, "87.50%; images are inverted (--invert)")])
@@ -134,8 +134,8 @@ def test_several_digits_are_not_given_a_number(tmp_path, capsys):
     output, errors = capsys.readouterr()
     assert output == f"{tmp_path / 'eleven.png'}\tseveral digits\n"
     assert errors.splitlines() == [
-        f"{folder}: digits, 3 classes, test accuracy 87.50%; digits are cropped and centred, dark or light as their "
-        "borders tell",
+        f"{folder}: digits, 3 classes, test accuracy 87.50%; digits are cropped and centred, polarity judged "
+        "by the border",
         f"note: {tmp_path / 'eleven.png'}: it shows 2 digits or more: give each an image of its own",
     ]
 
