@@ -68,22 +68,24 @@ def batch_norm(
             epsilon may be traced, as in a sweep under `jax.vmap`; their range is then not checked.
         unbiased: the running variance takes the m/(m−1) estimate; the normalization itself never does.
         mask: bool, or non-negative weights, broadcastable to `x`: which entries count, and how often. What does not
-            count influences nothing, also where it is NaN or inf. A channel without weight keeps its running
-            statistics. No gradient flows to the mask.
+            count influences nothing, also where `x` or `residual` is NaN or inf. Only the ratios of weights matter
+            (except to `unbiased`), so they may be of any size; infinity counts as the largest number, NaN as 0. A
+            channel without weight keeps its running statistics. No gradient flows to the mask.
         axis_name: mapped axis, or a tuple of them, whose shards share their statistics (in `jax.shard_map`, `jax.vmap`,
             `jax.pmap`). Under plain `jax.jit` sharded arrays need no such thing.
         axis_index_groups: groups of indices along `axis_name`; only the shards of a group share.
         ghost_batch_size: in training, statistics per contiguous group of this many rows of the first axis, which it
             must divide; the running statistics take the mean over the groups.
         renorm: bounds of batch renormalization, in training.
-        residual: of the shape of `x`, added to γ x̂ + β.
+        residual: of the shape of `x`, added to γ x̂ + β; a complex one asks for a complex `dtype`.
         activation: applied after that: one of "relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu", or an
             elementwise function without parameters of its own.
         max_pool: applied last: a function of an array like `x` that picks the greatest entry of each window, such as
             `partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))`. Where no residual, and no activation
             but "relu", "leaky_relu", "tanh", "sigmoid" or "elu" is in between, `x` is pooled first, which gives the
             same, and most of the work is done at the smaller size. (The derivative is that of another entry where
-            entries of different x have the same result, as negative ones behind relu, or all of them where γ is 0.)
+            entries of different x have the same result, as negative ones behind relu, or all of them where γ is 0; and
+            an infinite entry that is not picked makes no NaN there.)
         dtype: type of the result; that of `x` by default. Statistics are computed in float32 or wider whatever it is.
 
     Returns:
@@ -170,6 +172,7 @@ def compute(
     rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, train, axis_name is not None)
     shared = sharing(axis_name, axis_index_groups) if train or running is None or axis_name is None else None
 
+    # In an explicit mesh: the vectors, which may be sharded in any way, as the features of x are.
     params, placed = jax.tree.map(lambda v: beside(array, v, features[: jnp.ndim(v)]), (params, running))
     inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))
     axes = reduction_axes(features, array.ndim)
@@ -191,8 +194,8 @@ def compute(
     else:
         batch = Moments(jnp.ones(()), placed.mean, jnp.zeros_like(placed.mean), placed.var)
 
-    given = promote(*(a.dtype for a in (inputs.x, inputs.residual) if a is not None))
-    vectors = _coefficients(params, placed, batch, epsilon, renorm if train else None, given)
+    wide = promote(*(a.dtype for a in (inputs.x, inputs.residual) if a is not None))
+    vectors = _coefficients(params, placed, batch, epsilon, renorm if train else None, wide)
     computed = vectors[0].dtype
     form = Form(axes, check.activation(activation, computed), check.result_dtype(dtype, computed, array.dtype))
     whole = Vectors(*vary_like(inputs.x, *vectors))
@@ -211,7 +214,7 @@ def _coefficients(
     renorm: BatchRenorm | None,
     dtype: DTypeLike,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The vectors of y = (x − shift) · multiplier + offset, all of one shape and of a type that x fits into."""
+    """The vectors of y = (x − shift) · multiplier + offset, all of one shape and of a type that `dtype` fits into."""
     dtype = promote(dtype, batch.shift.dtype, *(v.dtype for v in params if v is not None))
     shift, remainder = batch.shift.astype(dtype), batch.offset.astype(dtype)
     multiplier = inverse_root(batch.var.astype(jnp.finfo(dtype).dtype), epsilon).astype(dtype)

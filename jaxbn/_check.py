@@ -213,10 +213,10 @@ def result_dtype(dtype: DTypeLike | None, computed: jnp.dtype, given: jnp.dtype)
     return result
 
 
-def _is_number(value: object, *kinds: type) -> bool:
-    if not isinstance(value, jax.Array | np.ndarray | np.generic | Real):
-        return False
-    return jnp.ndim(value) == 0 and any(jnp.issubdtype(jnp.result_type(value), kind) for kind in kinds)
+def _is_number(value: object, kind: type) -> bool:
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return value.shape == () and jnp.issubdtype(value.dtype, kind)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def converted(name: str, value: ArrayLike) -> jax.Array:

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxbn import _check as check
 from jaxbn._axes import expand, feature_axes
-from jaxbn._dtypes import can_compute, promote
+from jaxbn._dtypes import at_least_16_bits, can_compute, promote
 from jaxbn._root import inverse_root
 from jaxbn._state import BatchNormParams, BatchNormState
 
@@ -218,7 +218,8 @@ def _along(vector: jax.Array, axes: tuple[int, ...], ndim: int) -> jax.Array:
 def _floating(name: str, array: ArrayLike) -> jax.Array:
     result = check.converted(name, array)
     if not can_compute(result.dtype):
-        raise TypeError(f"{name} must be floating or complex; got {result.dtype.name}. Fold before quantizing")
+        condition = f"floating or complex{at_least_16_bits(result.dtype)}"
+        raise TypeError(f"{name} must be {condition}; got {result.dtype.name}. Fold before quantizing")
     return result
 
 

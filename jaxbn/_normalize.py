@@ -93,9 +93,7 @@ def _tangent(
         x_dot = x_dot if x_given is None else jnp.where(x_given, x_dot, 0)
         z_dot = x_dot * expand(vectors.multiplier, form.axes) + z_dot
     if residual_dot is not None:
-        residual_dot = residual_dot.astype(x.dtype)
-        _, residual_given = _known(inputs.mask, inputs.residual, x.dtype)
-        z_dot = z_dot + (residual_dot if residual_given is None else jnp.where(residual_given, residual_dot, 0))
+        z_dot = z_dot + _where_given(inputs.mask, inputs.residual, residual_dot.astype(x.dtype))
     if form.activation is not None:
         _, z_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (z_dot,))
     return z_dot.astype(form.dtype)
@@ -123,6 +121,12 @@ def readable(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> tuple[j
     """`x` in the type that is computed in, with the shift in place of what does not count and is not finite."""
     x, given = _known(inputs.mask, inputs.x, vectors.shift.dtype)
     return (x if given is None else jnp.where(given, x, expand(vectors.shift, axes))), given
+
+
+def _where_given(mask: jax.Array | None, array: jax.Array | None, tangent: jax.Array) -> jax.Array:
+    """The tangent of an array, 0 where that is replaced."""
+    given = None if array is None else _known(mask, array, tangent.dtype)[1]
+    return tangent if given is None else jnp.where(given, tangent, 0)
 
 
 def _known(mask: jax.Array | None, array: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array | None]:

@@ -219,8 +219,9 @@ class BatchNorm(nnx.Module):
 
 def _check_features(norm: BatchNorm, shape: tuple[int, ...]) -> None:
     """The norm was made for as many features as `x` has."""
-    axes, made = feature_axes(norm.axis, len(shape)), norm.mean[...].shape
-    if (found := tuple(shape[a] for a in axes)) != made:
+    axis: Any = norm.axis
+    found = tuple(shape[a] for a in feature_axes(axis, len(shape)))
+    if found != norm.mean[...].shape:
         raise ValueError(
             f"x of shape {shape} has {found} features on axis {norm.axis}, and this BatchNorm was made with "
             f"num_features={norm.num_features}. Make it with num_features={found[0] if len(found) == 1 else found}, or "

@@ -54,6 +54,21 @@ EXPECTED = {
 }
 
 
+def test_haikus_offset_is_a_bias():
+    params = {
+        "network/~/batch_norm": {"scale": ARRAY, "offset": ARRAY},
+        "network/~/no_scale": {"offset": ARRAY},
+        "network/~/linear": {"w": ARRAY, "b": ARRAY},
+        "network/~/embedding": {"w": ARRAY, "offset": ARRAY},
+    }
+    assert decay_mask(params) == {
+        "network/~/batch_norm": {"scale": False, "offset": False},
+        "network/~/no_scale": {"offset": False},
+        "network/~/linear": {"w": True, "b": True},
+        "network/~/embedding": {"w": True, "offset": True},
+    }
+
+
 def test_linen():
     params = Network().init(KEY, jnp.ones((8, 3)))["params"]
     assert decay_mask(params) == EXPECTED

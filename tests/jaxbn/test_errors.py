@@ -172,6 +172,13 @@ def test_a_batch_without_channels(train):
     assert y.shape == (4, 0)
 
 
+def test_ghost_batches_of_nothing():
+    """Neither rows nor channels are divided by."""
+    assert call(x=jnp.ones((0, 3)), ghost_batch_size=4, train=False)[0].shape == (0, 3)
+    nothing = BatchNormParams(jnp.ones(0), jnp.ones(0)), BatchNormState(jnp.ones(0), jnp.ones(0), jnp.asarray(0))
+    assert batch_norm(*nothing, jnp.ones((4, 0)), True, ghost_batch_size=2)[0].shape == (4, 0)
+
+
 @pytest.mark.parametrize("activation", [None, "silu"])
 def test_pooling_keeps_examples_and_features(activation):
     with pytest.raises(ValueError, match=r"max_pool must keep .*axes \[0, 1\] of x .*\(4, 3\); it made \(2, 3\)"):

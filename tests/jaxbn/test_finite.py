@@ -69,7 +69,7 @@ def test_evaluation_without_variance_and_epsilon_gives_the_bias():
     state = init(3)[1]._replace(var=jnp.zeros(3))
     x = jnp.asarray(data()[:, 0])
     y, _ = batch_norm(PARAMS, state, x, False, epsilon=0.0)
-    np.testing.assert_array_equal(y, jnp.broadcast_to(PARAMS.bias, y.shape))
+    np.testing.assert_array_equal(y, np.broadcast_to(np.asarray(PARAMS.bias), y.shape))
     kernel, bias = fold(PARAMS, state, jnp.eye(3), epsilon=0.0)
     np.testing.assert_array_equal(kernel, 0)
     np.testing.assert_array_equal(bias, PARAMS.bias)

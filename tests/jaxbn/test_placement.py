@@ -57,7 +57,7 @@ def test_types_of_every_placement(name, placed_mask):
     """The result and its gradient lie where x lies, the state and the gradients of the vectors where these lay."""
     run, arrays = gradients(VARIANTS[name])
 
-    def array(shape, spec, dtype=jnp.float32):
+    def array(shape, spec, dtype=jnp.float32) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh(), spec))
 
     for of_x in PLACES:

@@ -371,6 +371,45 @@ def test_types_and_containers_stay():
     assert_close(new["batch_stats"]["mean"], exact)
 
 
+@pytest.mark.parametrize("sizes", [[63, 1], [1, 63], [20, 1, 42, 1]], ids=str)
+def test_a_batch_of_one_row_joins_its_neighbour(sizes):
+    """Of one row there is no variance; in all, there are 64 rows, and one pass over [63, 1] is one over all."""
+    model, x = Network(layers=2), data()
+    variables = model.init(KEY, x)
+    whole = recalibrate(training(model), variables, [x])["batch_stats"]
+    joined = recalibrate(training(model), variables, batches(x, sizes))["batch_stats"]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), joined, whole)
+    if len(sizes) == 2:
+        once = recalibrate(training(model), variables, batches(x, sizes), passes=1)["batch_stats"]
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), once, whole)
+
+
+def test_what_has_no_rows_first_is_not_joined():
+    """Images of one row each are batches that variances can be taken of; so is what is shared by all rows."""
+    norm = jaxbn.linen.BatchNorm(use_running_average=False)
+    x = np.asarray(data()).reshape(64, -1, 1)
+    pairs = [(x[:63], np.float32(2)), (x[63:], np.float32(3))]
+    variables = norm.init(KEY, x)
+
+    def apply_fn(variables, batch):
+        return norm.apply(variables, batch[0] * batch[1], mutable=["batch_stats"])
+
+    new = recalibrate(apply_fn, variables, pairs)["batch_stats"]
+    values = np.concatenate([oracle.wide(part) * factor for part, factor in pairs])
+    np.testing.assert_allclose(new["mean"], values.mean((0, 1)), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_count_by_their_ratio():
+    norm = jaxbn.linen.BatchNorm(use_running_average=False)
+    x = data()
+    variables = norm.init(KEY, x)
+    apply_fn = partial(norm.apply, mutable=["batch_stats"])
+    plain, scaled = (
+        recalibrate(apply_fn, variables, batches(x, [20, 44]), weights=[w, 3 * w])["batch_stats"] for w in (1.0, 1e300)
+    )
+    jax.tree.map(np.testing.assert_array_equal, scaled, plain)
+
+
 MODEL, X = Network(layers=2), np.ones((8, 3), np.float32)
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"variables": {"params": {}}}, ValueError, "variables must hold batch_stats.*; got params"),
