@@ -2,11 +2,15 @@
 
 import contextlib
 import dataclasses
+import datetime
+import io
 import json
 import os
+import pickle
 import resource
 import shutil
 import struct
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +21,9 @@ from PIL import Image
 from train import artifact, checkpoint, config_file, results
 from train.artifact import Artifact, Description, Preprocessing
 from train.config import Config
-from train.data import load
+from train.data import cifar10, load
 from train.data_card import describe
+from train.identity import Identity
 from train.loop import Position
 from train.restored import restore
 
@@ -115,6 +120,33 @@ def export(**changes: object) -> Callable[[], object]:
     return lambda: artifact.write(Path("network.jaxbn"), Artifact(described, b"of another age"))
 
 
+def foreign(step: int) -> None:
+    """A checkpoint of another run, in `runs/a`."""
+    run, other = Path("runs/a"), Identity({"seed": 1}, None)
+    state = restore(run, Path("runs")).state._replace(step=np.int32(step))
+    checkpoint.save(run / results.CHECKPOINTS, state, Position(epoch=2), small_run.DIGITS, keep=9, run=other)
+
+
+def cifar10_archive(change: Callable[[bytes], bytes]) -> Callable[[], object]:
+    """`data/cifar-10-binary.tar.gz` with two images a file, damaged."""
+
+    def write() -> None:
+        path = Path("data/cifar-10-binary.tar.gz")
+        with tarfile.open(path, "w:gz") as archive:
+            for batch in cifar10.BATCHES:
+                member = tarfile.TarInfo(f"cifar-10-batches-bin/{batch}.bin")
+                member.size = 2 * 3073
+                archive.addfile(member, io.BytesIO(bytes(member.size)))
+        path.write_bytes(change(path.read_bytes()))
+
+    return write
+
+
+def pickles(value: object) -> Callable[[], object]:
+    """Six files of this in `data`, named as CIFAR-10's are."""
+    return lambda: [Path("data", batch).write_bytes(pickle.dumps(value, protocol=4)) for batch in cifar10.BATCHES]
+
+
 def options(**values: object) -> Callable[[], object]:
     """`my.json`, a configuration."""
     return text("my.json", json.dumps(values))
@@ -194,6 +226,8 @@ CONFIGURATION = [
     Case("Configurations", "of a newer version", "--config my.json", options(model={"depth": 8})),
     Case("Configurations", "of another kind", "--config my.json", options(optimizer={"epochs": "two"})),
     Case("Configurations", "a value that there is not", "--config my.json", options(data={"dataset": "minst"})),
+    Case("Configurations", "nested without end", "--config my.json", text("my.json", "[" * 100_000)),
+    Case("Configurations", "a number beyond all", "--config my.json", options(optimizer={"learning_rate": 10**400})),
     Case("Configurations", "a folder", "--config runs"),
     Case(
         "Configurations",
@@ -203,7 +237,7 @@ CONFIGURATION = [
     ),
     Case("Configurations", "may not be read", "--config my.json", options(), around=lambda: closed("my.json")),
 ]
-MNIST = "--dataset mnist --data-dir data"
+MNIST, CIFAR10 = "--dataset mnist --data-dir data", "--dataset cifar10 --data-dir data"
 DATA = [
     Case("Data", "no folder", "--dataset mnist --data-dir dta"),
     Case("Data", "a file is missing", MNIST, Path("data/t10k-labels-idx1-ubyte").unlink),
@@ -216,6 +250,7 @@ DATA = [
         lambda: shutil.copy("data/train-labels-idx1-ubyte", "data/train-images-idx3-ubyte"),
     ),
     Case("Data", "another format", MNIST, text("data/train-images-idx3-ubyte", b"PK\3\4" + bytes(999))),
+    Case("Data", "numbers of another type", MNIST, text("data/train-images-idx3-ubyte", b"\0\0\x0d\3" + bytes(999))),
     Case("Data", "a label out of range", MNIST, edit("data/train-labels-idx1-ubyte", lambda c: c[:-1] + b"\x0b")),
     Case(
         "Data",
@@ -224,6 +259,11 @@ DATA = [
         lambda: shutil.copy("data/t10k-labels-idx1-ubyte", "data/train-labels-idx1-ubyte"),
     ),
     Case("Data", "damaged gzip data", MNIST, text("data/train-labels-idx1-ubyte", b"\x1f\x8b\x08" + bytes(30))),
+    Case("Data", "no data", CIFAR10),
+    Case("Data", "a damaged archive", CIFAR10, cifar10_archive(flip)),
+    Case("Data", "an archive of another kind", CIFAR10, text("data/cifar-10-binary.tar.gz", b"PK\3\4" + bytes(999))),
+    Case("Data", "a pickle of something else", CIFAR10, pickles({"data": datetime.date(2009, 4, 8)})),
+    Case("Data", "of CIFAR-100", CIFAR10, pickles({"data": [], "fine_labels": [1]})),
     Case("Data", "others than then", "evaluate a"),
     Case("Data", "others than then", "report a"),
 ]
@@ -253,6 +293,12 @@ NETWORKS = [
         "predict network.jaxbn digit.png",
         text("network.jaxbn", artifact.MAGIC + b"2 sha256 0\n"),
     ),
+    Case(
+        "Exported networks",
+        "of a description that no network has",
+        "predict network.jaxbn digit.png",
+        export(input_dtype="object"),
+    ),
     Case("Exported networks", "of an older JAX", "predict network.jaxbn digit.png", export()),
     Case("Exported networks", "for another device", "predict network.jaxbn digit.png", export(platforms=("tpu",))),
     Case("Exported networks", "no place to write to", "export a --output there/network.jaxbn"),
@@ -265,6 +311,20 @@ CHECKPOINTS = [
     Case("Runs and their checkpoints", "the newest is damaged: the one before is used", "export a", damage(8), code=0),
     Case("Runs and their checkpoints", "all are damaged", "export a", damage(7, 8)),
     Case("Runs and their checkpoints", "all are damaged", "--resume a", damage(7, 8)),
+    Case(
+        "Runs and their checkpoints",
+        "one is of another run: the one before is used",
+        "export a",
+        lambda: foreign(9),
+        code=0,
+    ),
+    Case(
+        "Runs and their checkpoints",
+        "a record is damaged: the others are used",
+        "export a",
+        edit("runs/a/metrics.jsonl", flip),
+        code=0,
+    ),
     Case("Runs and their checkpoints", "none yet", "export a", lambda: shutil.rmtree("runs/a/checkpoints")),
     Case("Runs and their checkpoints", "no best one", "export a --checkpoint best"),
     Case(

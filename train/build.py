@@ -14,6 +14,7 @@ from train.config import Config, ModelConfig, NormConfig
 from train.convolution import convolution_for
 from train.models import CNN, MLP, Norm, Style
 
+WIDEST = 1_000_000  # features of a layer: a thousand times those of usual networks
 INITIALIZERS = {
     "lecun": nn.initializers.lecun_normal(),
     "he": nn.initializers.he_normal(),
@@ -133,6 +134,8 @@ def _check(options: ModelConfig) -> None:
     for name, widths in (("channels", options.channels), ("hidden", options.hidden)):
         if widths is not None and (not widths or min(widths) < 1):
             raise ValueError(f"--{name} must be numbers of at least 1; got {' '.join(map(str, widths)) or 'none'}")
+        if widths is not None and max(widths) > WIDEST:
+            raise ValueError(f"--{name} must be numbers of at most {WIDEST:,}; got {max(widths)}")
 
 
 def _check_activations(options: ModelConfig, layers: int) -> None:

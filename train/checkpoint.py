@@ -218,14 +218,16 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
     try:
         written = (folder / SUMS).read_bytes()
         present = sums(folder).encode()
-        if written == present:
-            contents = typed.read(Contents, typed.parse((folder / POSITION).read_bytes()), noun="field")
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise DamagedError(f"{folder} is damaged: {error}") from error
     if written != present:
         differing = sorted({line.rpartition(b"  ")[2] for line in {*written.splitlines()} ^ {*present.splitlines()}})
         names = ", ".join(name.decode(errors="replace") for name in differing) or SUMS
         raise DamagedError(f"{folder} is damaged: {names} not as written")
+    try:
+        contents = typed.read(Contents, typed.parse((folder / POSITION).read_bytes()), noun="field")
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{folder} is damaged: {POSITION}: {error}") from error
     difference = run and run.difference(contents.run)
     if difference:
         raise ForeignError(f"{folder} is of another run: {difference}")

@@ -35,7 +35,8 @@ class DataConfig:
     """auto: MNIST if it is on disk or can be downloaded, else scikit-learn's digits, said in one line."""
     data_dir: Path | None = None
     """Folder with the dataset's own files; nothing is downloaded then. mnist, fashion_mnist: four in IDX form (gzipped
-    or not); cifar10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz, or what is in them."""
+    or not), also as torchvision and Kaggle leave them; cifar10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz, or
+    what is in them, also as Keras names them or pickled again."""
     validation: float = 0.0
     """Share of the training set that is held out, the same for every seed: to choose by, where the test set must not
     be. The best epoch's checkpoint and --patience go by it."""
@@ -178,7 +179,7 @@ class RunConfig:
     checkpoint_epochs: int | None = None
     """A checkpoint after every so many epochs."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints stay. The one of the best validation accuracy is kept apart."""
+    """How many of the newest intact checkpoints stay. The one of the best validation accuracy is kept apart."""
     patience: int | None = None
     """Stop after so many epochs in a row without a better validation accuracy."""
     tensorboard: bool = False

@@ -16,6 +16,7 @@ from train.models import CNN, MLP
 from train.optimizer import optimizer
 from train.step import PLAIN_STEP, Batches, StepOptions
 
+MOST_STEPS = 2**31 - 1
 VALIDATION_SEED = 0  # of the split: the same for every run, so that runs compare
 
 
@@ -90,6 +91,8 @@ def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:
     check(config, epochs, batch_size, parts.train.labels.size, dataset.name)
     check_batch(batch_size, parts.train.labels.size, devices.count, jax.process_count())
     steps = epochs * (parts.train.labels.size // batch_size)
+    if steps > MOST_STEPS:
+        raise ValueError(f"--epochs must be at most {MOST_STEPS * epochs // steps:,}: steps are counted in 32 bits")
     shape, classes = dataset.train_inputs.shape[1:], len(dataset.class_names)
     return Plan(
         model=build(config, shape, classes, jax.default_backend(), steps),

@@ -56,12 +56,25 @@ def test_what_is_left_out_is_the_default_and_whole_numbers_are_numbers(tmp_path)
         ('{"model": {"channels": ["a"]}}', r'model.channels must be a whole number; got "a"'),
         ('{"run": {"runs_dir": 3}}', r"run.runs_dir must be a path; got 3"),
         ('{"run": {"overwrite": 1}}', r"run.overwrite must be true or false; got 1"),
+        ("[" * 100_000, r"config.json is no configuration \(.*\): it is nested too deeply"),
+        (
+            '{"model": {"hidden": ' + "[" * 300 + "]" * 300 + "}}",
+            r"model.hidden must be a whole number; got \[\[\[.*…$",
+        ),
+        (
+            '{"optimizer": {"learning_rate": 1' + "0" * 400 + "}}",
+            r"learning_rate must be a number below 1.8e308; got 1",
+        ),
+        ('{"optimizer": {"epochs": 1' + "0" * 5000 + "}}", r"config.json is no configuration \(.*\): .*digits"),
+        ('{"run": {"name": "a\\u0000b"}}', r"run.name must not hold a null character; got "),
+        ('{"' + "x" * 10_000 + '": 1}', r"there is no option 'x{79}…': take it out"),
     ],
 )
 def test_what_cannot_be_is_said(text, message, tmp_path):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as caught:
         config_file.read(tmp_path / "config.json")
+    assert len(str(caught.value)) < 600
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

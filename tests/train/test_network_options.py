@@ -240,6 +240,7 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
         ),
         ({"channels": (0,)}, {}, (12, 12, 1), r"--channels must be numbers of at least 1; got 0"),
         ({"hidden": ()}, {}, (4,), r"--hidden must be numbers of at least 1; got none"),
+        ({"hidden": (8, 10**12)}, {}, (4,), r"--hidden must be numbers of at most 1,000,000; got 1000000000000"),
         ({"dropout": 1.0}, {}, (4,), r"--dropout must be at least 0 and below 1; got 1"),
         ({"kernel_std": -1.0}, {}, (4,), r"--kernel-std must be at least 0 and finite; got -1"),
         ({}, {"norm_renorm": "ramp"}, (4,), r"--norm-renorm ramp needs a run of 7 steps or more; got 6"),

@@ -107,7 +107,8 @@ def read_archive(archive: Path, kind: str = "binary") -> list[Part]:
 def _find(folder: Path, incomplete: list[str]) -> Iterator[Found]:
     """The six files, wherever they lie in a folder; where only some do, the list is told which are missing."""
     for kind, subfolders in _FOLDERS.items():
-        for place, ending in itertools.product((folder, *map(folder.joinpath, subfolders)), ENDINGS[kind]):
+        folders = [folder, *(folder / name for name in subfolders)]
+        for place, ending in itertools.product(folders, ENDINGS[kind]):
             lying, names = places.entries(place), [batch + ending for batch in BATCHES]
             paths = {name: lying[name] for name in names if name in lying and lying[name].is_file()}
             if len(paths) == len(names):
@@ -116,8 +117,8 @@ def _find(folder: Path, incomplete: list[str]) -> Iterator[Found]:
                 missing = ", ".join(name for name in names if name not in paths)
                 incomplete.append(f"{place} lacks {missing}: CIFAR-10 takes six files")
         lying = places.entries(folder)
-        for stem, ending in itertools.product(_ARCHIVES[kind], _ARCHIVE_ENDINGS):
-            archive = lying.get(stem + ending)
+        for parts in itertools.product(_ARCHIVES[kind], _ARCHIVE_ENDINGS):
+            archive = lying.get("".join(parts))
             if archive is not None and archive.is_file():
                 yield Found(kind, archive, functools.partial(_unpack, archive, kind))
 

@@ -8,10 +8,11 @@ it consists of. Each value is looked at once, however often the file refers to i
 import io
 import pickletools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+_OPERATIONS = {operation.code.encode("latin-1"): operation for operation in pickletools.opcodes}
 _VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
@@ -88,7 +89,7 @@ def _operations(content: bytes) -> Iterator[tuple[str, Any]]:
     """The operations of a pickle, each with its argument."""
     stream = io.BytesIO(content)
     while code := stream.read(1):
-        operation = pickletools.code2op[code.decode("latin-1")]
+        operation = _OPERATIONS[code]
         if operation.name == "STRING":  # pickletools reads only those of ASCII
             yield operation.name, stream.readline().strip()[1:-1].decode("unicode_escape")
         else:
@@ -244,4 +245,5 @@ def _dtype(kind: Any) -> np.dtype:  # noqa: ANN401
     if name not in _NUMBERS or len(kind.state) != 1:
         raise PickleFormError("it holds an array that is not of numbers")
     order = kind.state[0][1]
-    return np.dtype(name).newbyteorder(order.decode("latin-1") if isinstance(order, bytes) else order)
+    order = order.decode("latin-1") if isinstance(order, bytes) else order
+    return np.dtype(name).newbyteorder(cast("Any", order))
