@@ -1,7 +1,6 @@
 """What the arguments of `batch_norm` must be, and what a person is told where they are not."""
 
 from collections.abc import Callable, Mapping
-from numbers import Real
 from sys import float_info
 
 import jax

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import assert_close
+from closeness import assert_close
 
 import jaxbn
 
@@ -32,7 +32,7 @@ def everything(x, weights):
 def test_only_ratios_count(factor):
     """Sums of such weights, or their products with anything, leave float32."""
     x, weights = data()
-    assert_close(everything(x, weights * np.float32(factor)), everything(x, weights), scale=5)
+    assert_close(everything(x, weights * np.float32(factor)), everything(x, weights), condition=5)
 
 
 @pytest.mark.parametrize("factor", [1e38, 1e-37])
@@ -52,7 +52,7 @@ def test_also_between_shards(factor):
 
     gradient, state = jax.jit(jax.grad(total, has_aux=True))(*shards)
     _, expected, expected_gradient, _ = everything(x, weights)
-    assert_close((state, gradient.reshape(24, 3)), (expected, expected_gradient), scale=5)
+    assert_close((state, gradient.reshape(24, 3)), (expected, expected_gradient), condition=5)
 
 
 def test_infinite_weights_leave_finite_ones_behind():
@@ -60,7 +60,7 @@ def test_infinite_weights_leave_finite_ones_behind():
     x, weights = data()
     weights[[3, 7]] = np.inf
     _, state, *_ = everything(x, weights)
-    assert_close((state.mean, state.var), (x[[3, 7]].mean(0, np.float64), x[[3, 7]].var(0, np.float64)), scale=2)
+    assert_close((state.mean, state.var), (x[[3, 7]].mean(0, np.float64), x[[3, 7]].var(0, np.float64)), condition=2)
 
 
 @pytest.mark.parametrize("value", [np.nan, -1.0, -np.inf])
