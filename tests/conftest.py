@@ -1,7 +1,7 @@
 """What holds for every test: eight CPU devices, so that what is said about many devices is tested on many."""
 
 import gc
-from collections.abc import Iterator
+import itertools
 
 import jax
 import pytest
@@ -15,12 +15,14 @@ if jax.device_count("cpu") != 8:  # else every test of sharding would quietly ru
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def programs_of_a_module() -> Iterator[None]:
-    """Frees what a module has compiled: a process that keeps all of it grows beyond 4 GB."""
-    yield
-    jax.clear_caches()
-    gc.collect()
+number = itertools.count(1)
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Frees compiled programs, between modules and every 60 tests: a process that keeps all grows beyond 4 GB."""
+    if next(number) % 60 == 0 or nextitem is None or nextitem.path != item.path:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
