@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 import tyro
 from bad_inputs import CASES, Case, furnish
@@ -100,6 +101,11 @@ def in_short(code: int, text: str) -> str:
     return f"{first}. Perhaps you meant: {', '.join(meant)}" if meant else first
 
 
+def jaxs_own(text: str) -> str:
+    """The text without JAX's version and words, where they are not those of the JAX that the page was made with."""
+    return text if jax.__version__.startswith("0.10.") else re.sub(r"jax [\d.]+ |\(.*\)", "", text)
+
+
 def described() -> dict[tuple[str, str, str], str]:
     """The rows of the page: section, fault and command, and what is said."""
     rows, section = {}, ""
@@ -141,7 +147,7 @@ def test_what_is_said(case: Case, here: Path, monkeypatch: pytest.MonkeyPatch):
             assert sorted(path for path in here.rglob("*") if path.name not in ("poster.png", ".lock")) == before
     written[case] = message
     if not WRITE and (code != 2 or tyro.__version__.startswith("1.0.")):  # others may word it otherwise
-        assert message == described()[case.section, case.fault, case.typed]
+        assert jaxs_own(message) == jaxs_own(described()[case.section, case.fault, case.typed])
 
 
 def test_the_page_has_these_rows_and_no_others():
