@@ -88,6 +88,7 @@ def test_the_files_of_a_run(digits_run):
             "checkpoints",
             "config.json",
             "config.sha256",
+            "initial.json",
             "metrics.jsonl",
             "progress.jsonl",
             "variables.npz",
