@@ -41,7 +41,7 @@ def size(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
 
 
 def is_known(size: int) -> bool:
-    """Whether a size is a number, and not a symbol of `jax.export`, which cannot be compared with numbers."""
+    """True for a number; False for a symbolic size of `jax.export`, which cannot be compared with numbers."""
     return isinstance(size, int)
 
 

@@ -87,7 +87,7 @@ def values(params: BatchNormParams, state: BatchNormState | None) -> dict[str, j
 
 
 def _instead(given: object, ours: str) -> str:
-    """What to write instead of a Flax dictionary, or of something else."""
+    """The part of an error that says what to write instead."""
     if isinstance(given, Mapping):
         return f"Convert the dictionary of a Flax module: jaxbn.{ours}"
     return "The arguments are params, state, x, train, in this order"

@@ -16,7 +16,7 @@ def promote(*dtypes: DTypeLike) -> jnp.dtype:
 
 
 def can_compute(dtype: DTypeLike) -> bool:
-    """Whether a type is floating or complex, and of 16 bits at least: float8 and float4 promote to nothing."""
+    """True for floating and complex types of at least 16 bits; float8 and float4 do not promote to float32."""
     return jnp.issubdtype(dtype, jnp.inexact) and jnp.dtype(dtype).itemsize > 1
 
 

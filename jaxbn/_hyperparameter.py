@@ -26,7 +26,7 @@ def hyperparameter(value: object) -> float | jax.Array | None:
 
 
 def within(value: float | jax.Array, least: float, most: float) -> bool:
-    """Whether all of `value` lies from `least` to `most`, as far as it is known; NaN does not."""
+    """True if every known value lies from `least` to `most`. A traced value passes; NaN does not."""
     if isinstance(value, Tracer):
         return True
     known = np.asarray(value)

@@ -58,7 +58,7 @@ class NoCheckpointError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What position.json holds."""
+    """The fields of position.json."""
 
     position: Position
     data: DataCard
@@ -188,7 +188,7 @@ def restore(folder: Path, like: TrainState, run: Identity | None = None) -> Chec
 
 
 def data_of(parent: Path, run: Identity | None = None) -> DataCard | None:
-    """What a run learns from, by its newest intact checkpoint; None where there is none at all.
+    """The data that a run learns from, by its newest intact checkpoint; None if it has no checkpoint.
 
     Raises:
         NoCheckpointError: there are checkpoints, and none can be used.
@@ -208,7 +208,7 @@ def _check_none(parent: Path, unusable: list[Path]) -> None:
 
 
 def verify(folder: Path, run: Identity | None = None) -> Contents:
-    """What a checkpoint's position.json holds, if every file is, byte for byte, what was written.
+    """The fields of a checkpoint's position.json, once every file is found to be as it was written.
 
     Raises:
         DamagedError: one is not.

@@ -24,7 +24,7 @@ def naming(path: Path, what: str = "written") -> Iterator[None]:
 
 
 def part_name(name: str) -> str:
-    """What the new content of a file is called while it is written; it stays where the program is killed then."""
+    """The name of a file while its new content is written. It is left behind if the program is killed then."""
     return f".{name}.part"
 
 

@@ -75,7 +75,7 @@ def read_digit(values: np.ndarray, setting: Setting, dark: bool | None = None) -
 
 
 def is_set(strength: np.ndarray, setting: Setting) -> bool:
-    """Whether an image is as the dataset's own are: such an image stays as it is, to the bit."""
+    """True for an image of the dataset's own form, which is left unchanged to the bit."""
     if strength.shape != (SIDE, SIDE) or strength.max() < 250:
         return False
     sides = [part.stop - part.start for part in box_of(strength)]

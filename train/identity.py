@@ -1,4 +1,4 @@
-"""What makes a run this run and no other: the options that it learns by, and the state that it began with.
+"""The identity of a run: the options that it learns by, and the state that it began with.
 
 Every checkpoint holds both, so that the checkpoint of another run is known for what it is. The options are those of
 config.json; the digest of the initial state is kept in initial.json, beside it.

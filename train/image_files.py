@@ -46,7 +46,7 @@ def _numbered(name: str) -> list[str | int]:
 
 
 def opened(path: Path) -> Path | BinaryIO:
-    """What Pillow opens: a file itself, and of a pipe (or `-`, the standard input) its content.
+    """The object for Pillow to open: the file itself, or the content of a pipe (`-` is the standard input).
 
     Raises:
         ImageError: there is no such file, or it is empty or cannot be read.

@@ -21,7 +21,7 @@ class Ink(NamedTuple):
 
 
 def find_ink(values: np.ndarray, dark: bool | None = None) -> Ink:
-    """What differs from the paper in one direction: darker, lighter, or towards another colour.
+    """The difference from the paper in one direction: darker, lighter, or towards another colour.
 
     Args:
         values: (H, W, C) float32 in 0 to 255; C is 1 or 3.
@@ -36,7 +36,7 @@ def find_ink(values: np.ndarray, dark: bool | None = None) -> Ink:
 
 
 def is_dark(values: np.ndarray) -> bool:
-    """Whether what differs from the border's colour is mostly darker."""
+    """True if the pixels that differ from the border's colour are mostly darker."""
     difference = values - find_paper(values)[0]
     distance = np.sqrt((difference**2).mean(-1))
     return bool(_direction(difference, distance) @ luminance_weights(values) < 0)
@@ -81,7 +81,7 @@ def _densest(values: np.ndarray) -> tuple[float, float]:
 
 
 def is_blank(ink: Ink) -> bool:
-    """Whether no ink stands out sharply from paper and noise."""
+    """True if no ink stands out from paper and noise."""
     window = max(3, round(SHARP * max(ink.strength.shape)))
     swing = ndimage.maximum_filter(ink.strength, window) - ndimage.minimum_filter(ink.strength, window)
     return bool(swing.max() < max(LEAST_CONTRAST, 6 * ink.noise))

@@ -36,7 +36,7 @@ class Start(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What a run has come to."""
+    """The result of the training of a run."""
 
     state: TrainState
     progress: list[loop.Progress]
@@ -98,7 +98,7 @@ Listener = Callable[[loop.Progress | loop.Epoch], None]
 def _listeners(
     console: Console, options: RunConfig, plan: Plan, folder: Path, dataset: Dataset, start: Start
 ) -> Iterator[list[Listener]]:
-    """What is told of every event: the files, the terminal, and what else was asked for."""
+    """The listeners of every event: the files, the terminal, and the optional ones."""
     with contextlib.ExitStack() as stack:
         if not processes.first():
             yield []

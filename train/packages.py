@@ -33,7 +33,7 @@ def missing() -> list[str]:
 
 
 def explain(packages: list[str]) -> str:
-    """What to install.
+    """The line that says what to install.
 
     Example:
         >>> explain(["tyro", "rich"])
@@ -46,7 +46,7 @@ def explain(packages: list[str]) -> str:
 
 
 def explain_import(error: ModuleNotFoundError) -> str | None:
-    """What to install after an import has failed; None where the module is not one of these packages.
+    """The packages to install after a failed import; None if the module is not one of them.
 
     Of a package that is installed, and lacks a part, it is None too: it is damaged, or of another version.
     """

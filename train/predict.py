@@ -80,7 +80,7 @@ def predict(options: Predict) -> None:
 
 
 def treat(options: Predict, description: "Description") -> "Treatment":
-    """What is done to the images, by the options and by what the network has learned from."""
+    """The preparation of the images, as a phrase, by the options and the training data."""
     from train.handwriting import setting_of
     from train.images import Treatment
 

@@ -1,4 +1,4 @@
-"""What is said when a run is told to stop, and how to go on."""
+"""The messages when a run is told to stop, and how to continue it."""
 
 import shlex
 import signal
@@ -36,17 +36,17 @@ def ender(console: Console, folder: Path) -> Callable[[], None]:
 
 
 def after(folder: Path, step: int) -> str:
-    """What is said when a run has been saved and stopped."""
+    """The message when a run has been saved and stopped."""
     return f"stopped, and saved at step {step:,}. {to_go_on(folder)}"
 
 
 def at_once(folder: Path) -> str:
-    """What is said when a run has been stopped without saving."""
+    """The message when a run has been stopped without saving."""
     return f"stopped at once: nothing is saved since the last checkpoint. {to_go_on(folder)}"
 
 
 def before_the_report(folder: Path) -> str:
-    """What is said when only the report is missing."""
+    """The message when only the report is missing."""
     return f"stopped: the run is finished and saved, but for its report. To write it: {command('report', folder)}"
 
 

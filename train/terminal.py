@@ -91,6 +91,19 @@ def _network_table(layers: Iterable[Layer]) -> Table:
     return table
 
 
+def bar(console: Console) -> ProgressBar:
+    """A bar between a task's description and its field `left`; it shows nothing outside a terminal."""
+    return ProgressBar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
+        TextColumn("{task.fields[left]}", justify="right"),
+        expand=True,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class Monitor:
     """Shows the progress of a run: a context manager that is told of everything that `train.loop.run` yields.
 
@@ -112,17 +125,9 @@ class Monitor:
         self._clock = clock
         self._start = self._said = clock()
         self._before = done
-        self._bar = ProgressBar(
-            TextColumn("{task.fields[text]}"),
-            BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
-            TextColumn("{task.fields[left]}", justify="right"),
-            expand=True,
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = bar(console)
         self._steps = plan.epochs * plan.steps_per_epoch
-        self._task = self._bar.add_task("", total=self._steps, completed=done, text="the first steps", left="")
+        self._task = self._bar.add_task("the first steps", total=self._steps, completed=done, left="")
 
     def __enter__(self) -> Self:
         self._bar.__enter__()
@@ -156,7 +161,7 @@ class Monitor:
             self._say("  ".join([*parts, left]))
         while len("  ".join(parts)) > self._console.width - LEAST_BAR - len(left):
             parts.pop()
-        self._bar.update(self._task, completed=done.step, text="  ".join(parts), left=left)
+        self._bar.update(self._task, completed=done.step, description="  ".join(parts), left=left)
 
     def epoch(self, done: Epoch) -> None:
         """An epoch has been done and evaluated."""

@@ -147,7 +147,7 @@ def _scalar(kind: Any, parts: tuple[Any, ...], value: Any, label: str) -> Any:  
 
 
 def _wanted(kind: Any, parts: tuple[Any, ...]) -> str:  # noqa: ANN401  (a type)
-    """What a field takes, in words."""
+    """The values that a field takes, in words."""
     if kind is Literal:
         return f"one of {', '.join(parts)}"
     if kind is tuple:

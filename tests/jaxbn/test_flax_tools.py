@@ -1,4 +1,4 @@
-"""What Flax's tools see of a model is the same with our modules as with Flax's: tables, calls, intermediates."""
+"""Flax's tools see the same in a model with our modules as with Flax's: tables, calls, intermediates."""
 
 from typing import Any
 

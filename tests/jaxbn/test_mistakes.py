@@ -82,7 +82,7 @@ class Network(nn.Module):
 
 
 def namespace() -> dict[str, Any]:
-    """What the expressions may name."""
+    """The names that the expressions may use."""
     params, state = jaxbn.init(3)
     x = jnp.arange(12.0).reshape(4, 3)
     model, zeros = Network(), np.zeros(3, np.float32)

@@ -164,7 +164,7 @@ def test_other_datasets_are_not_of_digits():
 
 
 def shown(network, runs, files, capsys, *, as_is=False):
-    """What a network says of each file."""
+    """The answer of a network for each file."""
     predict(Predict(network, tuple(files), as_is=as_is, runs_dir=runs))
     return [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
 

@@ -1,4 +1,4 @@
-"""What names on the command line stand for: files, folders, pipes."""
+"""The names on the command line stand for files, folders and pipes."""
 
 import io
 import os

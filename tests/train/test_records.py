@@ -22,7 +22,7 @@ OLD = {"dataset": "iris", "source": "s", "note": ""}
 
 @pytest.fixture
 def heard(caplog):
-    """What is reported; each message again, also where another test heard it."""
+    """The messages that are reported, including those that another test has already seen."""
     records._report.cache_clear()
     with caplog.at_level(logging.WARNING, "train"):
         yield caplog

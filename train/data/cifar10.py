@@ -166,7 +166,7 @@ def _dataset(found: Found) -> Dataset:
 
 
 def _compare(found: Found, contents: dict[str, bytes], count: int) -> tuple[bool | None, str]:
-    """Whether these are the published files, and what is to be said."""
+    """The verdict: whether these are the published files, and the note for the user."""
     if count != _EACH:
         return False, f"not the published CIFAR-10, whose files hold {_EACH:,} images each: these hold {count:,}"
     if found.kind == "Python":

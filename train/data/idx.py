@@ -204,7 +204,7 @@ def _header(path: Path, content: bytes, magic: int, numbers: int) -> list[int]:
 
 
 def _form(content: bytes) -> str:
-    """What a file is that does not begin as it should."""
+    """The kind of a file that does not begin as it should."""
     if content[:2] == b"\0\0" and content[2] in _TYPES:
         return f"this is another format: IDX of {content[3]} dimensions, of {_TYPES[content[2]]}"
     form = forms.recognised(content)

@@ -223,7 +223,7 @@ class _Plain:
 
 
 def _array(call: Call) -> Any:  # noqa: ANN401  (an array, or a number of one)
-    """What NumPy writes as a call: an array with its state, an array of a buffer, or a single number."""
+    """The value of a call as NumPy writes it: an array with its state, an array of a buffer, or a single number."""
     if call.name.endswith(" _reconstruct") and len(call.state) == 1:
         _, shape, kind, by_columns, content = call.state[0]
     elif call.name.endswith(" _frombuffer") and not call.state:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 
 def entries(folder: Path) -> dict[str, Path]:
-    """What lies in a folder, by its name in small letters; nothing where there is no such folder."""
+    """The entries of a folder by their lower-case names; empty if there is no such folder."""
     return {path.name.casefold(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
 
 
 def holds(folder: Path, most: int = 3) -> str:
-    """What lies in a folder, as a phrase for messages.
+    """The entries of a folder, as a phrase for messages.
 
     Example:
         >>> holds(Path("nowhere"))

@@ -54,7 +54,7 @@ class DatasetUnavailableError(RuntimeError):
 
 
 def compare(published: Published, contents: Mapping[str, bytes]) -> tuple[bool, str]:
-    """Whether files, by their published names, are the published ones, and what a person should be told if not."""
+    """Compares files with the published ones of the same names; returns the verdict and the note for the user."""
     differing = [
         name
         for name, content in contents.items()

@@ -8,7 +8,6 @@ from typing import Self
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table as RichTable
 
 from train import terminal
@@ -33,16 +32,8 @@ class Monitor:
         self._console, self._title, self._networks, self._clock = console, title, networks, clock
         self._done, self._start = 0, clock()
         self._said = self._start
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
-            TextColumn("{task.fields[count]}", justify="right"),
-            expand=True,
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task(title, total=networks, count=self._count())
+        self._bar = terminal.bar(console)
+        self._task = self._bar.add_task(title, total=networks, left=self._count())
 
     def __enter__(self) -> Self:
         if not self._console.is_terminal:
@@ -64,7 +55,7 @@ class Monitor:
         if not self._console.is_terminal and now - self._said >= terminal.SILENCE:
             self._said = now
             terminal.say(self._console, f"{self._title}: {self._count()} networks, {left}")
-        self._bar.update(self._task, completed=self._done, count=f"{self._count()}  {left}")
+        self._bar.update(self._task, completed=self._done, left=f"{self._count()}  {left}")
 
     def _count(self) -> str:
         return f"{self._done}/{self._networks}"

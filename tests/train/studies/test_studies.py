@@ -64,7 +64,7 @@ def test_a_study_leaves_its_record_and_its_figure(name, tmp_path):
 
 
 def monitor(console, steps, seconds):
-    """What a monitor writes while networks are trained, each in so many seconds."""
+    """The output of a monitor while networks are trained, each in so many seconds."""
     time = 0.0
     with Monitor(console, "vanishing (4 of 10), on digits", steps, clock=lambda: time) as shown:
         for _ in range(steps):
