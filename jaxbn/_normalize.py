@@ -111,7 +111,7 @@ def _activated(form: Form, z: jax.Array) -> jax.Array:
     y = form.activation(z)
     if not isinstance(y, jax.Array) or y.shape != z.shape or not jnp.issubdtype(y.dtype, jnp.inexact):
         raise TypeError(
-            f"activation must map an array to one of its shape, element by element; it made {described(y)} of "
+            f"activation must map an array to one of its shape, element by element; it made {described(y)} from "
             f"{described(z)}"
         )
     return y

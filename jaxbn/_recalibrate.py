@@ -71,7 +71,7 @@ def recalibrate(
         and so does a channel that no weight has reached.
 
     Raises:
-        TypeError: `apply_fn` returns something else.
+        TypeError: `apply_fn` returns something else; `batches` is a single array, or no iterable.
         ValueError: there are no norms, no batches or no weight; `apply_fn` runs in evaluation mode; there is a norm
             that does not record, such as `flax.linen.BatchNorm`; `weights` and `batches` differ in number.
 

@@ -38,7 +38,8 @@ def from_keras(
 
     Raises:
         TypeError: one of the weights is not an array of floating numbers.
-        ValueError: their number is not what `scale` and `center` make it; shapes do not agree; a variance is negative.
+        ValueError: their number is not what `scale` and `center` make it; shapes do not agree;
+            a variance is negative or NaN.
 
     Example:
         >>> import numpy as np
