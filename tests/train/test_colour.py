@@ -49,7 +49,7 @@ def test_what_is_exported_predicts_the_same_by_name(run, tmp_path, capsys):
     paths = [tmp_path / "red.png", tmp_path / "grey.png"]
     red = COLOURS[0] + np.random.default_rng(1).integers(-30, 30, (32, 32, 3))
     Image.fromarray(red.astype(np.uint8)).save(paths[0])
-    Image.fromarray(np.full((32, 32), 90, np.uint8)).save(paths[1])
+    Image.fromarray(np.random.default_rng(2).integers(60, 120, (32, 32), dtype=np.uint8)).save(paths[1])
     assert main(["export", str(run.folder)]) == 0
     capsys.readouterr()
     said = []
@@ -60,3 +60,9 @@ def test_what_is_exported_predicts_the_same_by_name(run, tmp_path, capsys):
     assert [line[0] for line in said[0]] == list(map(str, paths))
     assert said[0][0][1] == "airplane", "the red ones are airplanes"
     assert said[0][1][1] in CLASS_NAMES
+
+
+def test_an_image_of_one_colour_shows_nothing(run, tmp_path, capsys):
+    Image.fromarray(np.full((32, 32, 3), (200, 30, 30), np.uint8)).save(tmp_path / "flat.png")
+    assert main(["predict", str(run.folder), str(tmp_path / "flat.png")]) == 0
+    assert capsys.readouterr().out.split("\t")[1:] == ["nothing\n"]
