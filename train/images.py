@@ -85,7 +85,7 @@ def _whole(image: "Image.Image", form: Preprocessing, treatment: Treatment) -> P
         dark = treatment.invert
         image = _composite(image, 255 if dark else 0)
     scaled = _scale(image.convert("L" if form.channels == 1 else "RGB"), form)
-    if not treatment.as_is and scaled.min() == scaled.max():
+    if not treatment.as_is and (scaled == scaled[0, 0]).all():
         return Picture(None, "it is of one colour throughout", "nothing")
     scaled = 255 - scaled if dark else scaled
     pixels = np.zeros((form.height, form.width, form.channels), np.uint8)
