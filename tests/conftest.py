@@ -2,6 +2,8 @@
 
 import gc
 import itertools
+import tempfile
+from collections.abc import Iterator
 
 import jax
 import pytest
@@ -14,6 +16,7 @@ if jax.device_count("cpu") != 8:  # else every test of sharding would quietly ru
         "loaded. Unset XLA_FLAGS and JAX_PLATFORMS, and make no array while a test module or plugin is imported"
     )
 
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 number = itertools.count(1)
 
@@ -23,6 +26,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if next(number) % 60 == 0 or nextitem is None or nextitem.path != item.path:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs() -> Iterator[None]:
+    """Keeps compiled programs in files, so that a program that was freed, or is made again, is compiled once."""
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        yield
+        jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture

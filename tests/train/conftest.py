@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import pytest
 from bad_inputs import write_idx
-from jax.experimental.compilation_cache import compilation_cache
 
 from train import devices, loop
 from train.cli import main
@@ -36,16 +35,6 @@ def one_device() -> Iterator[None]:
         choose = devices.choose
         patch.setattr(devices, "choose", lambda wanted: choose(wanted or 1))
         yield
-
-
-@pytest.fixture(scope="module")
-def program_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs that several runs of a module consist of are compiled once for it."""
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 def draw_blobs(random: np.random.Generator, labels: np.ndarray) -> np.ndarray:

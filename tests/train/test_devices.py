@@ -20,8 +20,6 @@ from train.devices import ONE, check_batch, choose, share
 from train.plan import make_plan, resolve
 from train.step import Batches, train_steps
 
-pytestmark = pytest.mark.usefixtures("program_cache")
-
 DIGITS = Config(
     model=ModelConfig(channels=(4,), hidden=(8,), dropout=0.2),
     norm=NormConfig(norm_average="debiased"),

@@ -11,7 +11,6 @@ from train import checkpoint, config_file, identity, records, results
 from train.cli import main
 from train.restored import restore
 
-pytestmark = pytest.mark.usefixtures("program_cache")
 TINY = shlex.split("--no-report --dataset iris --hidden 8 --batch-size 40 --validation 0 --epochs 4 --schedule cosine")
 
 

@@ -28,7 +28,6 @@ from train.restored import restore
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("JAXBN_KILLS", "2"))
-pytestmark = pytest.mark.usefixtures("program_cache")
 CLOCK = {"images_per_second", "train_seconds", "crc32"}
 # Everything that a run can forget: dropout's keys, the norms' counts, an order an epoch, what was best.
 TINY = shlex.split("--hidden 8 --dropout 0.2 --norm-average debiased --validation 0.2 --batch-size 8 --epochs 3")
