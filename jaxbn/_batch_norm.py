@@ -186,7 +186,8 @@ def compute(
     new_state = running
     if train or running is None:
         values = None if empty else check.count(inputs.x.shape, axes, shared.sharers if shared else 1, too_few)
-        batch = moments(inputs.x, axes, inputs.mask, shared)
+        guess = None if placed is None else placed.mean
+        batch = moments(inputs.x, axes, inputs.mask, shared, guess=guess, epsilon=epsilon)
         if running is not None and placed is not None and values is not None:
             values = values if mask is None and is_known(values) and values != 1 else None
             new_state = update(placed, batch, momentum, unbiased=unbiased, grouped=rows is not None, values=values)

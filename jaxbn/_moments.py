@@ -4,24 +4,25 @@ Both are taken about a `shift`, a value close to the middle of the data:
 
     d = x − shift     W = Σw     offset = Σwd / W     mean = shift + offset     var = Σw|d|² / W − |offset|²
 
-`x − shift` is exact where it matters (nearby floating-point numbers subtract without rounding), so that neither the
-mean's rounding nor the difference of two large squares limits the accuracy. The pair (shift, offset) is kept apart,
-since `shift + offset` would round. Moments of parts merge into those of the whole as accurately. See docs/math.md.
+The pair (shift, offset) is kept apart, since `shift + offset` would round. `_about.py` finds the shift. Moments of
+parts merge into those of the whole as accurately. See docs/math.md.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from jaxbn._about import Entries, about
 from jaxbn._axes import entries, expand, is_known, size
-from jaxbn._copies import copy_below
 from jaxbn._dtypes import promote
 from jaxbn._placement import beside, like
 from jaxbn._policy import name_statistics, recomputed
-from jaxbn._sharing import Sharing, expand_right, gather, total
-from jaxbn._shift import about_mean, largest, middle
+from jaxbn._sharing import Sharing, expand_right, gather, total, vary_like
+from jaxbn._sum import abs2, summed, weighted_mean
 from jaxbn._weights import in_units, power_of_two, unit_of, without_unit
 
 
@@ -40,7 +41,13 @@ class Moments(NamedTuple):
 
 
 def moments(
-    x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None = None, shared: Sharing | None = None
+    x: jax.Array,
+    axes: tuple[int, ...],
+    mask: jax.Array | None = None,
+    shared: Sharing | None = None,
+    *,
+    guess: jax.Array | None = None,
+    epsilon: ArrayLike = 0.0,
 ) -> Moments:
     """The moments of `x` along `axes`, in float32 or wider, differentiable in `x`, keeping `x`, `mask` and vectors.
 
@@ -50,12 +57,15 @@ def moments(
         mask: weights, or which entries count, of as many dimensions as `x` and broadcastable to it. Where it is not
             positive, `x` may hold anything.
         shared: shards to take the moments together with.
+        guess: about where the mean is, broadcastable to the result; 0 by default. It decides how often x is read, not
+            what comes out.
+        epsilon: what the variance is added to afterwards: accuracy far below it is of no use.
 
     """
     if mask is None and is_known(n := size(x.shape, axes)) and n == 0:  # no entry: as where none counts
         mask = jnp.zeros((1,) * x.ndim, bool)
     mask = None if mask is None else beside(x, mask, range(x.ndim))
-    part = _moments(axes, shared, x, mask)
+    part = _moments(axes, shared, x, mask, _start(x, axes, guess), jnp.asarray(epsilon))
     found = part.moments._replace(weight=without_unit(part.moments.weight, part.unit))
     return Moments(*name_statistics(tuple(found)))
 
@@ -64,18 +74,26 @@ def merge(parts: Moments) -> Moments:
     """The moments of the union of parts, which lie along the first axis; parts of weight 0 have no influence."""
     weighs, unit = parts.weight > 0, power_of_two(parts.weight, (0,))
     weights = parts.weight / unit[None]
-    shift = largest(parts.shift, weighs, (0,))
+    shift = _of_heaviest(parts.shift, jnp.broadcast_to(weights, parts.shift.shape))
     offsets = jnp.where(weighs, (parts.shift - shift[None]) + parts.offset, 0)  # the parts' means from one shift
     weight, offset = weighted_mean(offsets, weights, (0,))
-    between = _abs2(offsets - offset[None])
+    between = abs2(offsets - offset[None])
     _, var = weighted_mean(jnp.where(weighs, parts.var + between, 0), weights, (0,))
     return Moments(without_unit(weight, unit), shift, offset, var)
 
 
-def weighted_mean(z: jax.Array, w: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Total weight, and the mean along `axes`; 0 where nothing has weight."""
-    weight = jnp.sum(w, axes)
-    return weight, jnp.sum(w.astype(z.dtype) * z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)
+def _of_heaviest(vectors: jax.Array, weights: jax.Array) -> jax.Array:
+    """Of each channel the entry of the part that weighs most: the mean of all is near that part's."""
+    return jnp.take_along_axis(vectors, jnp.argmax(weights, 0)[None], 0)[0]
+
+
+def _start(x: jax.Array, axes: tuple[int, ...], guess: jax.Array | None) -> jax.Array:
+    """The guess, finite, for each channel and on each shard of `x`, in the type of the statistics."""
+    features = [axis for axis in range(x.ndim) if axis not in axes]
+    vector = jax.lax.stop_gradient(jnp.zeros(()) if guess is None else guess).astype(promote(x.dtype))
+    vector = jnp.where(abs(vector) < math.sqrt(jnp.finfo(vector.dtype).max), vector, 0)
+    vector = beside(x, jnp.broadcast_to(vector, [x.shape[axis] for axis in features]), features)
+    return vary_like(x, vector)[0]
 
 
 class _Part(NamedTuple):
@@ -86,35 +104,28 @@ class _Part(NamedTuple):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _moments(axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: jax.Array | None) -> _Part:
-    part = _of_all(axes, x) if mask is None else _of_some(axes, x, mask)
+def _moments(
+    axes: tuple[int, ...],
+    shared: Sharing | None,
+    x: jax.Array,
+    mask: jax.Array | None,
+    guess: jax.Array,
+    epsilon: jax.Array,
+) -> _Part:
+    part = _of_own(axes, x, mask, guess, epsilon)
     return part if shared is None else _of_shards(part, shared, masked=mask is not None)
 
 
-def _of_all(axes: tuple[int, ...], x: jax.Array) -> _Part:
-    """One pass over `x`, and two more for the shift where its shape is symbolic."""
-    n = entries(x.shape, axes, promote(jnp.finfo(x.dtype).dtype))
-    shift = middle(x, axes) if is_known(size(x.shape, axes)) else about_mean(x, axes, n)
-    x = x.astype(shift.dtype)
-    # Two sums with shifts of opposite sign: the compiler must not share the difference between them (see _copies).
-    offset = jnp.sum(x - expand(copy_below(shift), axes), axes) / n
-    square = jnp.sum(_abs2(x + expand(-shift, axes)), axes) / n
-    weight = jnp.full((1,) * shift.ndim, n, square.dtype)
-    return _Part(Moments(weight, shift, offset, jnp.maximum(square - _abs2(offset), 0)), unit=None)
-
-
-def _of_some(axes: tuple[int, ...], x: jax.Array, mask: jax.Array) -> _Part:
-    """Two passes, since the shift is an extreme entry: nothing cheaper is sure to be one that counts."""
-    unit = unit_of(mask, x, axes)
-    w, counts = in_units(mask, unit, x, axes)
-    shift = largest(x, counts, axes)
-    d = jnp.where(counts, jnp.where(counts, x, 0).astype(shift.dtype) - expand(shift, axes), 0)
-    weight, offset = weighted_mean(d, w, axes)
-    d = jnp.where(counts, d - expand(offset, axes), 0)
-    _, correction = weighted_mean(d, w, axes)
-    _, square = weighted_mean(_abs2(d), w, axes)
-    found = Moments(weight, shift, offset + correction, jnp.maximum(square - _abs2(correction), 0))
-    return _Part(found, None if unit is None else like(weight, unit))
+def _of_own(axes: tuple[int, ...], x: jax.Array, mask: jax.Array | None, guess: jax.Array, epsilon: jax.Array) -> _Part:
+    """The moments of what this shard holds."""
+    real = jnp.finfo(guess.dtype).dtype
+    if mask is None:
+        weight, unit = jnp.full((1,) * guess.ndim, entries(x.shape, axes, real), real), None
+    else:
+        unit = unit_of(mask, x, axes)
+        weight = summed(in_units(mask, unit, x, axes)[0], axes)
+    found = about(axes, Entries(x, mask, unit), weight, guess, epsilon.astype(real))
+    return _Part(Moments(weight, *found), None if unit is None else like(weight, unit))
 
 
 def _of_shards(part: _Part, shared: Sharing, masked: bool) -> _Part:
@@ -137,8 +148,8 @@ def _of_shards(part: _Part, shared: Sharing, masked: bool) -> _Part:
 
 @_moments.defjvp
 def _(axes: tuple[int, ...], shared: Sharing | None, primals: tuple, tangents: tuple) -> tuple[_Part, _Part]:
-    (x, mask), (x_dot, _) = primals, tangents
-    result = _moments(axes, shared, x, mask)
+    (x, mask, guess, epsilon), (x_dot, *_) = primals, tangents
+    result = _moments(axes, shared, x, mask, guess, epsilon)
     offset_dot, var_dot = _tangent(axes, shared, x, mask, result, x_dot)
     constant = jax.tree.map(jnp.zeros_like, result)
     return result, constant._replace(moments=constant.moments._replace(offset=offset_dot, var=var_dot))
@@ -158,10 +169,6 @@ def _tangent(
         known = jnp.where(counts, x, 0).astype(m.shift.dtype)
         centred = jnp.where(counts, known - expand(m.shift, axes) - expand(m.offset, axes), 0)
         x_dot = jnp.where(counts, w.astype(x_dot.dtype) * x_dot, 0)
-    sums = total((jnp.sum(x_dot, axes), jnp.sum(jnp.conj(centred) * x_dot, axes)), shared)
+    sums = total((summed(x_dot, axes), summed(jnp.conj(centred) * x_dot, axes)), shared)
     weight = jnp.where(m.weight > 0, m.weight, 1).astype(x_dot.dtype)
     return sums[0] / weight, 2 * jnp.real(sums[1] / weight)
-
-
-def _abs2(z: jax.Array) -> jax.Array:
-    return jnp.square(z.real) + jnp.square(z.imag) if jnp.iscomplexobj(z) else jnp.square(z)

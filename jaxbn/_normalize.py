@@ -23,6 +23,7 @@ from jaxbn._copies import copy_above
 from jaxbn._dtypes import described
 from jaxbn._placement import like
 from jaxbn._policy import recomputed
+from jaxbn._sum import spread
 
 Activation = Callable[[jax.Array], jax.Array]
 ActivationName = Literal["relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu"]
@@ -87,7 +88,7 @@ def _tangent(
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
     x, x_given = readable(form.axes, inputs, vectors)
     centred = x - expand(copy_above(vectors.shift), form.axes)
-    z_dot = centred * expand(multiplier_dot, form.axes) + expand(offset_dot, form.axes)
+    z_dot = centred * spread(multiplier_dot, x, form.axes) + spread(offset_dot, x, form.axes)
     if x_dot is not None:
         x_dot = x_dot.astype(x.dtype)
         x_dot = x_dot if x_given is None else jnp.where(x_given, x_dot, 0)

@@ -199,16 +199,18 @@ def test_values_whose_squares_barely_fit_into_float32(path):
 
 
 @every_path
-@pytest.mark.parametrize("value", [0.0, 1e-40, 1e-30, 0.1, 1e8, -1e8, 3e38])
-def test_constant_channels_give_exactly_the_bias(value, path):
+@pytest.mark.parametrize("value", [0.0, 1e-40, 1e-30, 1e-3, 0.1, 1e8, -1e8, 3e38])
+def test_constant_channels_give_the_bias(value, path):
+    """Exactly, where the value is far from the guess, 0, beside √ε: the guess moves to it. Otherwise as promised."""
     x = np.full((64, 4), value, np.float32)
     bias = jnp.asarray([0.3, -0.3, 0.0, 1e-3])
     params = BatchNormParams(jnp.full(4, 2.0), bias)
     g = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
     y, g_params, g_x = path(params, x, g, -1, 1e-5)
-    np.testing.assert_array_equal(y, np.broadcast_to(bias, y.shape))
-    np.testing.assert_array_equal(g_params.scale, np.zeros(4))
     exact = oracle.gradients(params, x, g)
+    size = 0 if value == 0 or abs(value) > 0.1 else 1
+    assert_close(y, np.broadcast_to(bias, y.shape), size=size)
+    assert_close(g_params.scale, np.zeros(4), size=size)
     np.testing.assert_allclose(g_x, exact.x, atol=GRADIENT * largest(exact.x))
 
 

@@ -164,16 +164,6 @@ def test_gradients_are_those_of_the_union(name, mask):
         np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
 
 
-def collectives(compiled):
-    """The collective operations of a compiled program, with the number of entries that each one moves."""
-    found = re.findall(
-        r" = (.+?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(",
-        compiled.as_text(),
-    )
-    sizes = [re.findall(r"\[([\d,]*)\]", shapes) for shapes, _ in found]
-    return [sum(int(np.prod([int(n) for n in dims.split(",") if n])) for dims in shapes) for shapes in sizes]
-
-
 @both_checks
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("options", [{}, {"axis_index_groups": EVEN_AND_ODD}], ids=["one group", "groups"])
@@ -181,7 +171,7 @@ def test_one_collective_forward_and_one_backward(check_vma, masked, options):
     x, g, mask = draw(), draw(seed=1), masks()["bool"]
     given = (x, mask) if masked else (x,)
     forward = by_shard_map(check_vma)(shared(activation="relu", **options), grouped=True)
-    assert len(collectives(forward.lower(*given).compile())) == 1
+    assert len(collectives(forward.lower(*given).compile().as_text())) == 1
 
     def step(params, g, *arguments):
         def outputs(params, x):
@@ -199,13 +189,13 @@ def test_one_collective_forward_and_one_backward(check_vma, masked, options):
         out_specs=P("shards"),
         check_vma=check_vma,
     )
-    assert len(collectives(jax.jit(mapped).lower(PARAMS, g, *given).compile())) == 2
+    assert len(collectives(jax.jit(mapped).lower(PARAMS, g, *given).compile().as_text())) == 2
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 @pytest.mark.parametrize("shape", [(16, 3, 3, 8), (64, 8)], ids=["4-D", "2-D"])
 def test_plain_jit_reduces_all_over_devices(axis_type, shape):
-    """One all-reduce for the shift and one for the sums; one more in the backward pass."""
+    """One all-reduce for the sums, and one in the backward pass; those of a better guess are in a loop, seldom run."""
     mesh = Mesh(np.array(jax.devices()), ("shards",), axis_types=(axis_type,))
     share = NamedSharding(mesh, P("shards"))
     params, state = jaxbn.init(shape[-1])
@@ -221,13 +211,13 @@ def test_plain_jit_reduces_all_over_devices(axis_type, shape):
         )
 
     compiled = jax.jit(forward).lower(placed).compile()
-    assert collectives(compiled) == [shape[-1], 2 * shape[-1]]
+    assert collectives(compiled.as_text()) == [4 * 2 * shape[-1]]
     y, new_state = compiled(placed)
     expected, expected_state = oracle.batch_norm(params, state, x, True)
     assert_close(y, expected)
     assert_close(new_state.var, expected_state.var)
     assert new_state.mean.sharding.is_fully_replicated
-    assert len(collectives(jax.jit(step).lower(params, placed).compile())) == 3
+    assert len(collectives(jax.jit(step).lower(params, placed).compile().as_text())) == 2
 
 
 def test_two_axes_share_as_one():

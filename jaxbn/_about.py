@@ -1,0 +1,169 @@
+"""Mean and variance about a guess, exact for any data: one pass where the guess is good, and a better guess elsewhere.
+
+    d = x − guess     offset = Σwd / W     square = Σw|d|² / W     mean = guess + offset     var = square − |offset|²
+
+`x − guess` does not round where it matters: nearby floating-point numbers subtract exactly. The two sums round, by a
+share δ of `square` = var + |offset|², so that the relative error of var is at most about δ (1 + |offset|²/var). A guess
+is good where |offset|² ≤ 4 (var + ε). Where it is not, the guess moves to the mean and the sums are taken
+again. A pass brings the guess nearer by a factor of about 10⁷, so that one or two are enough. See docs/math.md.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxbn._axes import expand, is_known, size
+from jaxbn._copies import copy_below
+from jaxbn._sample import middle
+from jaxbn._sum import abs2, summed
+from jaxbn._weights import in_units, power_of_two
+
+NEAR = 4  # |offset|² over var + ε up to which a guess is good
+PASSES = 12  # at most: from one end of the numbers to the other
+
+
+class Entries(NamedTuple):
+    """What the statistics are taken of, as it was given: whoever reads it converts it, so that no copy is kept."""
+
+    x: jax.Array
+    mask: jax.Array | None  # which entries count, or their weights; what does not count may be NaN or inf in x
+    unit: jax.Array | None  # of the weights; None for 1
+
+
+class Centred(NamedTuple):
+    """The mean, as shift + offset, and the variance."""
+
+    shift: jax.Array  # the guess, without gradient
+    offset: jax.Array
+    var: jax.Array  # real, biased, at least 0
+
+
+class _Found(NamedTuple):
+    centred: Centred
+    far: jax.Array  # where the guess can come nearer, and must
+    out: jax.Array  # where squares may have left the range of the type
+
+
+def about(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
+    """The mean and the variance of `entries` along `axes`, of total weight `weight`.
+
+    The platforms differ. Elsewhere than on a GPU, the first pass is about the given guess: it can begin before x is
+    known as a whole, so that a TPU takes its sums inside the convolution that makes x. On a GPU, a loop whose end
+    depends on data makes the host wait, so that the guess is a median of a sample, which is good for all data that is
+    not made against the very places looked at; where no such sample can be had there are two passes.
+    """
+    on_gpu = partial(_of_sample if _can_sample(axes, entries) else _twice, axes)
+    branches: dict[str, Callable] = {"cuda": on_gpu, "rocm": on_gpu, "default": partial(_refined, axes)}
+    return jax.lax.platform_dependent(entries, weight, guess, epsilon, **branches)
+
+
+def _refined(
+    axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array
+) -> Centred:
+    """As many passes as the data ask for: one where the guess is good."""
+
+    def goes_on(carry: tuple[jax.Array, _Found]) -> jax.Array:
+        number, found = carry
+        return (number < PASSES) & jnp.any(found.far | found.out)
+
+    def improved(carry: tuple[jax.Array, _Found]) -> tuple[jax.Array, _Found]:
+        number, found = carry
+        # The barrier keeps what is computed of x alone inside: in front of the loop it would be computed each time.
+        own, centred = jax.lax.optimization_barrier((entries, found.centred))
+        again = [partial(form, axes, own, weight, _moved(centred), epsilon) for form in (_scaled, _plain)]
+        better = jax.lax.cond(jnp.any(found.out), *again)
+        return number + 1, jax.tree.map(partial(jnp.where, found.far | found.out), better, found)
+
+    return jax.lax.while_loop(goes_on, improved, (1, _plain(axes, entries, weight, guess, epsilon)))[1].centred
+
+
+def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
+    """Two passes, the second about the mean. The barrier makes that one value: its last bits depend on who adds up."""
+    first = _plain(axes, entries, weight, guess, epsilon)
+    return _scaled(axes, entries, weight, jax.lax.optimization_barrier(_moved(first.centred)), epsilon).centred
+
+
+def _of_sample(
+    axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array
+) -> Centred:
+    """One pass, about the median of a sample."""
+    del guess
+    guess, unit = middle(entries.x, axes)
+    return _in_units(axes, entries, weight, guess, unit, epsilon).centred
+
+
+def _can_sample(axes: tuple[int, ...], entries: Entries) -> bool:
+    known = is_known(size(entries.x.shape, axes))
+    return bool(axes) and known and entries.mask is None and not any(jax.typeof(entries.x).sharding.spec)
+
+
+def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
+    """About a guess, in the unit of x."""
+    x, w = _read(axes, entries, guess)
+    # Two sums with guesses of opposite sign: the compiler must not share the difference between them (see _copies).
+    offset = _mean(axes, w, weight, x - expand(copy_below(guess), axes))
+    square = _mean(axes, w, weight, abs2(x + expand(-guess, axes)))
+    found = Centred(guess, offset, jnp.maximum(square - abs2(offset), 0))
+    info = jnp.finfo(square.dtype)
+    in_range = jnp.isfinite(square) & (square + epsilon >= info.tiny / info.eps)
+    return _Found(found, _is_far(found, epsilon), ~in_range)
+
+
+def _scaled(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
+    """About a guess, in units of the largest distance from it, so that no square leaves the range of the type."""
+    half, _ = _half_distance(axes, entries, guess)
+    unit = power_of_two(jnp.maximum(abs(half.real), abs(half.imag)), axes)
+    return _in_units(axes, entries, weight, guess, unit, epsilon)
+
+
+def _in_units(
+    axes: tuple[int, ...],
+    entries: Entries,
+    weight: jax.Array,
+    guess: jax.Array,
+    unit: jax.Array,
+    epsilon: jax.Array,
+) -> _Found:
+    """About a guess, in units of twice `unit`, a power of two."""
+    half, w = _half_distance(axes, entries, guess)
+    d = half * expand(1 / unit, axes).astype(half.dtype)
+    mean = _mean(axes, w, weight, d)
+    var = jnp.maximum(_mean(axes, w, weight, abs2(d)) - abs2(mean), 0)
+    found = Centred(guess, 2 * mean * unit.astype(mean.dtype), jnp.minimum(4 * var * unit * unit, jnp.finfo(var.dtype).max))
+    return _Found(found, _is_far(found, epsilon), jnp.zeros_like(var, bool))
+
+
+def _is_far(found: Centred, epsilon: jax.Array) -> jax.Array:
+    """Whether a nearer guess would make the variance more accurate, and there is one."""
+    near = abs2(found.offset) <= NEAR * (found.var + epsilon)
+    return ~near & (_moved(found) != found.shift)
+
+
+def _moved(found: Centred) -> jax.Array:
+    """The next guess: the mean, where it is a number."""
+    mean = found.shift + found.offset
+    return jnp.where(jnp.isfinite(mean), mean, found.shift)
+
+
+def _half_distance(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """(x − guess)/2, which no finite numbers let overflow; and the weights."""
+    x, w = _read(axes, entries, guess)
+    return x * 0.5 - expand(guess, axes) * 0.5, w
+
+
+def _read(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """The entries in the type of the statistics, with the guess in place of what does not count; and the weights."""
+    x, mask, unit = entries
+    if mask is None:
+        return x.astype(guess.dtype), None
+    w, counts = in_units(mask, unit, x, axes)
+    return jnp.where(counts, x.astype(guess.dtype), expand(guess, axes)), w
+
+
+def _mean(axes: tuple[int, ...], w: jax.Array | None, weight: jax.Array, z: jax.Array) -> jax.Array:
+    """Σwz / W; 0 where nothing has weight."""
+    z = z if w is None else w.astype(z.dtype) * z
+    return summed(z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)

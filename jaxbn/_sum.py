@@ -1,0 +1,48 @@
+"""Sums that round little, and the broadcast that they are the transpose of.
+
+A sum of n numbers, one after the other, may lose n/2 roundings, and does where the numbers are alike. Compilers add
+large arrays in blocks, and long axes too. What remains are small arrays of several short axes: these are summed here
+axis by axis, with a barrier in between, as the compiler would join the sums again.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxbn._axes import expand, is_known, size
+
+SMALL = 1 << 15  # entries
+
+
+def summed(z: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The sums along `axes`."""
+    if not _is_small(z, axes):
+        return jnp.sum(z, axes)
+    for axis in reversed(axes):
+        z = jax.lax.optimization_barrier(jnp.sum(z, axis))
+    return z
+
+
+def weighted_mean(z: jax.Array, w: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Total weight, and the mean along `axes`; 0 where nothing has weight."""
+    weight = summed(w, axes)
+    return weight, summed(w.astype(z.dtype) * z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)
+
+
+def abs2(z: jax.Array) -> jax.Array:
+    """|z|²."""
+    return jnp.square(z.real) + jnp.square(z.imag) if jnp.iscomplexobj(z) else jnp.square(z)
+
+
+def spread(vector: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The vector, so that it broadcasts to `x`; its transpose is `summed`."""
+    if not _is_small(x, axes):
+        return expand(vector, axes)
+    for axis in axes:
+        shape = (*vector.shape[:axis], x.shape[axis], *vector.shape[axis:])
+        vector = jax.lax.optimization_barrier(jnp.broadcast_to(jnp.expand_dims(vector, axis), shape))
+    return vector
+
+
+def _is_small(x: jax.Array, axes: tuple[int, ...]) -> bool:
+    entries = size(x.shape, tuple(range(x.ndim)))
+    return len(axes) > 1 and is_known(entries) and entries < SMALL and not any(jax.typeof(x).sharding.spec)
