@@ -103,9 +103,7 @@ def _tangent(
     return z_dot.astype(form.dtype)
 
 
-def _through_relu(
-    form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array
-) -> jax.Array:
+def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
     """z_dot + uniform_dot where z > 0, else 0.
 
     Transposed, the cotangent passes two gates before it is widened: from one, the sum of all of it; from the other, all

@@ -42,8 +42,10 @@ def compilers(name: TargetName) -> dict[str, str]:
 
 
 def without_devices() -> None:
-    """Has JAX look for no GPU and ask no server about a TPU; to be called before JAX starts."""
-    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    """Has JAX look for no GPU, and libtpu for no TPU; to be called before JAX starts."""
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # ask no server what this machine is
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # there is no chip that processes must not share
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     jax.config.update("jax_platforms", "cpu")
 
 
