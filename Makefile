@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test check bench clean
+.PHONY: train test check bench bench-accelerators clean
 
 train: $(VENV)/.train          ## train on MNIST (or the bundled digits): make train ARGS="--dataset digits --epochs 5"
 	$(BIN)/python -m train $(ARGS)
@@ -31,6 +31,12 @@ bench: $(VENV)/.bench          ## accuracy and speed beside the other libraries:
 	$(BIN)/python -m benchmarks.startup $(if $(DATA),--dataset mnist $(DATA_DIR)) --json .bench/startup.json
 	$(BIN)/python -m benchmarks.plots --to .bench
 	$(BIN)/python -m benchmarks.summary
+
+# In an environment of its own: compilers for GPUs and TPUs, of fixed versions.
+bench-accelerators: ACCELERATORS := .venv-accelerators
+bench-accelerators:            ## bytes moved on an H100 and on TPUs, neither needed: make bench-accelerators ARGS="--quick --targets h100"
+	$(MAKE) VENV=$(ACCELERATORS) $(ACCELERATORS)/.accelerators
+	$(ACCELERATORS)/bin/python -m benchmarks.accelerators --json .bench/accelerators.json $(ARGS)
 
 $(VENV)/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'

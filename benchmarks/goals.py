@@ -6,14 +6,14 @@ Each function judges the saved runs of the benchmarks, by name; a run that is no
 from collections.abc import Callable, Mapping, Sequence
 from math import isnan, prod
 from statistics import mean, stdev
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.case import OURS
+from benchmarks.compiled import goals as accelerators
+from benchmarks.finding import Finding, Records, Verdict, verdict
 from benchmarks.saved import Saved
 
-Verdict = Literal["met", "met so far", "not met", "not measured", "no goal"]
 Runs = Mapping[str, Saved]
-Records = Sequence[Mapping[str, Any]]
 
 SHAPES = 8  # of the layer
 LARGE = 2**22  # entries: more than caches hold
@@ -47,18 +47,12 @@ def judge(runs: Runs) -> list[Goal]:
     return rows
 
 
-Finding = tuple[str, Verdict] | None  # the figure and what it means; None: it is not among the records
 Rule = tuple[str, str, bool, Callable[[Records], Finding]]  # question, goal, whether on a GPU only, judgement
 
 
 def _so_far(verdict: Verdict) -> Verdict:
     """Less was measured than the goal is about."""
     return "met so far" if verdict == "met" else verdict
-
-
-def verdict(is_met: bool) -> Verdict:
-    """Of a goal that was measured."""
-    return "met" if is_met else "not met"
 
 
 def layer(records: Records, dtype: str, variant: str, most: float) -> Finding:
@@ -160,8 +154,8 @@ def memory(records: Records) -> Finding:
 
 
 def step_memory(records: Records) -> Finding:
-    """What the compiled step takes with `jaxbn.save_pre_norm`, as a share of Flax's."""
-    (share,) = (r["of_flax"] for r in records if r["name"].endswith("save_pre_norm"))
+    """What the compiled step takes with our norm and its blocks recomputed, as a share of Flax's without that."""
+    (share,) = (r["of_flax"] for r in records if r["name"] == f"{OURS}, fused, blocks recomputed")
     return f"{share:.2f}", verdict(share <= 0.6)
 
 
@@ -231,6 +225,7 @@ RULES: dict[str, Sequence[Rule]] = {
     ),
     "memory": (("ResNet-18: kept for backward", "less than Flax's", False, memory),),
     "step_memory": (("GPU, ResNet-50: memory of a step", "≤ 0.6 of Flax's", True, step_memory),),
+    "accelerators": tuple((question, goal, False, rule) for question, goal, rule in accelerators.RULES),
     "startup": (
         ("import jaxbn, beyond import jax", "< 0.1 s", False, import_time),
         ("second start, to the first step", "–", False, second_start),

@@ -7,8 +7,8 @@ hands from the forward to the backward pass. (Inside one jitted program XLA may 
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +18,8 @@ import numpy as np
 import tyro
 
 import jaxbn
-import jaxbn.linen
 from benchmarks import harness
+from benchmarks.norm_act import NormAct, NormName
 
 
 @dataclass(frozen=True)
@@ -34,51 +34,22 @@ class Options:
     """Where to save the figures."""
 
 
-class FlaxNormAct(nn.Module):
-    """Flax's norm, and addition and relu as operations of their own."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
-        """relu(norm(x) + residual)."""
-        y = nn.BatchNorm(use_running_average=False, dtype=x.dtype)(x)
-        return nn.relu(y if residual is None else y + residual)
-
-
-class SeparateNormAct(nn.Module):
-    """Our norm, and addition and relu as operations of their own."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
-        """relu(norm(x) + residual)."""
-        y = jaxbn.linen.BatchNorm(use_running_average=False, dtype=x.dtype)(x)
-        return nn.relu(y if residual is None else y + residual)
-
-
-class FusedNormAct(nn.Module):
-    """Our norm with addition and relu in it."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
-        """relu(norm(x) + residual)."""
-        norm = jaxbn.linen.BatchNorm(use_running_average=False, dtype=x.dtype, activation="relu")
-        return norm(x, residual=residual)
-
-
 class ResNet(nn.Module):
     """ResNet-18 for small images."""
 
-    norm_act: Callable[[], nn.Module]
+    norm: NormName
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images to logits."""
-        x = self.norm_act()(nn.Conv(64, (3, 3), use_bias=False, dtype=x.dtype)(x))
+        norm_act = partial(NormAct, self.norm)
+        x = norm_act()(nn.Conv(64, (3, 3), use_bias=False, dtype=x.dtype)(x))
         for features, stride in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
-            y = self.norm_act()(nn.Conv(features, (3, 3), stride, use_bias=False, dtype=x.dtype)(x))
+            y = norm_act()(nn.Conv(features, (3, 3), stride, use_bias=False, dtype=x.dtype)(x))
             y = nn.Conv(features, (3, 3), use_bias=False, dtype=x.dtype)(y)
             same = x.shape == y.shape
             shortcut = x if same else nn.Conv(features, (1, 1), stride, use_bias=False, dtype=x.dtype)(x)
-            x = self.norm_act()(y, shortcut)
+            x = norm_act()(y, shortcut)
         return nn.Dense(10, dtype=x.dtype)(x.mean((1, 2)))
 
 
@@ -106,13 +77,13 @@ def _content(array: jax.Array) -> bytes:
 def main(options: Options) -> None:
     """Counts, prints."""
     x = jax.random.normal(jax.random.key(1), (options.batch_size, 32, 32, 3), options.dtype)
-    cases = {
-        "Flax": (FlaxNormAct, None),
-        "jaxbn, relu and addition apart": (SeparateNormAct, None),
-        "jaxbn, fused": (FusedNormAct, None),
-        "jaxbn, fused, save_pre_norm": (FusedNormAct, jaxbn.save_pre_norm),
+    cases: dict[str, tuple[NormName, Any]] = {
+        "Flax": ("flax", None),
+        "jaxbn, relu and addition apart": ("jaxbn", None),
+        "jaxbn, fused": ("jaxbn-fused", None),
+        "jaxbn, fused, save_pre_norm": ("jaxbn-fused", jaxbn.save_pre_norm),
     }
-    sizes = {name: kept_bytes(ResNet(norm_act), x, policy) for name, (norm_act, policy) in cases.items()}
+    sizes = {name: kept_bytes(ResNet(norm), x, policy) for name, (norm, policy) in cases.items()}
     records = [{"name": name, "bytes": size, "of_flax": size / sizes["Flax"]} for name, size in sizes.items()]
     rows = [(r["name"], f"{r['bytes'] / 2**20:.1f}", f"{r['of_flax']:.2f}") for r in records]
     facts = harness.environment()

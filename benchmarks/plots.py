@@ -21,6 +21,7 @@ DRAWINGS = {
     "memory": bars.memory,
     "startup": bars.startup,
     "collectives": bars.collectives,
+    "accelerators": bars.accelerators,
     "inference": bars.inference,
 }
 

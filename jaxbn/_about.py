@@ -132,7 +132,9 @@ def _in_units(
     d = half * expand(1 / unit, axes).astype(half.dtype)
     mean = _mean(axes, w, weight, d)
     var = jnp.maximum(_mean(axes, w, weight, abs2(d)) - abs2(mean), 0)
-    found = Centred(guess, 2 * mean * unit.astype(mean.dtype), jnp.minimum(4 * var * unit * unit, jnp.finfo(var.dtype).max))
+    found = Centred(
+        guess, 2 * mean * unit.astype(mean.dtype), jnp.minimum(4 * var * unit * unit, jnp.finfo(var.dtype).max)
+    )
     return _Found(found, _is_far(found, epsilon), jnp.zeros_like(var, bool))
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jaxbn._axes import expand
-from jaxbn._copies import copy_above
+from jaxbn._copies import copy_above, copy_on_accelerators
 from jaxbn._dtypes import described
 from jaxbn._placement import like
 from jaxbn._policy import recomputed
@@ -88,16 +88,34 @@ def _tangent(
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
     x, x_given = readable(form.axes, inputs, vectors)
     centred = x - expand(copy_above(vectors.shift), form.axes)
-    z_dot = centred * spread(multiplier_dot, x, form.axes) + spread(offset_dot, x, form.axes)
+    z_dot = centred * spread(multiplier_dot, x, form.axes)
     if x_dot is not None:
         x_dot = x_dot.astype(x.dtype)
         x_dot = x_dot if x_given is None else jnp.where(x_given, x_dot, 0)
         z_dot = x_dot * expand(vectors.multiplier, form.axes) + z_dot
     if residual_dot is not None:
         z_dot = z_dot + _where_given(inputs.mask, inputs.residual, residual_dot.astype(x.dtype))
+    uniform_dot = spread(offset_dot, x, form.axes)
+    if form.activation is jax.nn.relu and not jnp.iscomplexobj(x):
+        return _through_relu(form, inputs, vectors, z_dot, jnp.broadcast_to(uniform_dot, z_dot.shape))
+    z_dot = z_dot + uniform_dot
     if form.activation is not None:
         _, z_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (z_dot,))
     return z_dot.astype(form.dtype)
+
+
+def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
+    """z_dot + uniform_dot where z > 0, else 0.
+
+    Transposed, the cotangent passes two gates before it is widened: from one, the sum of all of it; from the other, all
+    the rest. On a GPU and a TPU each is part of the kernel that needs it, and the cotangent of the residual the only
+    array between them; with one gate, of the wider type, up to four arrays of the size of `x` would be written.
+    """
+    gates = (vectors, vectors._replace(offset=copy_on_accelerators(vectors.offset)))
+    open_, other = (_affine(form.axes, inputs, each) > 0 for each in gates)
+    parts = ((open_, z_dot.astype(form.dtype)), (other, uniform_dot.astype(form.dtype)))
+    first, second = (jax.lax.select(gate, dot, jnp.zeros_like(dot)) for gate, dot in parts)
+    return first + second
 
 
 def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:

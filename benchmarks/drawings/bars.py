@@ -1,4 +1,6 @@
-"""Pictures of bars, a figure written at the end of each: training step, memory, startup, inference, collectives."""
+"""Pictures of bars, a figure written at the end of each: training step, memory, startup, inference,
+collectives, accelerators.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -94,6 +96,23 @@ def collectives(path: Path, records: Records) -> None:
         _draw(size, names, [r["bytes"] for r in chosen], lambda value: f"{value:,}", colours)
         count.set(xlabel="collectives (fewer is better)")
         size.set(xlabel="bytes (fewer is better)")
+
+
+def accelerators(path: Path, records: Records) -> None:
+    """Passes over x of a layer in the first shape and type that were compiled, a panel for each device."""
+    layers = [r for r in records if r["passes"] is not None]
+    chosen = [r for r in layers if (r["shape"], r["dtype"]) == (layers[0]["shape"], layers[0]["dtype"])]
+    passes = {(r["target"], r["case"], r["norm"]): r["passes"] for r in chosen}
+    targets = list(dict.fromkeys(r["target"] for r in chosen))
+    rows = list(dict.fromkeys((r["case"], r["norm"]) for r in chosen))
+    title = f"Passes over memory, convolution – norm – convolution, both directions, {chosen[0]['dtype']}"
+    with style.new_figure(path, _AROUND + _BAR * len(rows), title) as figure:
+        names = [f"{norm}: {case}" for case, norm in rows]
+        for axes, target in zip(_panels(figure, len(targets)), targets, strict=True):
+            values = [passes.get((target, *each), 0.0) for each in rows]
+            _draw(axes, names, values, lambda value: f"{value:.1f}" if value else "", [look(n).colour for n in names])
+            axes.set(title=target)
+        figure.supxlabel(f"passes over x, {chosen[0]['shape']} (shorter is better)", fontsize=11)
 
 
 def _panels(figure: "Figure", count: int) -> Sequence["Axes"]:

@@ -35,6 +35,11 @@ def records() -> dict[str, list[dict[str, Any]]]:
         "time_to_accuracy": [{"epochs": 1, "accuracy": 0.99, "train_seconds": 10.0 + seed} for seed in range(3)],
         "memory": [{"name": name, "bytes": 2**20, "of_flax": 1.0} for name in NAMES],
         "startup": [{"name": name, "processor": 0.5} for name in starts],
+        "accelerators": [
+            {"norm": name, "target": target, "case": "norm", "shape": "8×4", "dtype": "float32", "passes": passes}
+            for name in NAMES
+            for target, passes in (("H100", 20.0), ("TPU v5e", 14.0), ("TPU v5e", None))
+        ],
         "collectives": [{"name": n, "way": "jit", "devices": 2, "collectives": 2, "bytes": 256} for n in NAMES],
         "inference": [{"name": "agreement"}, *({"name": name, **steps} for name in ("with norms", "folded"))],
     }

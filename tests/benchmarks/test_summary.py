@@ -181,7 +181,7 @@ def test_a_quick_run_can_fail_a_goal_and_not_meet_it(error: float, verdict: str)
 
 @pytest.mark.parametrize(("share", "expected"), [(0.6, "met"), (0.61, "not met")])
 def test_the_memory_of_a_step_counts_on_a_gpu(share, expected):
-    records = [{"name": "Flax", "of_flax": 1.0}, {"name": "jaxbn, fused, save_pre_norm", "of_flax": share}]
+    records = [{"name": "Flax", "of_flax": 1.0}, {"name": "jaxbn, fused, blocks recomputed", "of_flax": share}]
     question = "GPU, ResNet-50: memory of a step"
     assert find("step_memory", question, records)[0].verdict == "not measured"
     assert find("step_memory", question, records, environment=GPU)[0].verdict == expected

@@ -1,6 +1,5 @@
 """Statistics shared over named axes: the union's, by one collective each way, whatever the shards hold."""
 
-import re
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from closeness import assert_close
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxbn
+from benchmarks.collectives import collectives
 
 P = PartitionSpec
 SHARDS, ROWS, FEATURES = 8, 6, 4

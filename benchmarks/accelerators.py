@@ -1,0 +1,206 @@
+"""How many bytes does a norm move in the memory of a GPU and of TPUs? Compiled for them, without owning one.
+
+    python -m benchmarks.accelerators --quick --targets v5e      # five programs: half a minute, for a developer's loop
+    python -m benchmarks.accelerators --targets h100 --cases residual --shapes 256x14x14x256 --detail
+    python -m benchmarks.accelerators --json .bench/accelerators.json               # everything: hours on two cores
+
+A layer is a convolution, the norm with what follows it, and a convolution, forward and backward, the convolutions' own
+traffic included. A *pass* is as many bytes as x has. Only main memory counts: what a TPU keeps on the chip is left out,
+and what it pads arrays with is included. Kernels are the launched operations, temporaries the memory beside arguments
+and results; loops and branches, whose body may not run, are counted separately. A ResNet-50's step has 64 images of
+224×224 in bfloat16, that of the MNIST CNN 128 images in float32. Needs the compilers, which `make bench-accelerators`
+installs in a virtual environment of its own: pip install 'jaxbn[accelerators]'.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from benchmarks import harness
+from benchmarks.compiled.layer import VARIANTS, VariantName, compile_layer
+from benchmarks.compiled.step import Remat, mnist_cnn, resnet50
+from benchmarks.compiled.targets import TARGETS, TargetName, compilers, place, without_devices
+from benchmarks.compiled.traffic import Traffic, traffic
+from benchmarks.norm_act import TITLES, NormName
+
+STEPS = {"resnet-50": "ResNet-50 step", "mnist-cnn": "MNIST CNN step"}
+IMAGES, SIZE = 64, 224  # of a ResNet-50's step
+MNIST_IMAGES = 128
+
+
+@dataclass(frozen=True)
+class Options:
+    """The bytes that a norm moves on accelerators, counted in compiled programs."""
+
+    targets: tuple[TargetName, ...] = tuple(TARGETS)
+    cases: tuple[VariantName | Literal["resnet-50", "mnist-cnn"], ...] = (
+        *("norm", "residual", "relu", "max-pool"),
+        *("resnet-50", "mnist-cnn"),
+    )
+    types: tuple[Literal["bfloat16", "float32"], ...] = ("bfloat16", "float32")
+    """Of the layers."""
+    shapes: tuple[str, ...] = ("256x56x56x64", "256x28x28x128", "256x14x14x256", "256x7x7x512")
+    """Of the layers' x; these are a ResNet's."""
+    norms: tuple[NormName, ...] = ("flax", "flax-two-pass", "jaxbn", "jaxbn-fused")
+    remat: tuple[Remat, ...] = ("none", "blocks")
+    """What a ResNet-50 computes again for its backward pass."""
+    quick: bool = False
+    """The first type and shape and the first two cases only, and not Flax's accurate variance."""
+    detail: bool = False
+    """Also print every kernel of a layer that touches a large array."""
+    markdown: bool = False
+    """Print the tables for pasting into the documentation."""
+    json: Path | None = None
+    """Where to save the figures."""
+
+
+class Case(NamedTuple):
+    """One program."""
+
+    target: TargetName
+    name: VariantName | Literal["resnet-50", "mnist-cnn"]
+    shape: tuple[int, ...]  # of x, or of the images
+    dtype: str
+    remat: Remat
+    norm: NormName
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a layer, and not a whole step."""
+        return self.name in VARIANTS
+
+    def compile(self) -> jax.stages.Compiled:
+        """Compiles it, for a device that need not be there."""
+        where = place(self.target)
+        if self.name == "resnet-50":
+            return resnet50(where, self.norm, self.remat, self.shape[0], self.shape[1], self.dtype)
+        if self.name == "mnist-cnn":
+            return mnist_cnn(where, self.norm, self.shape[0])
+        return compile_layer(where, self.norm, VARIANTS[self.name], self.shape, self.dtype)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was counted in one program."""
+
+    target: str
+    case: str
+    shape: str
+    dtype: str
+    remat: str
+    norm: str
+    bytes: float
+    passes: float | None  # over x; None for a step
+    floor: int | None
+    kernels: int
+    bytes_in_loops: float
+    temporary_bytes: int
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """What norms are compared on."""
+        return self.target, self.case, self.shape, self.dtype, self.remat
+
+
+def cases(options: Options) -> Iterator[Case]:
+    """All programs, those of one comparison after each other."""
+    for target, name in itertools.product(options.targets, options.cases):
+        shapes: Sequence[tuple[int, ...]] = [tuple(map(int, shape.split("x"))) for shape in options.shapes]
+        dtypes, remats = options.types, ("none",)
+        if name == "resnet-50":
+            shapes, dtypes, remats = [(IMAGES, SIZE, SIZE, 3)], ("bfloat16",), options.remat
+        elif name == "mnist-cnn":
+            shapes, dtypes = [(MNIST_IMAGES, 28, 28, 1)], ("float32",)
+        for dtype, shape, remat, norm in itertools.product(dtypes, shapes, remats, options.norms):
+            if not (norm == "jaxbn-fused" and name == "norm"):  # nothing to fuse: the same program
+                yield Case(target, name, shape, dtype, remat, norm)
+
+
+def measure(case: Case) -> tuple[Measurement, Traffic]:
+    """Compiles and counts."""
+    compiled = case.compile()
+    counted = traffic(compiled.as_text() or "")
+    x_bytes = prod(case.shape) * jnp.dtype(case.dtype).itemsize
+    on_gpu = TARGETS[case.target].platform == "cuda"  # a TPU's convolutions absorb what is next to them
+    measurement = Measurement(
+        target=TARGETS[case.target].title,
+        case=VARIANTS[case.name].title if case.name in VARIANTS else STEPS[case.name],
+        shape="×".join(map(str, case.shape)),
+        dtype=case.dtype,
+        remat=case.remat,
+        norm=TITLES[case.norm],
+        bytes=counted.bytes,
+        passes=counted.bytes / x_bytes if case.is_layer else None,
+        floor=VARIANTS[case.name].floor if on_gpu and case.name in VARIANTS else None,
+        kernels=len(counted.launched),
+        bytes_in_loops=counted.bytes_in_loops,
+        temporary_bytes=compiled.memory_analysis().temp_size_in_bytes,
+    )
+    return measurement, counted
+
+
+def show_detail(measurement: Measurement, counted: Traffic) -> None:
+    """Every kernel that moves at least a tenth of a pass."""
+    print(f"\n{', '.join(measurement.program)}: {measurement.norm}")
+    whole = measurement.bytes / (measurement.passes or 1)
+    for kernel in counted.kernels:
+        if kernel.bytes > whole / 10:
+            reads, writes = (
+                " ".join(f"{a.dtype}·{size / whole:.2f}" for a, size in arrays if size > whole / 20)
+                for arrays in (kernel.reads, kernel.writes)
+            )
+            work = {o: kernel.inside.count(o) for o in ("convolution", "reduce", "compare", "select", "reduce-window")}
+            some = " ".join(f"{name}×{count}" for name, count in work.items() if count)
+            print(f"  {kernel.bytes / whole:5.2f}  {kernel.name:40s} {kernel.kind:38s} {reads} → {writes}  [{some}]")
+
+
+def row(m: Measurement, measurements: Sequence[Measurement]) -> Sequence[str]:
+    """A row of a table."""
+    flax = [other for other in measurements if (other.program, other.norm) == (m.program, TITLES["flax"])]
+    blocks = {"none": "", "blocks": ", blocks recomputed"}.get(m.remat, f", {m.remat}")
+    return (
+        f"{m.case}, {m.shape}, {m.dtype}{blocks}: {m.norm}",
+        "–" if m.passes is None else f"{m.passes:.2f}",
+        f"{m.bytes / flax[0].bytes:.3f}" if flax else "–",
+        f"{m.bytes / 2**30:.3f}",
+        f"{m.bytes_in_loops / 2**30:.3f}",
+        f"{m.kernels:,}",
+        f"{m.temporary_bytes / 2**20:,.0f}",
+    )
+
+
+def main(options: Options) -> None:
+    """Compiles, counts, prints, saves."""
+    without_devices()
+    if missing := [name for name in options.targets if not compilers(name)]:
+        needed = ", ".join(dict.fromkeys(package for name in missing for package in TARGETS[name].compilers))
+        raise SystemExit(f"no compiler for {', '.join(missing)}: pip install 'jaxbn[accelerators]' ({needed})")
+    if options.quick:
+        norms = tuple(norm for norm in options.norms if norm != "flax-two-pass")
+        types, shapes, first = options.types[:1], options.shapes[:1], options.cases[:2]
+        options = replace(options, types=types, shapes=shapes, cases=first, norms=norms)
+    measurements = []
+    for case in cases(options):
+        measurement, counted = measure(case)
+        measurements.append(measurement)
+        if options.detail and case.is_layer:
+            show_detail(measurement, counted)
+    versions = {name: version for target in options.targets for name, version in compilers(target).items()}
+    facts = harness.environment() | {"compilers": ", ".join(f"{name} {each}" for name, each in versions.items())}
+    harness.show_facts(facts)
+    columns = ("", "passes over x", "of Flax's bytes", "GiB", "GiB in loops", "kernels", "MiB temporary")
+    for target in dict.fromkeys(m.target for m in measurements):
+        rows = [row(m, measurements) for m in measurements if m.target == target]
+        harness.show_table(target, columns, rows, options.markdown)
+    harness.save_json(options.json, options, facts, [asdict(m) for m in measurements])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

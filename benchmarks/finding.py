@@ -1,0 +1,13 @@
+"""What a goal's judgement says: a figure, and whether it meets the goal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+Verdict = Literal["met", "met so far", "not met", "not measured", "no goal"]
+Records = Sequence[Mapping[str, Any]]
+Finding = tuple[str, Verdict] | None  # the figure and what it means; None: it is not among the records
+
+
+def verdict(is_met: bool) -> Verdict:
+    """Of a goal that was measured."""
+    return "met" if is_met else "not met"
