@@ -1,11 +1,12 @@
 """What holds for every test: eight CPU devices, so that what is said about many devices is tested on many."""
 
+import ctypes
 import gc
-import itertools
 import tempfile
 from collections.abc import Iterator
 
 import jax
+import psutil
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)  # before anything asks for a device
@@ -18,14 +19,18 @@ if jax.device_count("cpu") != 8:  # else every test of sharding would quietly ru
 
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
-number = itertools.count(1)
+PROCESS, ROOM, GROWTH = psutil.Process(), 0.9e9, 0.2e9  # bytes
+kept = [0.0]  # of the memory in use, what was left when it was last freed
 
 
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Frees compiled programs, between modules and every 60 tests: a process that keeps all grows beyond 4 GB."""
-    if next(number) % 60 == 0 or nextitem is None or nextitem.path != item.path:
+def pytest_runtest_teardown() -> None:
+    """Frees compiled programs where they take much memory: a process that keeps all grows beyond 4 GB."""
+    if PROCESS.memory_info().rss > max(ROOM, kept[-1] + GROWTH):
         jax.clear_caches()
         gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc keeps what is freed in small pieces
+            trim(0)
+        kept.append(PROCESS.memory_info().rss)
 
 
 @pytest.fixture(scope="session", autouse=True)
