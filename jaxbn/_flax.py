@@ -1,5 +1,6 @@
 """What both Flax modules are made of: their options, their statistics, and the one call of `jaxbn.batch_norm`."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,24 +11,18 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbn import _check as check
-from jaxbn._batch_norm import compute
+from jaxbn._batch_norm import batch_norm, compute
 from jaxbn._dtypes import promote
 from jaxbn._momentum import Schedule
 from jaxbn._renorm import BatchRenorm
 from jaxbn._state import BatchNormParams, BatchNormState
 
-OPTIONS = (  # of `batch_norm`, each an attribute of the modules by the same name
-    "axis",
-    "momentum",
-    "epsilon",
-    "unbiased",
-    "axis_name",
-    "axis_index_groups",
-    "ghost_batch_size",
-    "renorm",
-    "activation",
-    "max_pool",
-)
+CALL = {"mask", "residual", "dtype"}  # what each call of a module decides anew
+OPTIONS = [  # of `batch_norm`, each an attribute of the modules by the same name
+    name
+    for name, parameter in inspect.signature(batch_norm).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name not in CALL
+]
 
 
 def options_of(module: object) -> dict[str, Any]:
