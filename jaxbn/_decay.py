@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 
+from jaxbn._paths import names
+
 _LEARNED = {"scale", "bias", "offset"}  # "offset" is Haiku's name for a bias
 _STATISTICS = {"mean", "var", "count"}
 
@@ -37,13 +39,12 @@ def decay_mask(params: Any) -> Any:  # noqa: ANN401
     Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.3; optax issue 25.
 
     """
-    paths = [path for path, _ in jax.tree.leaves_with_path(params)]
-    names = [tuple(_name(entry) for entry in path) for path in paths]
+    places = [names(path) for path, _ in jax.tree.leaves_with_path(params)]
     groups: dict[tuple, set] = {}
-    for path in names:
+    for path in places:
         for depth, name in enumerate(path):
             groups.setdefault(path[:depth], set()).add(name)
-    marks = [not _is_of_norm(path, groups) for path in names]
+    marks = [not _is_of_norm(path, groups) for path in places]
     return jax.tree.unflatten(jax.tree.structure(params), marks)
 
 
@@ -57,8 +58,3 @@ def _is_of_norm(path: tuple, groups: dict[tuple, set]) -> bool:
     has_statistics = {"mean", "var"} <= own
     arrays = all(groups.get((*path[:-1], name), {"value"}) == {"value"} for name in own)
     return arrays and own <= _LEARNED | (_STATISTICS if has_statistics else set())
-
-
-def _name(entry: Any) -> Any:  # noqa: ANN401
-    """The key or the attribute's name in a path of `jax.tree`."""
-    return next((getattr(entry, kind) for kind in ("key", "name", "idx") if hasattr(entry, kind)), entry)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxbn._batches import check_batches, joined, weighted
 from jaxbn._moments import Moments
+from jaxbn._paths import names
 from jaxbn._recording import BY_BATCH, BY_RUNNING, empty, union
 
 Path = tuple[Any, ...]  # of a norm, in the tree of running statistics
@@ -114,7 +115,7 @@ def recalibrate(
     after = estimate(run, variables, before, batches, weights=weights, passes=passes, progress=progress)
     places = {("batch_stats", *path, name): leaf for path in paths for name, leaf in after[path]._asdict().items()}
     leaves = jax.tree.leaves_with_path(variables)
-    new = [places.get(tuple(_key(entry) for entry in path), leaf) for path, leaf in leaves]
+    new = [places.get(names(path), leaf) for path, leaf in leaves]
     return jax.tree.unflatten(jax.tree.structure(variables), new)
 
 
@@ -257,11 +258,6 @@ def _at(tree: Any, path: Path) -> Any:  # noqa: ANN401
 def _plain(tree: Any) -> Any:  # noqa: ANN401
     """Dictionaries of one's own in place of mappings of any kind."""
     return {key: _plain(child) for key, child in tree.items()} if isinstance(tree, Mapping) else tree
-
-
-def _key(entry: Any) -> Any:  # noqa: ANN401
-    """The key in a path of `jax.tree`, of whatever kind of container."""
-    return next((getattr(entry, name) for name in ("key", "name", "idx") if hasattr(entry, name)), entry)
 
 
 def _updates(returned: Any) -> Any:  # noqa: ANN401
