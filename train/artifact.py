@@ -13,17 +13,16 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from train import files, typed
 from train.errors import UsageError
+from train.fold_network import Norms
 
 MAGIC = b"jaxbn network "
 VERSION = 1
 LARGEST_INPUT = 1 << 28  # numbers
 INPUT_DTYPES = ("uint8", "float32")  # those of all datasets here
-
-Norms = Literal["folded", "evaluation mode", "none"]
 
 
 class ArtifactError(UsageError):

@@ -14,6 +14,7 @@ from train.artifact import Artifact, ArtifactError, Description
 from train.fold_network import Folded
 from train.models import CNN, MLP
 from train.restored import Restored
+from train.softmax import softmax
 from train.step import TrainState, prepare
 
 BATCH = 250
@@ -42,18 +43,6 @@ class Classifier(NamedTuple):
 def _call(function: Partial, inputs: np.ndarray) -> jax.Array:
     """Variables that the function holds are inputs of the compiled program: one serves all networks of a form."""
     return function(inputs)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits to probabilities, in float64.
-
-    Example:
-        >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
-        [[0.5, 0.5], [1.0, 0.0]]
-
-    """
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
 
 
 def forward(model: CNN | MLP, variables: dict[str, Any]) -> Partial:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from train import terminal
+from train.console import say
 
 
 def answerer(console: Console) -> Callable[[signal.Signals], None]:
@@ -18,7 +18,7 @@ def answerer(console: Console) -> Callable[[signal.Signals], None]:
         again = " (Ctrl-C again: at once, without saving)" if number == signal.SIGINT else ""
         text = f"stopping: the run is saved as soon as the steps under way are done{again}"
         if console.is_terminal:
-            terminal.say(console, text)
+            say(console, text)
         elif not console.quiet:
             print(text, file=sys.stderr, flush=True)
 

@@ -46,8 +46,3 @@ def _entries(tree: Any, path: tuple[str, ...]) -> int:  # noqa: ANN401
     for key in path:
         tree = tree.get(key, {})
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things, in words: 1 epoch, 2 epochs."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

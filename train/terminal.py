@@ -9,19 +9,18 @@ from typing import Self
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from train.config import Config
+from train.console import SILENCE, bar, say
 from train.data import Dataset
 from train.keeping import best
 from train.loop import Epoch, Progress
 from train.plan import Plan
-from train.summary import Layer, count
+from train.summary import Layer
+from train.words import count, duration
 
 LEAST_BAR = 12  # characters; what does not fit beside them is left out
-SILENCE = 10.0  # seconds outside a terminal after which a line says that the run is alive
 OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "adamw": "AdamW"}
 
 
@@ -89,19 +88,6 @@ def _network_table(layers: Iterable[Layer]) -> Table:
         counts = (layer.trainable + layer.non_trainable, layer.trainable, layer.non_trainable)
         table.add_row(layer.name, layer.kind, shape, *(f"{count:,}" for count in counts))
     return table
-
-
-def bar(console: Console) -> ProgressBar:
-    """A bar between a task's description and its field `left`; it shows nothing outside a terminal."""
-    return ProgressBar(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
-        TextColumn("{task.fields[left]}", justify="right"),
-        expand=True,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 class Monitor:
@@ -180,20 +166,6 @@ class Monitor:
         say(self._console, text)
 
 
-def duration(seconds: float) -> str:
-    """A time to wait, as people say it.
-
-    Example:
-        >>> duration(0.4), duration(75), duration(600), duration(7260)
-        ('0 s', '75 s', '10 min', '2 h 1 min')
-
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _held_out(done: Epoch) -> str:
     if done.validation_accuracy is None:
         return ""
@@ -222,8 +194,3 @@ def print_end(
 def print_finished(console: Console, folder: Path) -> None:
     """A run that is resumed was at its end."""
     say(console, f"{folder} is finished: nothing is left to train, and its results are written again")
-
-
-def say(console: Console, text: str) -> None:
-    """Prints text as it is: names and notes may hold what would be markup."""
-    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -19,7 +19,8 @@ from train import devices, loop
 from train.cli import main
 from train.config import OptimizerConfig
 from train.convolution import convolve_by_patches
-from train.data import Dataset, DatasetUnavailableError, load, published
+from train.data import Dataset, DatasetUnavailableError, load, preparation
+from train.data.published import Published
 from train.models import CNN
 from train.optimizer import optimizer
 from train.plan import Plan
@@ -164,11 +165,11 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished]
 def without_mnist() -> Iterator[None]:
     """MNIST can be had from nowhere."""
 
-    def fail(source: published.Published, _: object) -> None:
+    def fail(source: Published, _: object) -> None:
         raise DatasetUnavailableError(source, "there is no network here")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(published, "from_tensorflow_datasets", fail)
+        patch.setattr(preparation, "from_tensorflow_datasets", fail)
         yield
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from train.cache_folder import default_folder
-from train.data import bundled, cifar10, fashion_mnist, mnist, published
+from train.data import bundled, cifar10, fashion_mnist, mnist, preparation
 from train.data.cifar10 import CifarError as CifarError
 from train.data.dataset import Dataset as Dataset
 from train.data.download import ChecksumError as ChecksumError
@@ -57,7 +57,7 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
 
     cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else default_folder()
     try:
-        return published.from_tensorflow_datasets(source.PUBLISHED, cache_folder)
+        return preparation.from_tensorflow_datasets(source.PUBLISHED, cache_folder)
     except DatasetUnavailableError as error:
         if name != "auto":
             raise

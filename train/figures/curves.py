@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from train.figures import style
 from train.loop import Epoch, Progress
-from train.summary import count
+from train.words import count
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.axes import Axes

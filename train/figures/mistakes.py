@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.classify import softmax
 from train.figures import style
+from train.softmax import softmax
 
 ROWS, COLUMNS = 4, 6
 MOST = ROWS * COLUMNS

@@ -3,23 +3,11 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-StudyName = Literal[
-    "all",
-    "init-scale",
-    "learning-rate",
-    "activations",
-    "vanishing",
-    "regularization",
-    "placement",
-    "smoothness",
-    "small-batch",
-    "ghost-batch",
-    "running-stats",
-]
+from train.studies.names import NAMES, StudyName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +45,7 @@ def run_studies(options: StudyOptions) -> None:
         data = run.load_data(options.data_dir)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(error) from error
-    names = run.NAMES if options.name == "all" else (options.name,)
+    names = NAMES if options.name == "all" else (options.name,)
     for i, name in enumerate(names, 1):
         study = run.find(name)
         number = f" ({i} of {len(names)})" if len(names) > 1 else ""

@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,8 @@ from train import files
 from train.data import Dataset, load
 from train.step import Batches
 from train.studies import figures, sweep
-from train.studies.cli import StudyName
 from train.studies.study import Data, Finding, Numbers, Study
 
-NAMES = tuple(name for name in get_args(StudyName) if name != "all")
 RESULTS, FIGURE = "results.json", "figure.png"
 HEIGHTS = {"init-scale": 6.4, "smoothness": 4.6}  # inches; 3.9 for others
 

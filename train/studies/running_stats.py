@@ -9,7 +9,6 @@ import numpy as np
 import optax
 
 import jaxbn
-from jaxbn._momentum import Schedule
 from train.models import MLP, Style
 from train.step import TrainState, prepare
 from train.studies import figures
@@ -19,7 +18,7 @@ from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AVERAGES: dict[str, float | Schedule] = {
+AVERAGES: dict[str, float | optax.Schedule] = {
     "EMA 0.99": 0.99,
     "EMA 0.9": 0.9,
     "debiased 0.99": jaxbn.debiased(0.99),
