@@ -24,11 +24,11 @@ from jax.sharding import AxisType, Mesh
 from benchmarks import harness
 from benchmarks.collectives import collectives
 from benchmarks.interconnect import MACHINES, Machine
-from train.build import build
-from train.config import Config, ModelConfig, NormConfig
-from train.devices import AXIS, Devices, choose
-from train.optimizer import optimizer
-from train.step import Batches, init_state, train_steps
+from train.config.sections import Config, ModelConfig, NormConfig
+from train.network.build import build
+from train.training.devices import AXIS, Devices, choose
+from train.training.optimizer import optimizer
+from train.training.step import Batches, init_state, train_steps
 
 Scope = Literal["global", "device"]
 

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import tyro
 
 from benchmarks import harness
-from train.config import Config
+from train.config.sections import Config
 from train.data import Dataset, load
 from train.data.published import DatasetUnavailableError
-from train.loop import Epoch, compile_programs, initial_state, run
-from train.plan import make_plan
+from train.training.loop import Epoch, compile_programs, initial_state, run
+from train.training.plan import make_plan
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,16 @@ import numpy as np
 import small_run
 from PIL import Image
 
-from train import artifact, checkpoint, config_file, results
-from train.artifact import Artifact, Description, Preprocessing
-from train.config import Config
+from train.config import config_file
+from train.config.sections import Config
 from train.data import cifar10, load
-from train.data_card import describe
-from train.identity import Identity
-from train.loop import Position
-from train.restored import restore
+from train.data.card import describe
+from train.inference import artifact
+from train.inference.artifact import Artifact, Description, Preprocessing
+from train.runs import checkpoint, results
+from train.runs.identity import Identity
+from train.runs.restored import restore
+from train.training.loop import Position
 
 Context = Callable[[], contextlib.AbstractContextManager[object]]
 

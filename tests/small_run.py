@@ -7,13 +7,15 @@ from typing import cast
 import jax
 import numpy as np
 
-from train import checkpoint, config_file, records
-from train.build import build
-from train.config import Config, DataConfig, DatasetName, ModelConfig
-from train.data_card import DataCard
-from train.loop import Position
-from train.optimizer import optimizer
-from train.step import TrainState, init_state
+from train.config import config_file
+from train.config.sections import Config, DataConfig, DatasetName, ModelConfig
+from train.data.card import DataCard
+from train.host import records
+from train.network.build import build
+from train.runs import checkpoint
+from train.training.loop import Position
+from train.training.optimizer import optimizer
+from train.training.step import TrainState, init_state
 
 CNN = ModelConfig(channels=(3, 5), hidden=(8,))
 MLP = ModelConfig(hidden=(8, 6))

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
-from train.cli import parse
+from train.commands.cli import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.steps.data import data, starts
-from train.convolution import convolution_for
-from train.models import CNN
-from train.step import Batches, init_state, train_steps
+from train.network.convolution import convolution_for
+from train.network.models import CNN
+from train.training.step import Batches, init_state, train_steps
 
 
 def ours(batch_size: int) -> Callable[[], object]:

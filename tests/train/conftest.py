@@ -15,16 +15,16 @@ import pytest
 from bad_inputs import write_idx
 from jax.experimental.compilation_cache import compilation_cache
 
-from train import devices, loop
-from train.cli import main
-from train.config import OptimizerConfig
-from train.convolution import convolve_by_patches
+from train.commands.cli import main
+from train.config.sections import OptimizerConfig
 from train.data import Dataset, DatasetUnavailableError, load, preparation
 from train.data.published import Published
-from train.models import CNN
-from train.optimizer import optimizer
-from train.plan import Plan
-from train.step import Batches, TrainState
+from train.network.convolution import convolve_by_patches
+from train.network.models import CNN
+from train.training import devices, loop
+from train.training.optimizer import optimizer
+from train.training.plan import Plan
+from train.training.step import Batches, TrainState
 
 ROOT = Path(__file__).parents[2]
 REAL_MNIST = Path(os.environ.get("JAXBN_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))

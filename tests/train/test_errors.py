@@ -21,7 +21,7 @@ import pytest
 import tyro
 from bad_inputs import CASES, Case, furnish
 
-from train.cli import main
+from train.commands.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "errors.md"

@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-from train.cache_folder import default_folder
 from train.data import bundled, cifar10, fashion_mnist, mnist, preparation
 from train.data.cifar10 import CifarError as CifarError
 from train.data.dataset import Dataset as Dataset
@@ -11,6 +10,7 @@ from train.data.download import ChecksumError as ChecksumError
 from train.data.download import DownloadError as DownloadError
 from train.data.idx import IdxError as IdxError
 from train.data.published import DatasetUnavailableError as DatasetUnavailableError
+from train.host.cache_folder import default_folder
 
 BUNDLED = {"digits": bundled.digits, "iris": bundled.iris}
 SOURCES = {"mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}

@@ -7,8 +7,8 @@ import jax
 
 import jaxbn
 import jaxbn.linen
-from train.models import CNN, MLP
-from train.step import TrainState, prepare
+from train.network.models import CNN, MLP
+from train.training.step import TrainState, prepare
 
 
 def diagnose(model: CNN | MLP, state: TrainState, inputs: jax.Array) -> dict[str, jaxbn.Diagnostics]:

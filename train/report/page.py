@@ -9,16 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train import classify, files, options
+from train.config import options
 from train.data import Dataset
-from train.figures import write_pictures
-from train.norm_table import norm_table
+from train.host import files
+from train.inference import classify
+from train.network.summary import summarize
 from train.report.environment import environment
+from train.report.norm_table import norm_table
 from train.report.norms import diagnose
-from train.restored import Restored
-from train.results import CONFUSION, CURVES, MISTAKES, REPORT, measured
-from train.step import measure, prepare
-from train.summary import summarize
+from train.report.pictures import write_pictures
+from train.runs.restored import Restored
+from train.runs.results import CONFUSION, CURVES, MISTAKES, REPORT, measured
+from train.training.step import measure, prepare
 
 TEMPLATE = "report.html.jinja"
 NORM_BATCH = 250  # test examples that the norms are looked at with
@@ -41,7 +43,7 @@ def write_report(run: Restored, dataset: Dataset) -> Path:
     """Writes a run's confusion.png, mistakes.png and report.html; curves.png is shown if it is there.
 
     Args:
-        run: its network, as `train.restored` gives it, or made of what training has at its end.
+        run: its network, as `train.runs.restored` gives it, or made of what training has at its end.
         dataset: what it learned from.
 
     Returns:

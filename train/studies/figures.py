@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train.figures.style import BLUE, QUIET, VERMILION
+from train.report.style import BLUE, QUIET, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

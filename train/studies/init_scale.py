@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from train.models import MLP, Style
+from train.network.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, scale_kernels, start

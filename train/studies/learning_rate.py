@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import optax
 
-from train.convolution import Convolution, convolution_for
-from train.models import Style
-from train.pooling import max_pool
+from train.network.convolution import Convolution, convolution_for
+from train.network.models import Style
+from train.network.pooling import max_pool
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start

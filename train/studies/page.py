@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train import files
+from train.host import files
 from train.studies.names import NAMES
 from train.studies.run import FIGURE, RESULTS, find
 

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import optax
 
-from train.build import INITIALIZERS
-from train.convolution import convolution_for
-from train.models import CNN, MLP, Style
+from train.network.build import INITIALIZERS
+from train.network.convolution import convolution_for
+from train.network.models import CNN, MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start

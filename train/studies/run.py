@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxbn
-from train import files
 from train.data import Dataset, load
-from train.step import Batches
+from train.host import files
 from train.studies import figures, sweep
 from train.studies.study import Data, Finding, Numbers, Study
+from train.training.step import Batches
 
 RESULTS, FIGURE = "results.json", "figure.png"
 HEIGHTS = {"init-scale": 6.4, "smoothness": 4.6}  # inches; 3.9 for others

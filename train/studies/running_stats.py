@@ -9,11 +9,11 @@ import numpy as np
 import optax
 
 import jaxbn
-from train.models import MLP, Style
-from train.step import TrainState, prepare
+from train.network.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
+from train.training.step import TrainState, prepare
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

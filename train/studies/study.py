@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from train.step import Batches
+from train.training.step import Batches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

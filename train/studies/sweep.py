@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jaxbn.linen
-from train.step import Batches, StepOptions, TrainState, evaluate, init_state, train_step
+from train.training.step import Batches, StepOptions, TrainState, evaluate, init_state, train_step
 
 Tree = Any
 

@@ -10,9 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from train.console import SILENCE, bar, say
+from train.host.console import SILENCE, bar, say
+from train.host.words import count, duration
 from train.studies.study import Finding
-from train.words import count, duration
 
 
 class Monitor:

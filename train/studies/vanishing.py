@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from train.models import MLP, Style
-from train.step import Batches, TrainState, prepare
+from train.network.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
+from train.training.step import Batches, TrainState, prepare
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from train.data import CifarError, IdxError, cifar10, idx, load, mnist
+from train.data.card import DataCard, describe
 from train.data.cifar10_files import PIXELS
-from train.data_card import DataCard, describe
 
 FLIPS = int(os.environ.get("JAXBN_FLIPS", "40"))
 REAL = Path(os.environ.get("JAXBN_MNIST_DIR", Path(__file__).parents[4] / "shared" / "data" / "mnist"))

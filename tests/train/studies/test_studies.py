@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from train.cli import main, parse
+from train.commands.cli import main, parse
 from train.data import load
 from train.studies import page, run
 from train.studies.names import NAMES, StudyName

@@ -7,10 +7,10 @@ import optax
 import pytest
 from closeness import assert_close
 
-from train.models import MLP, Style
-from train.step import Batches, train_step
+from train.network.models import MLP, Style
 from train.studies.study import Data
 from train.studies.sweep import accuracy, fit, orders, product, scale_kernels, start
+from train.training.step import Batches, train_step
 
 DATA = Batches(
     jax.random.uniform(jax.random.key(0), (30, 4)), jax.random.randint(jax.random.key(1), (30,), 0, 3, jnp.int32)

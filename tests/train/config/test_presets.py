@@ -1,0 +1,49 @@
+"""`python -m train presets`: every preset with what to expect of it, in 80 columns and in the documentation."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from train.commands.cli import main
+from train.commands.presets import EXPECTATIONS, Expectation, difference, expected
+from train.config.sections import PRESETS, Preset
+
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
+
+
+def row(name, expectation: Expectation):
+    """A row of the tutorial's table."""
+    network, data, accuracies, seconds = expectation
+    accuracy = expected(accuracies).replace("\n", ", ")
+    return f"| `python -m train --preset {name}` | {network} | {data} | {accuracy} | {seconds or '–'} |"
+
+
+def test_every_preset_has_its_expectation():
+    assert tuple(PRESETS) == tuple(EXPECTATIONS) == get_args(Preset)
+
+
+def test_the_tutorial_has_the_same_table():
+    text = TUTORIAL.read_text(encoding="utf-8")
+    for name, expectation in EXPECTATIONS.items():
+        assert row(name, expectation) in text
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_table_fits(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["presets"]) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    assert "…" not in output
+    assert max(map(len, output.splitlines())) <= columns
+    lines = output.splitlines()
+    for name in PRESETS:
+        assert sum(line.startswith(f"{name} ") for line in lines) == 1, "a row of the table"
+    words = " ".join(output.split())
+    for name, config in PRESETS.items():
+        assert f"{name}: {' '.join(difference(config))}" in words
+
+
+def test_iris_mlp_is_at_least_as_good_as_the_tutorial_says():
+    assert min(EXPECTATIONS["iris-mlp"].accuracies) >= 93.3

@@ -1,0 +1,181 @@
+"""The command line of `python -m train`: which command it is, its options, and how it ends."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import tyro
+
+from train.commands.evaluate import Evaluate, evaluate
+from train.commands.export import Export, export
+from train.commands.predict import Predict, predict
+from train.commands.presets import Presets, presets
+from train.commands.report import Report, report
+from train.commands.study import StudyOptions, run_studies
+from train.config import config_file
+from train.config.sections import PRESETS, Config, DeviceConfig, RunConfig
+from train.host import device_errors, encoding, packages
+from train.host.errors import InterruptedRunError, StoppedAtOnceError, UsageError
+
+PROGRAM = "python -m train"
+STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+
+Options = TypeVar("Options")
+
+
+class Command(NamedTuple):
+    """A subcommand: the dataclass of its options, and the function that they are given to."""
+
+    options: type[Any]
+    run: Callable[[Any], None]
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return (self.options.__doc__ or "").splitlines()[0]
+
+
+def train(config: Config) -> None:
+    """One run; its imports are slow, and not needed for --help."""
+    from train.commands import train
+
+    train.train(config)
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(Config, train),
+    "evaluate": Command(Evaluate, evaluate),
+    "export": Command(Export, export),
+    "predict": Command(Predict, predict),
+    "report": Command(Report, report),
+    "study": Command(StudyOptions, run_studies),
+    "presets": Command(Presets, presets),
+}
+DEFAULT = "train"
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> int:
+    """Does what the command line says, in the context `around`; returns the exit code.
+
+    0; 1 after an error, which is printed in one line; 2 for options that there are not (from tyro, as an exit); 130
+    after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on;
+    141, without a word, where nobody reads any more what is printed. Characters that the output's encoding lacks are
+    replaced.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        encoding.tolerate(stream)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it can do without a cache of its own
+    try:
+        command, rest = select(sys.argv[1:] if arguments is None else arguments)
+        options = parse_options(command, rest)
+        with around():
+            COMMANDS[command].run(options)
+        sys.stdout.flush()  # while there is somebody to say that it fails
+    except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        return 141
+    except (OSError, FloatingPointError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (ModuleNotFoundError, AssertionError, RuntimeError) as error:
+        is_import = isinstance(error, ModuleNotFoundError)
+        reason = packages.explain_import(error) if is_import else device_errors.explain(error)
+        if reason is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return 1
+    except (InterruptedRunError, StoppedAtOnceError) as interruption:
+        if str(interruption):  # of several processes one says it for all
+            print(interruption, file=sys.stderr)
+        return interruption.code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def select(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The command that is meant, and its arguments; without one, it is `train`.
+
+    Raises:
+        UsageError: there is no such command.
+
+    """
+    if not arguments or arguments[0].startswith("-"):
+        return DEFAULT, arguments
+    if arguments[0] in COMMANDS:
+        return arguments[0], arguments[1:]
+    near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+    perhaps = f"perhaps {near[0]}? " if near else ""
+    raise UsageError(f"there is no command {arguments[0]!r}: {perhaps}Commands are {', '.join(COMMANDS)}")
+
+
+def parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401  (each command has its own)
+    """The options that the arguments describe, whichever the command."""
+    return parse_options(*select(arguments))
+
+
+def parse_options(command: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401
+    """The options of a command."""
+    options = COMMANDS[command].options
+    if command != DEFAULT:
+        return tyro.cli(options, args=arguments, prog=f"{PROGRAM} {command}", config=STYLE)
+    others = ", ".join(f"{name} ({each.summary})" for name, each in COMMANDS.items() if name != DEFAULT)
+    default = begin(arguments)
+    # Where a flag may be on before, it can be given again, as when a command is repeated with --resume.
+    is_preset = default.run.resume is None and default.run.config is None
+    return tyro.cli(
+        options,
+        args=arguments,
+        default=default,
+        prog=PROGRAM,
+        description=f"{COMMANDS[command].summary}\n\nOther commands, each with its --help: {others}",
+        config=STYLE if is_preset else (tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def begin(arguments: Sequence[str]) -> Config:
+    """The configuration that the other options begin with: that of a preset, of a file, or of a stopped run.
+
+    Raises:
+        UsageError: more than one of them is named, or the file cannot be read.
+
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("preset", "config", "resume", "runs-dir"):
+        finder.add_argument(f"--{name}", nargs="?")
+    found = finder.parse_known_args(arguments)[0]
+    named = [f"--{name}" for name in ("preset", "config", "resume") if getattr(found, name) is not None]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} each say what the other options begin with: pass one of them")
+    if found.config is not None:
+        path = Path(found.config)
+        config = config_file.read(path)
+        # Not the folder: it holds the run that the file is of.
+        run = dataclasses.replace(config.run, name=None, overwrite=False, config=path, resume=None)
+        return dataclasses.replace(config, devices=_own(config.devices), run=run)
+    if found.resume is not None:
+        folder = config_file.find_run(Path(found.resume), Path(found.runs_dir or RunConfig.runs_dir))
+        config = config_file.read_run(folder)
+        run = dataclasses.replace(config.run, runs_dir=folder.parent, name=folder.name, overwrite=False, config=None)
+        run = dataclasses.replace(run, resume=folder)
+        return dataclasses.replace(config, devices=_own(config.devices), run=run)
+    return PRESETS.get(found.preset or "default", Config())  # tyro itself refuses a preset that there is not
+
+
+def _own(devices: DeviceConfig) -> DeviceConfig:
+    """Without the other processes that there were: a run may go on, or be repeated, elsewhere."""
+    return DeviceConfig(devices=devices.devices)

@@ -1,0 +1,114 @@
+"""`python -m train presets`: which presets there are, and what to expect of them."""
+
+import dataclasses
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+
+from train.config import options
+from train.config.sections import PRESETS, Config, Preset
+
+if TYPE_CHECKING:  # slow to import
+    from rich.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Presets:
+    """Lists the presets, what to expect of them, and in which options they differ from the default."""
+
+
+class Expectation(NamedTuple):
+    """What a preset trains, and what came of it."""
+
+    network: str
+    data: str
+    accuracies: tuple[float, ...]  # of the test set, in percent, one a seed: 0, 1, …
+    seconds: int | None  # of training, on 2 CPU cores
+
+
+EXPECTATIONS: dict[Preset, Expectation] = {
+    "default": Expectation(
+        "CNN 32-64-256, norm before relu; 1 epoch of one-cycle",
+        "MNIST, else digits",
+        (99.02, 99.04, 99.09, 99.01, 99.13, 99.10, 99.04, 99.06, 98.97, 99.05),
+        9,
+    ),
+    "mnist-cnn-keras": Expectation(
+        "the same as in Keras; 5 epochs", "MNIST, else digits", (98.85, 98.82, 98.86, 99.00), 43
+    ),
+    "fashion-mnist-cnn": Expectation("the same as in Keras; 5 epochs", "Fashion-MNIST", (), None),
+    "iris-mlp": Expectation("MLP 512-512, norm before relu; 150 epochs", "iris", (100.0,) * 6, 1),
+    "mnist-mlp-after": Expectation(
+        "MLP 300-100, norm of the input, and after elu and relu; 5 epochs", "MNIST", (97.67, 97.83, 98.00), 9
+    ),
+    "mnist-mlp-before": Expectation(
+        "MLP 300-100, norm of the input, and before elu; 5 epochs", "MNIST", (97.27, 97.66, 97.34), 9
+    ),
+    "cifar10-cnn": Expectation(
+        "CNN 8-8-16-16-256, norm after relu; 10 epochs", "CIFAR-10: a fifth of it", (48.90, 52.25, 51.10), 60
+    ),
+}
+NOTES = (
+    "Test accuracy: the mean, and the lowest and highest, over the seeds from 0 on. Seconds: of training on 2 CPU "
+    "cores. Each dataset is downloaded once; or pass --data-dir DIR, the folder with its own files. What else is on "
+    "the command line wins over the preset.",
+    "Fashion-MNIST was not at hand, and of CIFAR-10 10,000 training and 2,000 test images, once compressed as JPEG: "
+    "with all 50,000 expect more, and five times the seconds.",
+)
+
+
+def presets(_: Presets) -> None:
+    """Prints them."""
+    from train.host.console import Console  # slow to import, and not needed for --help
+
+    console = Console(highlight=False)
+    console.print(table())
+    for text in (*NOTES, *map(describe, PRESETS)):
+        console.print(f"\n{text}", markup=False)
+
+
+def table() -> "Table":
+    """One row a preset; the first column, read after its head, is the command."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_lines=True)
+    shown.add_column("python -m train\n--preset", no_wrap=True)
+    shown.add_column("network")
+    shown.add_column("data")
+    shown.add_column("test accuracy", justify="right")
+    shown.add_column("seconds", justify="right")
+    for name, (network, data, accuracies, seconds) in EXPECTATIONS.items():
+        shown.add_row(name, network, data, expected(accuracies), "–" if seconds is None else str(seconds))
+    return shown
+
+
+def expected(accuracies: Sequence[float]) -> str:
+    r"""The mean, the range and the number of seeds.
+
+    Example:
+        >>> expected((97.0, 98.5)), expected(()), expected((100.0, 100.0))
+        ('97.75%\n97.00–98.50\n2 seeds', 'not measured', '100.00%\n2 seeds')
+
+    """
+    if not accuracies:
+        return "not measured"
+    low, high = min(accuracies), max(accuracies)
+    between = [f"{low:.2f}–{high:.2f}"] if low < high else []
+    return "\n".join([f"{fmean(accuracies):.2f}%", *between, f"{len(accuracies)} seeds"])
+
+
+def describe(name: Preset) -> str:
+    """A preset as the options that it stands for.
+
+    Example:
+        >>> describe("default")
+        'default: no options'
+
+    """
+    return f"{name}: {' '.join(difference(PRESETS[name])) or 'no options'}"
+
+
+def difference(config: Config) -> list[str]:
+    """The options, as on the command line, in which a configuration differs from the default."""
+    return [option.typed for option in options.listed(config) if not option.usual]
