@@ -96,5 +96,5 @@ def _prepare(published: Published, cache_folder: Path) -> Arrays:
 
         return builders.prepare(published.name, published.archives, archive_folder, prepared_folder)
     except ImportError as error:
-        reason = f"tensorflow-datasets does not work here ({error}), install it with: pip install 'jaxbn[train]'"
+        reason = f"tensorflow-datasets does not work here ({error}), install it with: pip install -e '.[train]'"
         raise DatasetUnavailableError(published, reason) from error

@@ -37,12 +37,12 @@ def explain(packages: list[str]) -> str:
 
     Example:
         >>> explain(["tyro", "rich"])
-        "tyro and rich are not installed: pip install 'jaxbn[train]', or in a clone of it pip install '.[train]'"
+        "tyro and rich are not installed: run pip install -e '.[train]' in this checkout"
 
     """
     named = ", ".join(packages[:-1]) + (" and " if len(packages) > 1 else "") + packages[-1]
     are = "are" if len(packages) > 1 else "is"
-    return f"{named} {are} not installed: pip install 'jaxbn[{EXTRA}]', or in a clone of it pip install '.[{EXTRA}]'"
+    return f"{named} {are} not installed: run pip install -e '.[{EXTRA}]' in this checkout"
 
 
 def explain_import(error: ModuleNotFoundError) -> str | None:

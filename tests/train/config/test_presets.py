@@ -9,7 +9,7 @@ from train.commands.cli import main
 from train.commands.presets import EXPECTATIONS, Expectation, difference, expected
 from train.config.sections import PRESETS, Preset
 
-TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
+TUTORIAL = Path(__file__).parents[3] / "docs" / "tutorial.md"
 
 
 def row(name, expectation: Expectation):

@@ -299,6 +299,6 @@ def test_without_tensorflow_datasets(folder, small_set, monkeypatch):
     monkeypatch.delitem(sys.modules, "train.data.builders")
     monkeypatch.delattr(data, "builders")
     with pytest.raises(
-        DatasetUnavailableError, match=r"import of tensorflow_datasets halted.*pip install 'jaxbn\[train\]'"
+        DatasetUnavailableError, match=r"import of tensorflow_datasets halted.*pip install -e '.\[train\]'"
     ):
         from_tensorflow_datasets(small_set, folder)

@@ -43,7 +43,7 @@ PathFinder.find_spec = find_others
         assert (finished.returncode, finished.stdout) == (1, "")
         assert finished.stderr == (
             "error: tyro, rich, optax, orbax-checkpoint, matplotlib, filelock and jinja2 are not installed: "
-            "pip install 'jaxbn[train]', or in a clone of it pip install '.[train]'\n"
+            "run pip install -e '.[train]' in this checkout\n"
         )
 
 
@@ -57,7 +57,7 @@ def test_what_a_command_needs_later_is_named_there(module, package, monkeypatch,
     monkeypatch.setattr(packages, "find_spec", lambda _: None)
     monkeypatch.setattr("train.commands.train.train", fail)
     assert main([]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {package} is not installed: pip install 'jaxbn[train]', or ")
+    assert capsys.readouterr().err.startswith(f"error: {package} is not installed: run pip install ")
 
 
 @pytest.mark.parametrize("module", ["nobody_knows", "sklearn.nothing", None])
