@@ -4,22 +4,18 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import tyro
 
-from train.commands.evaluate import Evaluate, evaluate
-from train.commands.export import Export, export
-from train.commands.predict import Predict, predict
-from train.commands.presets import Presets, presets
-from train.commands.report import Report, report
-from train.commands.study import StudyOptions, run_studies
+from train.commands.options import Evaluate, Export, Predict, Presets, Report, StudyOptions
 from train.config import config_file
 from train.config.sections import PRESETS, Config, DeviceConfig, RunConfig
 from train.host import device_errors, encoding, packages
@@ -28,36 +24,14 @@ from train.host.errors import InterruptedRunError, StoppedAtOnceError, UsageErro
 PROGRAM = "python -m train"
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 
-Options = TypeVar("Options")
-
-
-class Command(NamedTuple):
-    """A subcommand: the dataclass of its options, and the function that they are given to."""
-
-    options: type[Any]
-    run: Callable[[Any], None]
-
-    @property
-    def summary(self) -> str:
-        """What it does, in a line."""
-        return (self.options.__doc__ or "").splitlines()[0]
-
-
-def train(config: Config) -> None:
-    """One run; its imports are slow, and not needed for --help."""
-    from train.commands import train
-
-    train.train(config)
-
-
-COMMANDS: dict[str, Command] = {
-    "train": Command(Config, train),
-    "evaluate": Command(Evaluate, evaluate),
-    "export": Command(Export, export),
-    "predict": Command(Predict, predict),
-    "report": Command(Report, report),
-    "study": Command(StudyOptions, run_studies),
-    "presets": Command(Presets, presets),
+COMMANDS: dict[str, type] = {  # the options of each; its function has its name, in the module of its name
+    "train": Config,
+    "evaluate": Evaluate,
+    "export": Export,
+    "predict": Predict,
+    "report": Report,
+    "study": StudyOptions,
+    "presets": Presets,
 }
 DEFAULT = "train"
 
@@ -82,7 +56,7 @@ def main(
         command, rest = select(sys.argv[1:] if arguments is None else arguments)
         options = parse_options(command, rest)
         with around():
-            COMMANDS[command].run(options)
+            getattr(importlib.import_module(f"train.commands.{command}"), command)(options)
         sys.stdout.flush()  # while there is somebody to say that it fails
     except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
@@ -130,10 +104,10 @@ def parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401  (each command has i
 
 def parse_options(command: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401
     """The options of a command."""
-    options = COMMANDS[command].options
+    options = COMMANDS[command]
     if command != DEFAULT:
         return tyro.cli(options, args=arguments, prog=f"{PROGRAM} {command}", config=STYLE)
-    others = ", ".join(f"{name} ({each.summary})" for name, each in COMMANDS.items() if name != DEFAULT)
+    others = ", ".join(f"{name} ({summary(name)})" for name in COMMANDS if name != DEFAULT)
     default = begin(arguments)
     # Where a flag may be on before, it can be given again, as when a command is repeated with --resume.
     is_preset = default.run.resume is None and default.run.config is None
@@ -142,9 +116,14 @@ def parse_options(command: str, arguments: Sequence[str]) -> Any:  # noqa: ANN40
         args=arguments,
         default=default,
         prog=PROGRAM,
-        description=f"{COMMANDS[command].summary}\n\nOther commands, each with its --help: {others}",
+        description=f"{summary(command)}\n\nOther commands, each with its --help: {others}",
         config=STYLE if is_preset else (tyro.conf.OmitArgPrefixes,),
     )
+
+
+def summary(command: str) -> str:
+    """What a command does, in a line."""
+    return (COMMANDS[command].__doc__ or "").splitlines()[0]
 
 
 def begin(arguments: Sequence[str]) -> Config:

@@ -1,13 +1,9 @@
 """`python -m train evaluate RUN`: how good the network of a run is."""
 
-import dataclasses
-
-from train.commands.run_options import RunAndDataOptions
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate(RunAndDataOptions):
-    """Measures the network of a run on the test set, and on what it held out."""
+from train.commands.options import Evaluate
+from train.runs import restored
+from train.training import plan
+from train.training.loop import compile_evaluation, measure
 
 
 def evaluate(options: Evaluate) -> None:
@@ -17,11 +13,6 @@ def evaluate(options: Evaluate) -> None:
         UsageError: there is no such run, or it has no sound checkpoint of this kind.
 
     """
-    # Slow to import, and not needed for --help.
-    from train.runs import restored
-    from train.training import plan
-    from train.training.loop import compile_evaluation, measure
-
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
     dataset = restored.load_data(run, options.data_dir)
     print(f"{run.folder}, step {int(run.state.step):,}")

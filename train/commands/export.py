@@ -7,28 +7,20 @@ r"""`python -m train export RUN`: the network of a run as one file, which needs 
 does without; `train.inference.artifact` verifies it as well.
 """
 
-import dataclasses
-from pathlib import Path
-from typing import TYPE_CHECKING
+import jax
+import numpy as np
+from jax import export as jax_export
 
-from train.commands.run_options import RunOptions
-
-if TYPE_CHECKING:  # slow to import, and not needed for --help
-    from train.inference.artifact import Description
-    from train.inference.classify import Classifier
-    from train.network.folding import Folded
-    from train.runs.restored import Restored
+from train.commands.options import Export
+from train.inference import artifact, classify
+from train.inference.artifact import Description
+from train.inference.classify import Classifier, forward, unfolded
+from train.network.folding import Folded, fold_norms
+from train.runs import restored, results
+from train.runs.restored import Restored
 
 PROBES = 16
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}  # of the largest logit
-
-
-@dataclasses.dataclass(frozen=True)
-class Export(RunOptions):
-    """Writes the network of a run to one file, its norms folded away, for `predict` and for any program with JAX."""
-
-    output: Path | None = None
-    """The file; None: network.jaxbn in the run's folder."""
 
 
 def export(options: Export) -> None:
@@ -39,9 +31,6 @@ def export(options: Export) -> None:
         OSError: the file cannot be written.
 
     """
-    from train.inference import artifact
-    from train.runs import restored, results
-
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
     network, remark = fold(run)
     description = _describe(run, network)
@@ -55,11 +44,8 @@ def export(options: Export) -> None:
     print(f"{path}: {path.stat().st_size:,} bytes, sha256 {digest}")
 
 
-def fold(run: "Restored") -> tuple["Folded", str]:
+def fold(run: Restored) -> tuple[Folded, str]:
     """The network with its norms folded if they can be, and what is to be said of it."""
-    from train.inference.classify import unfolded
-    from train.network.folding import fold_norms
-
     network = fold_norms(run.model, run.state.params, run.state.batch_stats, run.config.norm.norm_epsilon)
     if network.norms == "none":
         return network, "the network has none"
@@ -78,13 +64,8 @@ def fold(run: "Restored") -> tuple["Folded", str]:
     return network, f"folded into the layers next to them; logits differ by {difference:.1e} of the largest one"
 
 
-def serialize(network: "Folded", description: "Description") -> bytes:
+def serialize(network: Folded, description: Description) -> bytes:
     """The network as a program of `jax.export`: inputs (N, …) as in the dataset, for any N, to logits (N, classes)."""
-    import jax
-    from jax import export as jax_export
-
-    from train.inference.classify import forward
-
     (count,) = jax_export.symbolic_shape("n")
     inputs = jax.ShapeDtypeStruct((count, *description.input_shape), description.input_dtype)
     function = jax.jit(forward(network.model, network.variables))
@@ -97,10 +78,8 @@ def serialize(network: "Folded", description: "Description") -> bytes:
         jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
-def _difference(run: "Restored", original: "Folded", folded: "Folded") -> float:
+def _difference(run: Restored, original: Folded, folded: Folded) -> float:
     """The largest difference of logits on random inputs, relative to the largest logit."""
-    import numpy as np
-
     random = np.random.default_rng(0)
     shape = (PROBES, *run.data.input_shape)
     probes = random.integers(0, 256, shape) if run.data.input_dtype == "uint8" else random.normal(size=shape)
@@ -110,13 +89,11 @@ def _difference(run: "Restored", original: "Folded", folded: "Folded") -> float:
     return float(np.abs(before - after).max() / np.abs(before).max())
 
 
-def _classifier(run: "Restored", network: "Folded") -> "Classifier":
-    from train.inference.classify import Classifier, forward
+def _classifier(run: Restored, network: Folded) -> Classifier:
 
     return Classifier(str(run.folder), _describe(run, network), forward(network.model, network.variables))
 
 
-def _describe(run: "Restored", network: "Folded") -> "Description":
-    from train.inference import classify
+def _describe(run: Restored, network: Folded) -> Description:
 
     return classify.describe(run, network)

@@ -1,43 +1,24 @@
 """`python -m train predict RUN_OR_EXPORT IMAGE...`: what the images show, says the network."""
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import tyro
+import numpy as np
+from rich.table import Table
+from rich.text import Text
 
-from train.config.sections import RunConfig
+from train.commands.options import Predict
+from train.host.console import Console
 from train.host.errors import UsageError
-
-if TYPE_CHECKING:  # slow to import, and not needed for --help
-    import numpy as np
-
-    from train.host.console import Console
-    from train.inference.artifact import Description
-    from train.inference.classify import Classifier
-    from train.inference.images import Picture, Treatment
-
-
-@dataclasses.dataclass(frozen=True)
-class Predict:
-    """Says what image files show, with probabilities: by the network of a run, or an exported one."""
-
-    network: tyro.conf.Positional[Path]
-    """Folder (or name) of a run, or a file from `export`."""
-    images: tyro.conf.Positional[tuple[Path, ...]]
-    """Image files (PNG, JPEG, ...) of any size, folders of them, pipes, or - for the standard input. For a network of
-    digits, the digit is found, cropped, scaled and centred as in MNIST, whether it is dark on light or light on dark.
-    Other images are scaled to fit. A network of grey images is given the luminance of colours."""
-    as_is: bool = False
-    """Only scale the images to fit: do not look for a digit, nor for the polarity, which is light on dark then."""
-    invert: bool = False
-    """The images are dark on light, as ink on paper is, even where that is not what they look like."""
-    top: int = 3
-    """How many classes are listed for an image, the most probable first."""
-    runs_dir: Path = RunConfig.runs_dir
-    """Folder that holds one folder a run."""
+from train.inference import classify as classifiers
+from train.inference import image_files, images
+from train.inference.artifact import Description
+from train.inference.classify import Classifier
+from train.inference.handwriting import setting_of
+from train.inference.images import Picture, Treatment
+from train.runs import restored
 
 
 class Prediction(NamedTuple):
@@ -58,8 +39,6 @@ def predict(options: Predict) -> None:
         UsageError: the network cannot be used; or, at the end, some of the images could not be read.
 
     """
-    from train.host.console import Console
-
     if options.top < 1:
         raise UsageError(f"--top must be at least 1; got {options.top}")
     if not options.images:
@@ -79,38 +58,30 @@ def predict(options: Predict) -> None:
         raise UsageError(f"{failed} of {len(pictures) + failed} could not be read")
 
 
-def treat(options: Predict, description: "Description") -> "Treatment":
+def treat(options: Predict, description: Description) -> Treatment:
     """The preparation of the images, as a phrase, by the options and the training data."""
-    from train.inference.handwriting import setting_of
-    from train.inference.images import Treatment
-
     assert description.preprocessing is not None
     return Treatment(setting_of(description.dataset, description.preprocessing), options.as_is, options.invert)
 
 
-def load(network: Path, runs_dir: Path) -> "Classifier":
+def load(network: Path, runs_dir: Path) -> Classifier:
     """The network of an exported file, or of a run.
 
     Raises:
         UsageError: it is neither, or damaged.
 
     """
-    from train.inference import classify
-    from train.runs import restored
-
     if network.is_file():
-        return classify.of_file(network)
+        return classifiers.of_file(network)
     if not network.exists() and not (runs_dir / network).exists():
         raise UsageError(
             f"there is no {network}: neither a file from `export`, nor a run, nor one of this name in {runs_dir}"
         )
-    return classify.of_run(restored.restore(network, runs_dir))
+    return classifiers.of_run(restored.restore(network, runs_dir))
 
 
-def classify(classifier: "Classifier", pictures: Sequence[tuple[Path, "Picture"]], top: int) -> list[Prediction]:
+def classify(classifier: Classifier, pictures: Sequence[tuple[Path, Picture]], top: int) -> list[Prediction]:
     """The most probable classes of images; of those that show no such thing, what they show instead."""
-    import numpy as np
-
     inputs = [picture.pixels for _, picture in pictures if picture.pixels is not None]
     rows = iter(classifier.probabilities(np.stack(inputs)) if inputs else ())
     names = classifier.description.class_names
@@ -120,11 +91,8 @@ def classify(classifier: "Classifier", pictures: Sequence[tuple[Path, "Picture"]
     ]
 
 
-def show(console: "Console", predictions: Sequence[Prediction]) -> None:
+def show(console: Console, predictions: Sequence[Prediction]) -> None:
     """A table in a terminal, lines anywhere else."""
-    from rich.table import Table
-    from rich.text import Text
-
     if not console.is_terminal:
         for path, classes, probabilities in predictions:
             pairs = (f"{name}\t{probability:.4f}" for name, probability in zip(classes, probabilities, strict=False))
@@ -146,11 +114,9 @@ def show(console: "Console", predictions: Sequence[Prediction]) -> None:
 
 
 def _read(
-    paths: Sequence[Path], description: "Description", treatment: "Treatment"
-) -> tuple[list[tuple[Path, "Picture"]], int]:
+    paths: Sequence[Path], description: Description, treatment: Treatment
+) -> tuple[list[tuple[Path, Picture]], int]:
     """Those images that can be read, and how many cannot: what is wrong with these goes to stderr, as notes do."""
-    from train.inference import image_files, images
-
     assert description.preprocessing is not None
     pictures, failed = [], 0
     for name in paths:
@@ -172,12 +138,12 @@ def _read(
     return pictures, failed
 
 
-def _prediction(path: Path, row: "np.ndarray", names: Sequence[str], top: int) -> Prediction:
+def _prediction(path: Path, row: np.ndarray, names: Sequence[str], top: int) -> Prediction:
     best = sorted(range(len(names)), key=lambda i: -row[i])[:top]
     return Prediction(path, tuple(names[i] for i in best), tuple(float(row[i]) for i in best))
 
 
-def _assumption(description: "Description", treatment: "Treatment") -> str:
+def _assumption(description: Description, treatment: Treatment) -> str:
     """How the images are read, in words."""
     assert description.preprocessing is not None
     polarity = "dark on light (--invert)" if treatment.invert else "light on dark"
@@ -189,7 +155,7 @@ def _assumption(description: "Description", treatment: "Treatment") -> str:
     return f"; digits are cropped and centred, {how}" if treatment.setting else f"; {how}"
 
 
-def _describe(classifier: "Classifier") -> str:
+def _describe(classifier: Classifier) -> str:
     description = classifier.description
     accuracy = "" if description.test_accuracy is None else f", test accuracy {description.test_accuracy:.2%}"
     return f"{classifier.name}: {description.dataset}, {len(description.class_names)} classes{accuracy}"

@@ -1,20 +1,16 @@
 """`python -m train presets`: which presets there are, and what to expect of them."""
 
-import dataclasses
 from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from rich import box
+from rich.table import Table
+
+from train.commands.options import Presets
 from train.config import options
 from train.config.sections import PRESETS, Config, Preset
-
-if TYPE_CHECKING:  # slow to import
-    from rich.table import Table
-
-
-@dataclasses.dataclass(frozen=True)
-class Presets:
-    """Lists the presets, what to expect of them, and in which options they differ from the default."""
+from train.host.console import Console
 
 
 class Expectation(NamedTuple):
@@ -59,19 +55,14 @@ NOTES = (
 
 def presets(_: Presets) -> None:
     """Prints them."""
-    from train.host.console import Console  # slow to import, and not needed for --help
-
     console = Console(highlight=False)
     console.print(table())
     for text in (*NOTES, *map(describe, PRESETS)):
         console.print(f"\n{text}", markup=False)
 
 
-def table() -> "Table":
+def table() -> Table:
     """One row a preset; the first column, read after its head, is the command."""
-    from rich import box
-    from rich.table import Table
-
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_lines=True)
     shown.add_column("python -m train\n--preset", no_wrap=True)
     shown.add_column("network")

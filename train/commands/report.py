@@ -1,13 +1,8 @@
 """`python -m train report RUN`: the pictures and the page of a finished run."""
 
-import dataclasses
-
-from train.commands.run_options import RunAndDataOptions
-
-
-@dataclasses.dataclass(frozen=True)
-class Report(RunAndDataOptions):
-    """Writes pictures and report.html, one page with everything about a run, to the run's folder."""
+from train.commands.options import Report
+from train.report.page import write_report
+from train.runs import restored
 
 
 def report(options: Report) -> None:
@@ -18,8 +13,5 @@ def report(options: Report) -> None:
         OSError: a file cannot be written.
 
     """
-    from train.report.page import write_report
-    from train.runs import restored
-
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
     print(write_report(run, restored.load_data(run, options.data_dir)))

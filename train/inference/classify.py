@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import lax
+from jax import export, lax
 from jax.tree_util import Partial
 
 from train.inference import artifact
@@ -108,8 +108,6 @@ def of_file(path: Path) -> Classifier:
 
 def of_artifact(path: Path, stored: Artifact) -> Classifier:
     """An exported network whose file has been read."""
-    from jax import export
-
     description, platform = stored.description, export.default_export_platform()
     if platform not in description.platforms:
         raise ArtifactError(

@@ -8,6 +8,7 @@ MNIST database of handwritten digits").
 from typing import Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from train.inference.artifact import Preprocessing
@@ -129,8 +130,6 @@ def count_digits(strokes: Strokes) -> int:
 
 def _scale(ink: np.ndarray, box: int) -> np.ndarray:
     """The ink with a longer side of `box` pixels, in 0 to 255."""
-    from PIL import Image
-
     height, width = (max(1, round(box * side / max(ink.shape))) for side in ink.shape)
     thick = thicken(ink, THINNEST * max(ink.shape) / box)
     scaled = np.asarray(Image.fromarray(thick).resize((width, height), Image.Resampling.BOX))

@@ -3,17 +3,15 @@
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from train.inference import handwriting, ink
 from train.inference.artifact import Preprocessing
 from train.inference.handwriting import Setting
 from train.inference.image_files import FORMATS, ImageError, opened
-
-if TYPE_CHECKING:  # slow to import
-    from PIL import Image
 
 MOST_PIXELS = 100_000_000
 ENOUGH_PIXELS = 1024  # a side, to find a digit in
@@ -68,14 +66,14 @@ def read(path: Path, form: Preprocessing, treatment: Treatment = Treatment()) ->
     return picture._replace(remark="; ".join(filter(None, (note, picture.remark))))
 
 
-def _digit(image: "Image.Image", setting: Setting, invert: bool) -> Picture:
+def _digit(image: Image.Image, setting: Setting, invert: bool) -> Picture:
     image = image.reduce(-(-max(image.size) // ENOUGH_PIXELS))  # of transparent images the colours count by their alpha
     digit = handwriting.read_digit(_values(_on_paper(image)), setting, dark=True if invert else None)
     pixels = None if digit.pixels is None else digit.pixels[..., None]
     return Picture(pixels, digit.remark, digit.shows)
 
 
-def _whole(image: "Image.Image", form: Preprocessing, treatment: Treatment) -> Picture:
+def _whole(image: Image.Image, form: Preprocessing, treatment: Treatment) -> Picture:
     """The image scaled to fit, and centred on black; where dark on light, inverted."""
     judged = form.polarity is not None and not treatment.as_is and not treatment.invert
     if judged:
@@ -94,10 +92,8 @@ def _whole(image: "Image.Image", form: Preprocessing, treatment: Treatment) -> P
     return Picture(pixels, _remark(scaled, treatment.invert) if form.polarity and treatment.as_is else "")
 
 
-def _decode(path: Path) -> tuple["Image.Image", str]:
+def _decode(path: Path) -> tuple[Image.Image, str]:
     """The upright image in mode L, LA, RGB or RGBA, at its own size, and a note on how its values were read."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     source = opened(path)
     try:
         with warnings.catch_warnings():
@@ -118,7 +114,7 @@ def _decode(path: Path) -> tuple["Image.Image", str]:
         raise ImageError(f"{path} is damaged or cut short: {error}") from error
 
 
-def _in_bytes(image: "Image.Image", path: Path) -> tuple["Image.Image", str]:
+def _in_bytes(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_deep(image, path)
     if image.has_transparency_data:
@@ -126,10 +122,8 @@ def _in_bytes(image: "Image.Image", path: Path) -> tuple["Image.Image", str]:
     return (image, "") if image.mode == "L" else (image.convert("RGB"), "")
 
 
-def _from_deep(image: "Image.Image", path: Path) -> tuple["Image.Image", str]:
+def _from_deep(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
     """Grey of 16 bits as grey of 8; a file's values of 8, 10 or 12 bits are scaled as such."""
-    from PIL import Image
-
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise ImageError(f"{path} does not have values of 8 or 16 bits: convert it to PNG")
@@ -146,7 +140,7 @@ def _from_deep(image: "Image.Image", path: Path) -> tuple["Image.Image", str]:
     return Image.merge("LA", (grey, Image.fromarray(np.uint8(255) * opaque))), note
 
 
-def _on_paper(image: "Image.Image") -> "Image.Image":
+def _on_paper(image: Image.Image) -> Image.Image:
     """A transparent image on paper of another colour than its ink; a sheet with transparent edges on its own colour."""
     if image.mode not in ("LA", "RGBA"):
         return image
@@ -160,24 +154,20 @@ def _on_paper(image: "Image.Image") -> "Image.Image":
     return _composite(image, 255 if middle < LIGHT else 0)
 
 
-def _composite(image: "Image.Image", paper: int) -> "Image.Image":
-    from PIL import Image
-
+def _composite(image: Image.Image, paper: int) -> Image.Image:
     if image.mode not in ("LA", "RGBA"):
         return image
     flat = Image.alpha_composite(Image.new("RGBA", image.size, (paper,) * 3 + (255,)), image.convert("RGBA"))
     return flat.convert("L" if image.mode == "LA" else "RGB")
 
 
-def _values(image: "Image.Image") -> np.ndarray:
+def _values(image: Image.Image) -> np.ndarray:
     """(H, W, C) float32."""
     return np.asarray(image, np.float32).reshape(image.height, image.width, -1)
 
 
-def _scale(image: "Image.Image", form: Preprocessing) -> np.ndarray:
+def _scale(image: Image.Image, form: Preprocessing) -> np.ndarray:
     """The image as large as the network's inputs allow, its proportions kept; (height, width, channels)."""
-    from PIL import Image
-
     factor = min(form.width / image.width, form.height / image.height)
     width, height = (max(1, round(factor * side)) for side in image.size)
     scaled = image.resize((width, height), Image.Resampling.BILINEAR)  # averages over what becomes one pixel

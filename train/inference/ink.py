@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 LEAST_CONTRAST = 20.0  # of 255: what is fainter is the grain or the lighting of an empty page
@@ -124,8 +125,6 @@ def box_of(array: np.ndarray) -> tuple[slice, slice]:
 
 def enlarge(ink: Ink, least: int) -> Ink:
     """Small ink is cropped and enlarged to a longer side of at least `least` pixels; its edges stay as sharp."""
-    from PIL import Image
-
     box = box_of(ink.strength > 0.5 * ink.strength.max())
     side = max(part.stop - part.start for part in box)
     factor = -(-least // side)

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
 from train.report import style
-
-if TYPE_CHECKING:  # slow to import
-    from matplotlib.axes import Axes
 
 MOST_WITH_NUMBERS = 20  # classes
 DARKEST = 4  # mistakes of one kind that are dark at least: a single one is pale
@@ -75,10 +73,8 @@ def title(dataset: str, class_names: Sequence[str], counts: np.ndarray) -> str:
     return f"{first}\nMost frequent {which}: {shown}{more} ({times}{each})"
 
 
-def _cells(axes: "Axes", counts: np.ndarray) -> None:
+def _cells(axes: Axes, counts: np.ndarray) -> None:
     """Green for what is right; the more mistakes, the more purple. Nothing is written where there are none."""
-    from matplotlib.colors import to_rgb
-
     wrong = counts - np.diag(counts.diagonal())
     share = (wrong / max(DARKEST, wrong.max()))[..., None] ** 0.7
     colours = 1 - share * (1 - np.array(to_rgb(style.WRONG)))

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from train.host.words import count
 from train.report import style
 from train.training.loop import Epoch, Progress
-
-if TYPE_CHECKING:  # slow to import
-    from matplotlib.axes import Axes
 
 HEIGHT = 4.0
 SETS = {"validation": ("validation set", style.VALIDATION, "D--"), "test": ("test set", style.TEST, "o-")}
@@ -59,10 +58,8 @@ def title(dataset: str, last: Epoch) -> str:
     return f"{dataset}: {last.test_accuracy:.2%} of the test set right after {count(last.epoch, 'epoch')}"
 
 
-def _ticks(axes: "Axes", epochs: int) -> None:
+def _ticks(axes: Axes, epochs: int) -> None:
     """Whole epochs, from the first step to the last; losses as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-
     axes.grid()
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.set_xlim(0, 1.02 * epochs)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jinja2
 import numpy as np
 
 from train.config import options
@@ -62,8 +63,6 @@ def write_report(run: Restored, dataset: Dataset) -> Path:
 
 def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
     """The page, with the pictures that the run's folder has."""
-    import jinja2
-
     source = resources.files("train.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     surroundings = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

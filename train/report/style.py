@@ -7,12 +7,12 @@ import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from train.host import files
-
-if TYPE_CHECKING:  # slow to import
-    from matplotlib.figure import Figure
 
 BLUE, VERMILION = "#0072B2", "#D55E00"
 TRAINING, TEST, VALIDATION = BLUE, VERMILION, "#555555"  # the data that something was measured on
@@ -41,7 +41,7 @@ _SETTINGS: Any = {
 
 
 @contextlib.contextmanager
-def new_figure(path: Path, height: float, title: str) -> Iterator["Figure"]:
+def new_figure(path: Path, height: float, title: str) -> Iterator[Figure]:
     """A figure of the style, which is written to a file at the end.
 
     Args:
@@ -50,9 +50,6 @@ def new_figure(path: Path, height: float, title: str) -> Iterator["Figure"]:
         title: what is to be seen, as a sentence.
 
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure  # without pyplot: no window system is looked for
-
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
         figure.suptitle(title)

@@ -2,22 +2,20 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from train.network.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 from train.training.step import TrainState, prepare
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PERCENTILES = (15, 50, 85)
 
@@ -127,7 +125,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """The paper's figure 1: accuracy, and the percentiles of one unit without and with."""
     left, middle, right = figure.subplots(1, 3)
     steps = settings.every * np.arange(1, numbers["with_accuracy"].shape[1] + 1)

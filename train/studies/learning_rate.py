@@ -2,12 +2,13 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from train.network.convolution import Convolution, convolution_for
 from train.network.models import Style
@@ -15,10 +16,6 @@ from train.network.pooling import max_pool
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 KINDS = ("with", "partly", "without")
 LABELS = {"with": "with norm", "partly": "convolutions only", "without": "without"}
@@ -139,7 +136,7 @@ def _cells(steps: np.ndarray, last: np.ndarray) -> tuple[str, str]:
     return few, f"{last.mean():.1f} ± {last.std(ddof=1):.1f}" if len(last) > 1 else f"{last.mean():.1f}"
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Steps to the target by rate; accuracy at the end by rate."""
     left, right = figure.subplots(1, 2)
     rates = np.array(settings.rates)

@@ -2,12 +2,13 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from train.network.build import INITIALIZERS
 from train.network.convolution import convolution_for
@@ -15,9 +16,6 @@ from train.network.models import CNN, MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PLACES = ("before", "after", "none")
 COLOURS = {"before": figures.WITH, "after": figures.THIRD, "none": figures.WITHOUT}
@@ -115,7 +113,7 @@ def _points(values: list[Any]) -> str:
     return " / ".join(f"{value:+.1f}" for value in values)
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Accuracy after a quarter of the steps and at the end, a group of bars a network."""
     panels = figure.subplots(1, 2, sharey=True)
     x = np.arange(len(NETWORKS))

@@ -2,19 +2,17 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from train.network.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = ("with", "ghost", "without")
 LABELS = {"with": "with norm", "ghost": "norm of few", "without": "without"}
@@ -100,7 +98,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> str:
     return ("smaller" if a.mean() < b.mean() else "larger") if differs(a, b) else "the same"
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Test accuracy, and the gap, by dropout."""
     left, right = figure.subplots(1, 2)
     x = np.arange(len(settings.dropouts))

@@ -2,11 +2,12 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 import jaxbn
 from train.network.models import MLP, Style
@@ -14,9 +15,6 @@ from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 from train.training.step import TrainState, prepare
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 AVERAGES: dict[str, float | optax.Schedule] = {
     "EMA 0.99": 0.99,
@@ -129,7 +127,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Accuracy by step for each kind of statistics, of the same weights."""
     axes = figure.subplots()
     steps = settings.every * np.arange(1, settings.measurements + 1)

@@ -2,21 +2,19 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from train.network.build import renorm_ramp
 from train.network.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = ("plain", "renorm")
 COLOURS = {"plain": figures.WITH, "renorm": figures.THIRD, "none": figures.WITHOUT}
@@ -104,7 +102,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Accuracy by the size of the groups; beside it, few classes a batch."""
     left, right = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
     labels = {"plain": "plain batch norm", "renorm": "batch renorm", "none": "no norm"}

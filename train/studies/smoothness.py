@@ -3,23 +3,21 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from train.network.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 from train.training.step import Batches, TrainState, dropout_key, prepare
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 KINDS = ("with", "without", "noisy")
 LABELS = {"with": "with norm", "without": "without", "noisy": "norm, then noise"}
@@ -220,7 +218,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """The three measures of roughness, and the shift, over the steps; a row a rate."""
     grid = figure.subplots(len(settings.rates), len(PANELS), sharex=True, squeeze=False)
     steps = settings.every * np.arange(1, numbers["with_beta"].shape[2] + 1)
@@ -238,7 +236,7 @@ def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 
-def _band_in_logs(axes: "Axes", steps: np.ndarray, values: np.ndarray, kind: str) -> None:
+def _band_in_logs(axes: Axes, steps: np.ndarray, values: np.ndarray, kind: str) -> None:
     logs = np.log(np.maximum(values, 1e-12))
     middle = logs.mean(0)
     axes.plot(steps, np.exp(middle), color=COLOURS[kind], label=LABELS[kind])

@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from train.training.step import Batches
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Verdict = Literal["reproduced", "partly reproduced", "not reproduced"]
 Numbers = Mapping[str, np.ndarray]  # what was measured, by name; each study says the axes of each
@@ -89,7 +87,7 @@ class Study:
     networks: Callable[[Any], int]
     measure: Callable[[Data, Any], Numbers]
     conclude: Callable[[Numbers, Any], Finding]
-    draw: Callable[[Numbers, Any, "Figure"], None]
+    draw: Callable[[Numbers, Any, Figure], None]
 
 
 def spread(values: np.ndarray, digits: int = 1) -> str:

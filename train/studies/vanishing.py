@@ -2,22 +2,20 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from train.network.models import MLP, Style
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 from train.training.step import Batches, TrainState, prepare
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ACTIVATIONS = {"tanh": nn.tanh, "sigmoid": nn.sigmoid, "relu": nn.relu}
 SATURATING = ("tanh", "sigmoid")
@@ -133,7 +131,7 @@ def _std(init: str, settings: Settings) -> str:
     return "1/√n" if init == "lecun" else f"{settings.small_std:g}"
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Gradient norms by layer, one panel an activation."""
     panels = figure.subplots(1, len(settings.activations), sharey=True, squeeze=False)[0]
     layers = np.arange(1, settings.depth + 1)
