@@ -62,7 +62,7 @@ def train(dataset: Dataset, epochs: int, seed: int) -> Outcome:
     plan = make_plan(config, dataset)
     state = initial_state(plan)
     programs = compile_programs(plan, state)
-    *_, last = (happening.event for happening in run(plan, programs, state))
+    *_, last = (snapshot.event for snapshot in run(plan, programs, state))
     assert isinstance(last, Epoch)
     return Outcome(last.test_accuracy, last.test_loss, last.train_seconds, programs.seconds)
 

@@ -21,7 +21,6 @@ from PIL import Image
 from train.config import config_file
 from train.config.sections import Config
 from train.data import cifar10, load
-from train.data.card import describe
 from train.inference import artifact
 from train.inference.artifact import Artifact, Description, Preprocessing
 from train.runs import checkpoint, results
@@ -66,11 +65,11 @@ def furnish(folder: Path) -> None:
     """`runs/a` (images) and `runs/flowers` (iris), with two checkpoints; `data` with a small MNIST; `digit.png`."""
     for name, card, model in (
         ("a", small_run.DIGITS, small_run.CNN),
-        ("flowers", describe(load("iris")), small_run.MLP),
+        ("flowers", load("iris").card, small_run.MLP),
     ):
         run = small_run.write(folder / "runs" / name, card, model)
         state = restore(run, folder).state._replace(step=np.int32(small_run.STEP + 1))
-        checkpoint.save(run / results.CHECKPOINTS, state, Position(epoch=2, step=1), card, keep=2)
+        checkpoint.save(run / results.CHECKPOINTS, state, Position(epoch=2, epoch_step=1), card, keep=2)
     random = np.random.default_rng(0)
     (folder / "data").mkdir()
     for part, count in (("train", 12), ("t10k", 5)):

@@ -3,18 +3,18 @@
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import importlib
 import logging
 import os
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from train.commands import arguments as argument_parser
+from train.commands import help
 from train.commands.options import Evaluate, Export, Predict, Presets, Report, StudyOptions
 from train.config import config_file
 from train.config.sections import PRESETS, Config, DeviceConfig, RunConfig
@@ -22,7 +22,7 @@ from train.host import device_errors, encoding, packages
 from train.host.errors import InterruptedRunError, StoppedAtOnceError, UsageError
 
 PROGRAM = "python -m train"
-STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+HELP = {"--help", "-h"}
 
 COMMANDS: dict[str, type] = {  # the options of each; its function has its name, in the module of its name
     "train": Config,
@@ -42,7 +42,8 @@ def main(
 ) -> int:
     """Does what the command line says, in the context `around`; returns the exit code.
 
-    0; 1 after an error, which is printed in one line; 2 for options that there are not (from tyro, as an exit); 130
+    0; 1 after an error, which is printed in one line; 2 for unknown options and values;
+    130
     after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on;
     141, without a word, where nobody reads any more what is printed. Characters that the output's encoding lacks are
     replaced.
@@ -53,17 +54,14 @@ def main(
     logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it can do without a cache of its own
     try:
-        command, rest = select(sys.argv[1:] if arguments is None else arguments)
-        options = parse_options(command, rest)
-        with around():
-            getattr(importlib.import_module(f"train.commands.{command}"), command)(options)
+        run(sys.argv[1:] if arguments is None else arguments, around)
         sys.stdout.flush()  # while there is somebody to say that it fails
     except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         return 141
     except (OSError, FloatingPointError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.code if isinstance(error, UsageError) else 1
     except (ModuleNotFoundError, AssertionError, RuntimeError) as error:
         is_import = isinstance(error, ModuleNotFoundError)
         reason = packages.explain_import(error) if is_import else device_errors.explain(error)
@@ -81,6 +79,28 @@ def main(
     return 0
 
 
+def run(arguments: Sequence[str], around: Callable[[], AbstractContextManager[None]]) -> None:
+    """Does what the command line says."""
+    command, rest = select(arguments)
+    if rest == ["--version"]:
+        print(versions())
+    elif HELP & {*rest}:
+        print(explain(command, rest))
+    else:
+        options = parse_options(command, rest)
+        with around():
+            getattr(importlib.import_module(f"train.commands.{command}"), command)(options)
+
+
+def versions() -> str:
+    """The versions of jaxbn and of what it runs on."""
+    import jax  # slow to import
+
+    import jaxbn
+
+    return f"jaxbn {jaxbn.__version__}, jax {jax.__version__}, Python {platform.python_version()}"
+
+
 def select(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     """The command that is meant, and its arguments; without one, it is `train`.
 
@@ -92,9 +112,10 @@ def select(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
         return DEFAULT, arguments
     if arguments[0] in COMMANDS:
         return arguments[0], arguments[1:]
-    near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
-    perhaps = f"perhaps {near[0]}? " if near else ""
-    raise UsageError(f"there is no command {arguments[0]!r}: {perhaps}Commands are {', '.join(COMMANDS)}")
+    perhaps = argument_parser.nearest(arguments[0], list(COMMANDS)) or "."
+    raise argument_parser.ArgumentError(
+        f"there is no command {arguments[0]!r}{perhaps} Commands are {', '.join(COMMANDS)}"
+    )
 
 
 def parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401  (each command has its own)
@@ -104,21 +125,26 @@ def parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401  (each command has i
 
 def parse_options(command: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401
     """The options of a command."""
-    options = COMMANDS[command]
     if command != DEFAULT:
-        return tyro.cli(options, args=arguments, prog=f"{PROGRAM} {command}", config=STYLE)
-    others = ", ".join(f"{name} ({summary(name)})" for name in COMMANDS if name != DEFAULT)
+        return argument_parser.parse(COMMANDS[command], arguments, f"{PROGRAM} {command}")
     default = begin(arguments)
     # Where a flag may be on before, it can be given again, as when a command is repeated with --resume.
-    is_preset = default.run.resume is None and default.run.config is None
-    return tyro.cli(
-        options,
-        args=arguments,
-        default=default,
-        prog=PROGRAM,
-        description=f"{summary(command)}\n\nOther commands, each with its --help: {others}",
-        config=STYLE if is_preset else (tyro.conf.OmitArgPrefixes,),
-    )
+    pairs = default.run.resume is not None or default.run.config is not None
+    return argument_parser.parse(Config, arguments, PROGRAM, default, pairs)
+
+
+def explain(command: str, arguments: Sequence[str]) -> str:
+    """What --help prints of a command; of `train` the commands and the options that people use first, or with all."""
+    if command != DEFAULT:
+        title = f"usage: {PROGRAM} {command} [OPTIONS]\n\n{help.wrap(summary(command))}"
+        return f"{title}\n{help.render(help.sections(COMMANDS[command]))}"
+    found = help.sections(Config, begin([word for word in arguments if word not in HELP]))
+    if "all" not in arguments:
+        found = help.first(found)
+    commands = [help.wrap(f"  {name:<11}{summary(name)}", 13) for name in COMMANDS]
+    usage = f"usage: {PROGRAM} [COMMAND] [OPTIONS]; without a command, it trains"
+    more = "" if "all" in arguments else f"\n\n{PROGRAM} --help all lists all options, and COMMAND --help a command's"
+    return "\n".join([usage, "", "commands:", *commands, help.render(found)]) + more
 
 
 def summary(command: str) -> str:

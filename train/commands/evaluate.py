@@ -3,7 +3,7 @@
 from train.commands.options import Evaluate
 from train.runs import restored
 from train.training import plan
-from train.training.loop import compile_evaluation, measure
+from train.training.loop import compile_evaluation, loss_and_accuracy
 
 
 def evaluate(options: Evaluate) -> None:
@@ -19,6 +19,6 @@ def evaluate(options: Evaluate) -> None:
     splits = plan.splits(dataset, run.config.data.validation)
     for name, data in splits._asdict().items():
         if data is not None and name != "train":
-            loss, accuracy = measure(compile_evaluation(run.model, run.state, data), run.state, data)
+            loss, accuracy = loss_and_accuracy(compile_evaluation(run.model, run.state, data), run.state, data)
             count = data.labels.size
             print(f"{name} accuracy {accuracy:.2%} ({round(accuracy * count):,} of {count:,} right, loss {loss:.4f})")

@@ -4,7 +4,6 @@ import json
 
 from train.commands.options import StudyOptions
 from train.host.console import Console
-from train.host.errors import UsageError
 from train.studies import page, run
 from train.studies.names import NAMES
 from train.studies.terminal import Monitor, show
@@ -17,11 +16,7 @@ def study(options: StudyOptions) -> None:
         UsageError: the data cannot be had.
 
     """
-    console = Console(highlight=False)
-    try:
-        data = run.load_data(options.data_dir)
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(error) from error
+    console, data = Console(highlight=False), run.load_data(options.data_dir)
     names = NAMES if options.name == "all" else (options.name,)
     for i, name in enumerate(names, 1):
         found = run.find(name)

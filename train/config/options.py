@@ -38,9 +38,9 @@ def text(value: Any) -> str:  # noqa: ANN401  (any option's)
 
     Example:
         >>> text((32, 64)), text(None), text(True)
-        ('32 64', 'None', 'true')
+        ('32 64', 'none', 'true')
 
     """
     if isinstance(value, tuple):
         return " ".join(map(text, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -29,7 +29,7 @@ Preset = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What is learned from."""
+    """Data."""
 
     dataset: DatasetName = "auto"
     """auto: MNIST if it is on disk or can be downloaded, else scikit-learn's digits, said in one line."""
@@ -38,21 +38,21 @@ class DataConfig:
     or not), also as torchvision and Kaggle leave them; cifar10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz, or
     what is in them, also as Keras names them or pickled again."""
     validation: float = 0.0
-    """Share of the training set that is held out, the same for every seed: to choose by, where the test set must not
-    be. The best epoch's checkpoint and --patience go by it."""
+    """Fraction of the training set held out for model selection, so that the test set stays untouched; the same
+    examples for every seed. The best epoch's checkpoint and --patience go by it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The network, and how it starts."""
+    """Network."""
 
     network: Network = "auto"
     """cnn: convolutions, each with norm and pooling, then a hidden layer; mlp: hidden layers, each with norm; auto: cnn
     for images, mlp for tables."""
     channels: tuple[int, ...] | None = None
-    """Features of each convolution of a cnn; None: 32 64."""
+    """Features of each convolution of a cnn; none: 32 64."""
     hidden: tuple[int, ...] | None = None
-    """Features of each hidden layer; None: 256 for a cnn, which has one, and 512 512 for an mlp."""
+    """Features of each hidden layer; none: 256 for a cnn, which has one, and 512 512 for an mlp."""
     pool_every: int = 1
     """A cnn pools after every so many convolutions."""
     padding: Padding = "valid"
@@ -79,7 +79,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NormConfig:
-    """The batch normalization of each convolution or hidden layer."""
+    """Batch normalization."""
 
     norm_momentum: float = 0.9
     """Weight kept by the old running statistic at each step."""
@@ -105,14 +105,14 @@ class NormConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """What is minimised, how, how long and how fast."""
+    """Optimisation."""
 
     epochs: int | None = None
-    """Passes over the training set; None: what suits the dataset (mnist 1, fashion_mnist 5, cifar10 10, digits 15,
+    """Passes over the training set; none: what suits the dataset (mnist 1, fashion_mnist 5, cifar10 10, digits 15,
     iris 150)."""
     batch_size: int | None = None
-    """Examples a step; None: what suits the dataset (64, for iris 24). The remainder of an epoch, less than one batch,
-    sits out; it is another one each epoch."""
+    """Examples per step; none: what suits the dataset (64, for iris 24). The last examples of each shuffled epoch that
+    fill no batch are dropped."""
     optimizer: Optimizer = "adamw"
     """momentum is sgd with --sgd-momentum; adamw is adam with --weight-decay."""
     learning_rate: float = 1.5e-2
@@ -130,19 +130,19 @@ class OptimizerConfig:
     """adamw: what the weights lose at each step, times the learning rate; the norms' scale and bias lose
     nothing."""
     clip_norm: float | None = None
-    """The gradients' common l2 norm is held below this."""
+    """Clip the gradients to this global l2 norm."""
     clip_value: float | None = None
-    """Each entry of the gradients is held within plus and minus this (before --clip-norm)."""
+    """Clip each gradient entry to ± this value (before --clip-norm)."""
     label_smoothing: float = 0.1
     """Share of the target that is spread over all classes. The losses that are reported are without it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceConfig:
-    """What computes. A batch is divided among the devices; the results are those of one."""
+    """Devices. A batch is divided among them; the results are those of one."""
 
     devices: int | None = None
-    """How many of the devices; of each process if there are several. None: all."""
+    """How many of the devices; of each process if there are several. none: all."""
     distributed: bool = False
     """Several processes train together, each started with the same command. Under SLURM, Open MPI and Kubernetes and on
     TPU pods they find each other."""
@@ -158,23 +158,23 @@ class DeviceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Where the results go, what is kept and watched, and the seed of everything random."""
+    """Results, checkpoints and the seed."""
 
     runs_dir: Path = Path("runs")
-    """Folder that holds one folder a run."""
+    """Folder that holds one folder per run."""
     name: str | None = None
-    """Name of the run's folder; None: dataset and time."""
+    """Name of the run's folder; none: dataset and time."""
     overwrite: bool = False
     """Replace the results of an earlier run of the same name."""
     seed: int = 0
     """The same seed repeats a run bit for bit on the same machine."""
     config: Path | None = None
-    """A config.json to begin with instead of a preset; what else is on the command line wins."""
+    """A config.json to begin with instead of a preset; options on the command line win."""
     resume: Path | None = None
-    """Folder (or name) of a run that was stopped: goes on from its newest sound checkpoint, bit for bit as if it had
-    never been."""
+    """Folder (or name) of a stopped run: goes on from its newest intact checkpoint, bit for bit as if it had never been
+    stopped."""
     checkpoint_minutes: float | None = 5.0
-    """A checkpoint after so many minutes, also within an epoch; None: not by the clock. One is written at the end in
+    """A checkpoint after so many minutes, also within an epoch; none: not by the clock. One is written at the end in
     any case, and on Ctrl-C and SIGTERM."""
     checkpoint_epochs: int | None = None
     """A checkpoint after every so many epochs."""
@@ -192,11 +192,11 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Trains a network with batch normalization and writes what came of it to RUNS_DIR/NAME."""
+    """Trains a network with batch normalization and writes the results to RUNS_DIR/NAME."""
 
     preset: Preset = "default"
-    """What the other options begin with. default: 99% on MNIST soon; the others are the networks of tutorials:
-    `python -m train presets` lists them, with what to expect of each."""
+    """Starting values for all other options. default: reaches 99% on MNIST in one epoch; the others are the networks of
+    tutorials: `python -m train presets` lists them, with what to expect of each."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     norm: NormConfig = NormConfig()

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Mapping
 
 from train.data.download import Archive
+from train.host.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Published:
     md5: Mapping[str, str]
 
 
-class DatasetUnavailableError(RuntimeError):
+class DatasetUnavailableError(UsageError):
     """A dataset is not cached and cannot be prepared here and now.
 
     Attributes:

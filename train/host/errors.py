@@ -2,7 +2,14 @@
 
 
 class UsageError(Exception):
-    """The options, or the files that they name, cannot be worked with."""
+    """The options, or the files that they name, cannot be worked with.
+
+    Attributes:
+        code: the exit code.
+
+    """
+
+    code = 1
 
 
 class InterruptedRunError(Exception):

@@ -86,8 +86,8 @@ def measured_accuracy(run: Restored) -> float | None:
 
 def unfolded(model: CNN | MLP, state: TrainState) -> Folded:
     """The network as it was trained, evaluating with its running statistics."""
-    norms = "none" if model.style.norm is None else "evaluation mode"
-    return Folded(model, {"params": state.params, "batch_stats": state.batch_stats}, norms)
+    norms = "none" if model.layers.norm is None else "evaluation mode"
+    return Folded(model, state.variables, norms)
 
 
 def of_run(run: Restored) -> Classifier:

@@ -1,20 +1,22 @@
 """From a configuration to its network; what does not fit together is refused here."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 import jaxbn
 import jaxbn.linen
+from train.config.checks import check_network
 from train.config.sections import Config, ModelConfig, NormConfig
+from train.host.errors import UsageError
 from train.network.convolution import convolution_for
-from train.network.models import CNN, MLP, Norm, Style
+from train.network.models import CNN, MLP, LayerOptions, Norm
 
-WIDEST = 1_000_000  # features of a layer: a thousand times those of usual networks
+MANY_STEPS = 1000  # enough for every schedule of the norm
 INITIALIZERS = {
     "lecun": nn.initializers.lecun_normal(),
     "he": nn.initializers.he_normal(),
@@ -26,25 +28,24 @@ def build(config: Config, input_shape: tuple[int, ...], num_classes: int, platfo
     """The network of a configuration for inputs of a shape: by itself a CNN for images (H, W, C), else an MLP.
 
     Raises:
-        ValueError: the options do not make a network.
+        UsageError: the options do not make a network.
 
     """
-    options = config.model
-    _check(options)
-    style = build_style(config, total_steps)
-    if network_of(options, input_shape) == "mlp":
-        _check_mlp(options)
-        network = MLP(num_classes, options.hidden or MLP.hidden, style, options.norm_input)
+    options, kind = config.model, network_of(config.model, input_shape)
+    check_network(options, kind)
+    layers = layer_options(config, total_steps)
+    if kind == "mlp":
+        network = MLP(num_classes, options.hidden or MLP.hidden, layers, options.norm_input)
         _check_activations(options, len(network.hidden))
         return network
-    channels, hidden = options.channels or CNN.channels, options.hidden or (CNN.hidden,)
-    _check_cnn(options, channels, hidden, input_shape)
+    channels = options.channels or CNN.channels
+    _check_cnn(options, channels, input_shape)
     _check_activations(options, len(channels) + options.norm_hidden)
     return CNN(
         num_classes,
         channels,
-        hidden[0],
-        style,
+        options.hidden[0] if options.hidden else CNN.hidden,
+        layers,
         convolution_for(platform),
         pool_every=options.pool_every,
         padding=options.padding.upper(),
@@ -53,12 +54,12 @@ def build(config: Config, input_shape: tuple[int, ...], num_classes: int, platfo
     )
 
 
-def build_style(config: Config, total_steps: int) -> Style:
+def layer_options(config: Config, total_steps: int) -> LayerOptions:
     """What the layers have in common."""
     options = config.model
     dtype = jnp.bfloat16 if options.precision == "bfloat16" else None
     activations = [getattr(nn, name) for name in options.activation]
-    return Style(
+    return LayerOptions(
         norm=None if options.norm_placement == "none" else build_norm(config.norm, dtype, total_steps),
         after=options.norm_placement == "after",
         activation=tuple(activations) if len(activations) > 1 else activations[0],
@@ -73,7 +74,7 @@ def renorm_ramp(total_steps: int, r_max: float = 3.0, d_max: float = 5.0) -> jax
     """The paper's ramp in shares of a training: plain for 5/160, d until 25/160, r until 40/160."""
     plain, d_steps, r_steps = (total_steps * share // 160 for share in (5, 25, 40))
     if plain == d_steps:
-        raise ValueError(f"--norm-renorm ramp needs a run of 7 steps or more; got {total_steps}")
+        raise UsageError(f"--norm-renorm ramp needs a run of 7 steps or more; got {total_steps}")
     return jaxbn.batch_renorm_ramp(plain=plain, r_max=r_max, r_steps=r_steps, d_max=d_max, d_steps=d_steps)
 
 
@@ -100,6 +101,21 @@ def build_norm(config: NormConfig, dtype: Any, total_steps: int) -> Norm:  # noq
     )
 
 
+def check_norm(config: NormConfig) -> None:
+    """Refuses what jaxbn refuses of the norm's options, whatever the data are; only shapes are computed.
+
+    Raises:
+        UsageError: there is such an option.
+
+    """
+    rows = jax.ShapeDtypeStruct((2 * (config.norm_ghost_batch or 1), 1), jnp.float32)
+    try:
+        norm = build_norm(config, None, MANY_STEPS)(use_running_average=False)
+        jax.eval_shape(norm.init, jax.random.key(0), rows)
+    except ValueError as error:
+        raise UsageError(error) from error
+
+
 def network_of(options: ModelConfig, input_shape: tuple[int, ...]) -> str:
     """Which network it is: "cnn" or "mlp"."""
     if options.network != "auto":
@@ -121,53 +137,22 @@ def least_side(convolutions: int, pool_every: int = 1, padding: str = "valid") -
     return side
 
 
-def _check(options: ModelConfig) -> None:
-    """Raises where a number is out of its range."""
-    if not 0 <= options.dropout < 1:
-        raise ValueError(f"--dropout must be at least 0 and below 1; got {options.dropout:g}")
-    if not (options.kernel_std >= 0 and math.isfinite(options.kernel_std)):
-        raise ValueError(f"--kernel-std must be at least 0 and finite; got {options.kernel_std:g}")
-    if options.pool_every < 1:
-        raise ValueError(f"--pool-every must be at least 1; got {options.pool_every}")
-    if not options.activation:
-        raise ValueError("--activation must name at least one")
-    for name, widths in (("channels", options.channels), ("hidden", options.hidden)):
-        if widths is not None and (not widths or min(widths) < 1):
-            raise ValueError(f"--{name} must be numbers of at least 1; got {' '.join(map(str, widths)) or 'none'}")
-        if widths is not None and max(widths) > WIDEST:
-            raise ValueError(f"--{name} must be numbers of at most {WIDEST:,}; got {max(widths)}")
-
-
 def _check_activations(options: ModelConfig, layers: int) -> None:
     """Raises where there is neither one activation for all layers nor one for each."""
     if len(options.activation) not in (1, layers):
-        raise ValueError(
+        raise UsageError(
             f"--activation must be one for all layers, or one for each of the {layers} that are activated; "
             f"got {' '.join(options.activation)}"
         )
 
 
-def _check_mlp(options: ModelConfig) -> None:
-    """Raises where an option is of a CNN."""
-    if options.channels is not None:
-        raise ValueError("--channels are of a cnn, and this is an mlp: leave them out, or choose --network cnn")
-    for name in ("pool_every", "padding", "norm_hidden"):
-        if getattr(options, name) != getattr(ModelConfig, name):
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} is of a cnn, and this is an mlp: leave it out, or choose --network cnn")
-
-
-def _check_cnn(
-    options: ModelConfig, channels: Sequence[int], hidden: Sequence[int], input_shape: tuple[int, ...]
-) -> None:
+def _check_cnn(options: ModelConfig, channels: Sequence[int], input_shape: tuple[int, ...]) -> None:
     """Raises where there is no such CNN for inputs of this shape."""
     if len(input_shape) != 3:
-        raise ValueError(f"--network cnn needs images, and these inputs are of shape {input_shape}: choose mlp")
-    if len(hidden) != 1:
-        raise ValueError(f"--hidden of a cnn is one number, as in --hidden 256; got {' '.join(map(str, hidden))}")
+        raise UsageError(f"--network cnn needs images, and these inputs are of shape {input_shape}: choose mlp")
     if least_side(len(channels), options.pool_every, options.padding) > min(input_shape[:2]):
         less = "" if options.padding == "same" else "each convolution takes 2 from each side, and "
-        raise ValueError(
+        raise UsageError(
             f"--channels has {len(channels)} entries, too many for images of {input_shape[0]}x{input_shape[1]}: "
             f"{less}each pooling halves it"
         )

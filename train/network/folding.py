@@ -32,13 +32,13 @@ def fold_norms(model: CNN | MLP, params: dict[str, Any], batch_stats: dict[str, 
         epsilon: the norms' ε.
 
     """
-    if model.style.norm is None:
+    if model.layers.norm is None:
         return Folded(model, {"params": params}, "none")
     if not can_fold(model):
         return Folded(model, {"params": params, "batch_stats": batch_stats}, "evaluation mode")
     folded = {name: layer for name, layer in params.items() if name not in batch_stats}
     for name, statistics in batch_stats.items():
-        into_next = model.style.after or name == "norm0"
+        into_next = model.layers.after or name == "norm0"
         layer = layer_of(model, int(name.removeprefix("norm")) + into_next)
         fold = jaxbn.fold_into_next if into_next else jaxbn.fold
         kernel, bias = fold(
@@ -49,15 +49,15 @@ def fold_norms(model: CNN | MLP, params: dict[str, Any], batch_stats: dict[str, 
             epsilon=epsilon,
         )
         folded[layer] = {"kernel": kernel, "bias": bias}
-    style = dataclasses.replace(model.style, norm=None)  # without a norm, layers have a bias
-    return Folded(model.clone(style=style), {"params": folded}, "folded")
+    layers = dataclasses.replace(model.layers, norm=None)  # without a norm, layers have a bias
+    return Folded(model.clone(layers=layers), {"params": folded}, "folded")
 
 
 def can_fold(model: CNN | MLP) -> bool:
     """Whether each norm has a convolution or dense layer right in front of it or, without padding, right behind."""
     if isinstance(model, MLP):
         return True
-    return not model.style.after and not (model.norm_input and model.padding == "SAME")
+    return not model.layers.after and not (model.norm_input and model.padding == "SAME")
 
 
 def layer_of(model: CNN | MLP, number: int) -> str:

@@ -20,7 +20,7 @@ LECUN = nn.initializers.lecun_normal()
 
 
 @dataclasses.dataclass(frozen=True)
-class Style:
+class LayerOptions:
     """What the layers of a network have in common.
 
     Attributes:
@@ -85,7 +85,7 @@ class CNN(nn.Module):
         num_classes: logits.
         channels: features of each convolution.
         hidden: features of the dense layer before the logits.
-        style: norm, activation and the like.
+        layers: norm, activation and the like.
         convolution: what `flax.linen.Conv` calls; choose by platform with `convolution_for`.
         pool_every: convolutions from one pooling to the next.
         padding: of the convolutions, "VALID" or "SAME".
@@ -97,7 +97,7 @@ class CNN(nn.Module):
     num_classes: int
     channels: Sequence[int] = (32, 64)
     hidden: int = 256
-    style: Style = Style()
+    layers: LayerOptions = LayerOptions()
     convolution: Convolution = lax.conv_general_dilated
     pool_every: int = 1
     padding: str = "VALID"
@@ -107,17 +107,17 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images (N, H, W, C) to logits (N, num_classes)."""
-        style, options = self.style, {"kernel_init": self.style.kernel_init, "dtype": self.style.dtype}
+        layers, options = self.layers, {"kernel_init": self.layers.kernel_init, "dtype": self.layers.dtype}
         conv = partial(nn.Conv, padding=self.padding, conv_general_dilated=self.convolution, **options)
-        x = style.normalize(x, train, "norm0") if self.norm_input else x
+        x = layers.normalize(x, train, "norm0") if self.norm_input else x
         for i, features in enumerate(self.channels):
-            x = conv(features, (3, 3), use_bias=style.bias, name=f"conv{i + 1}")(x)
+            x = conv(features, (3, 3), use_bias=layers.bias, name=f"conv{i + 1}")(x)
             pool = None if (i + 1) % self.pool_every else max_pool
-            x = style.normalize_and_activate(x, train, f"norm{i + 1}", i, pool)
-        bias, count = style.bias or not self.norm_hidden, len(self.channels)
+            x = layers.normalize_and_activate(x, train, f"norm{i + 1}", i, pool)
+        bias, count = layers.bias or not self.norm_hidden, len(self.channels)
         x = nn.Dense(self.hidden, use_bias=bias, name="dense", **options)(x.reshape(x.shape[0], -1))
-        x = style.normalize_and_activate(x, train, f"norm{count + 1}", count) if self.norm_hidden else x
-        return style.logits(style.drop(x, train, "dropout"), self.num_classes)
+        x = layers.normalize_and_activate(x, train, f"norm{count + 1}", count) if self.norm_hidden else x
+        return layers.logits(layers.drop(x, train, "dropout"), self.num_classes)
 
 
 class MLP(nn.Module):
@@ -126,24 +126,24 @@ class MLP(nn.Module):
     Attributes:
         num_classes: logits.
         hidden: features of each hidden layer.
-        style: norm, activation and the like.
+        layers: norm, activation and the like.
         norm_input: a norm of the inputs comes first.
 
     """
 
     num_classes: int
     hidden: Sequence[int] = (512, 512)
-    style: Style = Style()
+    layers: LayerOptions = LayerOptions()
     norm_input: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features (N, …) to logits (N, num_classes)."""
-        style, options = self.style, {"kernel_init": self.style.kernel_init, "dtype": self.style.dtype}
+        layers, options = self.layers, {"kernel_init": self.layers.kernel_init, "dtype": self.layers.dtype}
         x = x.reshape(x.shape[0], -1)
-        x = style.normalize(x, train, "norm0") if self.norm_input else x
+        x = layers.normalize(x, train, "norm0") if self.norm_input else x
         for i, features in enumerate(self.hidden):
-            x = nn.Dense(features, use_bias=style.bias, name=f"dense{i + 1}", **options)(x)
-            x = style.normalize_and_activate(x, train, f"norm{i + 1}", i)
-            x = style.drop(x, train, f"dropout{i + 1}")
-        return style.logits(x, self.num_classes)
+            x = nn.Dense(features, use_bias=layers.bias, name=f"dense{i + 1}", **options)(x)
+            x = layers.normalize_and_activate(x, train, f"norm{i + 1}", i)
+            x = layers.drop(x, train, f"dropout{i + 1}")
+        return layers.logits(x, self.num_classes)

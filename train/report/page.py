@@ -21,7 +21,7 @@ from train.report.norms import diagnose
 from train.report.pictures import write_pictures
 from train.runs.restored import Restored
 from train.runs.results import CONFUSION, CURVES, MISTAKES, REPORT, measured
-from train.training.step import measure, prepare
+from train.training.step import metrics_of, prepare
 
 TEMPLATE = "report.html.jinja"
 NORM_BATCH = 250  # test examples that the norms are looked at with
@@ -67,7 +67,6 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
     surroundings = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
     norms = norm_table(diagnose(run.model, run.state, jnp.asarray(dataset.test_inputs[:NORM_BATCH])))
     return surroundings.from_string(source).render(
         name=run.folder.name,
@@ -77,7 +76,7 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
         norm_columns=[str(column.header) for column in norms.columns],
         norm_rows=list(zip(*(column.cells for column in norms.columns), strict=True)),
         norm_batch=min(NORM_BATCH, len(dataset.test_labels)),
-        layers=summarize(run.model, variables, prepare(jnp.asarray(dataset.test_inputs[:1]))),
+        layers=summarize(run.model, run.state.variables, prepare(jnp.asarray(dataset.test_inputs[:1]))),
         epochs=epochs(run.folder),
         options=options.listed(run.config),
         environment=environment(),
@@ -87,7 +86,7 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
 def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, str]:
     """What came of the run, by name."""
     count = len(dataset.test_labels)
-    metrics = measure(jnp.asarray(logits), jnp.asarray(dataset.test_labels), jnp.ones(count, bool))
+    metrics = metrics_of(jnp.asarray(logits), jnp.asarray(dataset.test_labels), jnp.ones(count, bool))
     correct = int(metrics.correct)
     parameters = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(run.state.params))
     found = {

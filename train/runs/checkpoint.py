@@ -30,6 +30,7 @@ import numpy as np
 
 from train.data.card import DataCard
 from train.host import files, typed
+from train.host.errors import UsageError
 from train.runs import orbax_state
 from train.runs.identity import Identity
 from train.training.loop import Position
@@ -53,7 +54,7 @@ class ForeignError(UnusableError):
     """A checkpoint is of another run."""
 
 
-class NoCheckpointError(Exception):
+class NoCheckpointError(UsageError):
     """There are checkpoints, and none of them can be used."""
 
 
@@ -226,7 +227,11 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
         names = ", ".join(name.decode(errors="replace") for name in differing) or SUMS
         raise DamagedError(f"{folder} is damaged: {names} not as written")
     try:
-        contents = typed.read(Contents, typed.parse((folder / POSITION).read_bytes()), noun="field")
+        stored = typed.parse((folder / POSITION).read_bytes())
+        position = stored.get("position") if isinstance(stored, dict) else None
+        if isinstance(position, dict) and "step" in position:  # as earlier versions call it
+            position["epoch_step"] = position.pop("step")
+        contents = typed.read(Contents, stored, noun="field")
     except (OSError, ValueError) as error:
         raise DamagedError(f"{folder} is damaged: {POSITION}: {error}") from error
     difference = run and run.difference(contents.run)

@@ -11,6 +11,7 @@ from typing import Any
 
 from train.config.sections import Config
 from train.host import records, typed
+from train.host.errors import UsageError
 
 INITIAL = "initial.json"
 SECTIONS = ("data", "model", "norm", "optimizer")
@@ -64,7 +65,7 @@ def lasting(config: Config) -> dict[str, Any]:
 
 
 def check_resumed(config: Config, stored: Config) -> None:
-    """Raises a ValueError where a resumed run would not be the one that was stopped.
+    """Raises a UsageError where a resumed run would not be the one that was stopped.
 
     What it keeps and shows may change, and where its data are; with a constant learning rate, how long it goes on, too.
     """
@@ -72,7 +73,7 @@ def check_resumed(config: Config, stored: Config) -> None:
     for name, value in lasting(stored).items():
         if now[name] != value:
             also = " (its schedule depends on it)" if name == "epochs" else ""
-            raise ValueError(
+            raise UsageError(
                 f"--{name.replace('_', '-')} cannot change when a run is resumed{also}: it was {value}, got {now[name]}"
             )
 

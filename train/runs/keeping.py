@@ -2,70 +2,64 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from train.config.sections import RunConfig
 from train.data.card import DataCard
-from train.runs import checkpoint, results
+from train.runs import results
 from train.runs.identity import Identity
-from train.training.loop import Epoch, Happening
+from train.runs.writer import Writer
+from train.training.loop import Epoch, Snapshot
 
 
 class Keeper:
     """Writes the checkpoints of a run.
 
     Args:
-        folder: the run's.
+        writer: what writes them.
         options: the run's.
-        data: gives what is written down of the data; called when it is needed.
+        data: what the run learns from.
+        run: which run it is.
         saved: the step that the run goes on from, whose checkpoint there is; None where it begins.
         clock: seconds.
-        writes: False in all but one of the processes of a run: nothing is written there.
-        run: which run it is.
 
     """
 
     def __init__(
         self,
-        folder: Path,
+        writer: Writer,
         options: RunConfig,
-        data: Callable[[], DataCard],
+        data: DataCard,
+        run: Identity,
         saved: int | None = None,
         clock: Callable[[], float] = time.monotonic,
-        writes: bool = True,
-        run: Identity | None = None,
     ) -> None:
-        self._folder = folder
+        self._writer = writer
         self._options = options
         self._data = data
+        self._run = run
         self._saved = saved
         self._clock = clock
         self._time = clock()
-        self._writes = writes
-        self._run = run
 
-    def keep(self, happening: Happening, epochs: Sequence[Epoch]) -> None:
+    def keep(self, snapshot: Snapshot, epochs: Sequence[Epoch]) -> None:
         """Writes the checkpoints that are due after an event; `epochs` are all so far."""
-        event = happening.event
+        event = snapshot.event
         if isinstance(event, Epoch) and event is best(epochs):
-            self._write(happening, results.BEST, keep=1)
+            self._write(snapshot, results.BEST, keep=1)
         minutes, every = self._options.checkpoint_minutes, self._options.checkpoint_epochs
         by_clock = minutes is not None and self._clock() - self._time >= 60 * minutes
         if by_clock or (isinstance(event, Epoch) and every is not None and event.epoch % every == 0):
-            self.save(happening)
+            self.save(snapshot)
 
-    def save(self, happening: Happening) -> None:
+    def save(self, snapshot: Snapshot) -> None:
         """Writes a checkpoint, unless this step has one."""
-        if happening.event.step != self._saved:
-            self._write(happening, results.CHECKPOINTS, self._options.keep_checkpoints)
-            self._saved = happening.event.step
+        if snapshot.event.step != self._saved:
+            self._write(snapshot, results.CHECKPOINTS, self._options.keep_checkpoints)
+            self._saved = snapshot.event.step
         self._time = self._clock()
 
-    def _write(self, happening: Happening, kind: str, keep: int) -> None:
-        if not self._writes:
-            return
-        results.sync_records(self._folder)  # a checkpoint never knows of more than the records do
-        checkpoint.save(self._folder / kind, happening.state, happening.position, self._data(), keep, self._run)
+    def _write(self, snapshot: Snapshot, kind: str, keep: int) -> None:
+        self._writer.save(kind, snapshot, self._data, keep, self._run)
 
 
 def best(epochs: Sequence[Epoch]) -> Epoch | None:

@@ -8,33 +8,14 @@ from typing import NamedTuple
 
 import jax
 
-from train.config.sections import RunConfig
-from train.data import Dataset
-from train.data.card import DataCard
 from train.host import program_cache
-from train.host.console import Console
 from train.host.errors import InterruptedRunError
 from train.host.interruption import Interruption
 from train.runs import results, stopping, tensorboard, terminal
-from train.runs.identity import Identity
 from train.runs.keeping import Keeper, out_of_patience
+from train.runs.run import Run, Start
 from train.training import loop, processes
-from train.training.plan import Plan
 from train.training.step import TrainState
-
-
-class Start(NamedTuple):
-    """Where a run begins, or goes on."""
-
-    state: TrainState
-    position: loop.Position
-    progress: list[loop.Progress]
-    epochs: list[loop.Epoch]
-
-    @property
-    def saved(self) -> int | None:
-        """The step whose checkpoint this is; None at the beginning."""
-        return int(self.state.step) or None
 
 
 class Trained(NamedTuple):
@@ -46,71 +27,61 @@ class Trained(NamedTuple):
     compile_seconds: float = 0.0
 
 
-def learn(
-    console: Console,
-    options: RunConfig,
-    dataset: Dataset,
-    plan: Plan,
-    folder: Path,
-    start: Start,
-    data: Callable[[], DataCard],
-    own: Identity,
-    interruption: Interruption,
-) -> Trained:
+def learn(run: Run, start: Start, interruption: Interruption) -> Trained:
     """Trains from the start to the end, with records and checkpoints on the way; nothing where the end is reached.
 
     Raises:
         InterruptedRunError: it was told to stop, and has saved.
 
     """
+    plan, patience = run.plan, run.config.run.patience
     state, progress, epochs = start.state, list(start.progress), list(start.epochs)
-    if start.position.epoch > plan.epochs or out_of_patience(epochs, options.patience):
-        terminal.print_finished(console, folder)
+    if start.position.epoch > plan.epochs or out_of_patience(epochs, patience):
+        terminal.print_finished(run.console, run.folder)
         return Trained(state, progress, epochs)
-    with console.status("compiling"):
+    with run.console.status("compiling"):
         programs = loop.compile_programs(plan, state)
     program_cache.seal()  # now, since a run may be killed
-    keeper = Keeper(folder, options, data, start.saved, writes=processes.first(), run=own)
-    happening = None
-    with _listeners(console, options, plan, folder, dataset, start) as listeners:
+    keeper = Keeper(run.writer, run.config.run, run.dataset.card, run.identify(), start.saved)
+    snapshot = None
+    with _listeners(run, start) as listeners:
         processes.exchange()  # until all have compiled, and none failed
-        for happening in loop.run(plan, programs, state, start.position):
-            event = happening.event
+        for snapshot in loop.run(plan, programs, state, start.position):
+            event = snapshot.event
             progress += [event] if isinstance(event, loop.Progress) else []
             epochs += [event] if isinstance(event, loop.Epoch) else []
             for listen in listeners:
                 listen(event)
-            keeper.keep(happening, epochs)
+            keeper.keep(snapshot, epochs)
             if number := processes.greatest(interruption.signal or 0):
-                keeper.save(happening)
+                keeper.save(snapshot)
                 processes.exchange()
-                said = stopping.after(folder, event.step) if processes.first() else ""
+                said = stopping.after(run.folder, event.step) if processes.first() else ""
                 raise InterruptedRunError(said, 128 + number)
-            if isinstance(event, loop.Epoch) and out_of_patience(epochs, options.patience):
+            if isinstance(event, loop.Epoch) and out_of_patience(epochs, patience):
                 break
-    assert happening is not None  # of an epoch that is not over there is always something to do
-    keeper.save(happening)
-    return Trained(happening.state, progress, epochs, programs.seconds)
+    assert snapshot is not None  # of an epoch that is not over there is always something to do
+    keeper.save(snapshot)
+    return Trained(snapshot.state, progress, epochs, programs.seconds)
 
 
 Listener = Callable[[loop.Progress | loop.Epoch], None]
 
 
 @contextlib.contextmanager
-def _listeners(
-    console: Console, options: RunConfig, plan: Plan, folder: Path, dataset: Dataset, start: Start
-) -> Iterator[list[Listener]]:
-    """The listeners of every event: the files, the terminal, and the optional ones."""
+def _listeners(run: Run, start: Start) -> Iterator[list[Listener]]:
+    """The listeners of every event: the files, the terminal, and the optional ones; none but in the first process."""
     with contextlib.ExitStack() as stack:
         if not processes.first():
             yield []
             return
-        listeners: list[Listener] = [functools.partial(results.record, folder, dataset)]
-        listeners.append(stack.enter_context(terminal.Monitor(console, plan, start.saved or 0)).show)
+        done, options = start.saved or 0, run.config.run
+        listeners: list[Listener] = [functools.partial(results.record, run.folder, run.dataset)]
+        listeners.append(stack.enter_context(terminal.Monitor(run.console, run.plan, done)).show)
         if options.tensorboard:
-            listeners.append(stack.enter_context(tensorboard.writer(folder / results.TENSORBOARD, start.saved or 0)))
+            listeners.append(stack.enter_context(tensorboard.writer(run.folder / results.TENSORBOARD, done)))
         if options.profile:
-            listeners.append(stack.enter_context(profile(folder / results.PROFILE)))
+            listeners.append(stack.enter_context(profile(run.folder / results.PROFILE)))
         yield listeners
 
 

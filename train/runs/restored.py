@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from train.config import config_file
 from train.config.sections import Config
-from train.data import Dataset, DatasetUnavailableError, load
-from train.data.card import DataCard, describe
+from train.data import Dataset, load
+from train.data.card import DataCard
 from train.host.errors import UsageError
 from train.network.build import build
 from train.network.models import CNN, MLP
@@ -46,15 +46,12 @@ def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
     folder = config_file.find_run(run, runs_dir)
     config = config_file.read_run(folder)
     parent, own = folder / (results.BEST if best else results.CHECKPOINTS), identify(folder, config)
-    try:
-        data = checkpoint.data_of(parent, own)
-        if data is not None:
-            model = build(config, data.input_shape, len(data.class_names), jax.default_backend(), STEPS)
-            found = checkpoint.newest(parent, _shapes(config, model, data), own)
-            if found is not None:
-                return Restored(folder, config, model, found.state, found.data)
-    except (checkpoint.NoCheckpointError, ValueError) as error:
-        raise UsageError(error) from error
+    data = checkpoint.data_of(parent, own)
+    if data is not None:
+        model = build(config, data.input_shape, len(data.class_names), jax.default_backend(), STEPS)
+        found = checkpoint.newest(parent, _shapes(config, model, data), own)
+        if found is not None:
+            return Restored(folder, config, model, found.state, found.data)
     if best:
         raise UsageError(f"{folder} kept no best checkpoint: a run does with --validation, as in --validation 0.1")
     raise UsageError(f"{folder} has no checkpoint yet")
@@ -67,11 +64,8 @@ def load_data(run: Restored, data_dir: Path | None) -> Dataset:
         UsageError: it cannot be had, or is not what it was.
 
     """
-    try:
-        dataset = load(run.data.name, data_dir=data_dir or run.config.data.data_dir)
-    except (ValueError, DatasetUnavailableError) as error:
-        raise UsageError(error) from error
-    if describe(dataset) != run.data:
+    dataset = load(run.data.name, data_dir=data_dir or run.config.data.data_dir)
+    if dataset.card != run.data:
         raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")
     return dataset
 

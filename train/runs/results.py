@@ -53,12 +53,12 @@ def check_folder(runs: Path, name: str, overwrite: bool) -> Path:
     """The folder of a run, which does not exist yet, is empty, or holds an earlier run that may be replaced.
 
     Raises:
-        ValueError: the name is no name of a folder.
+        UsageError: the name is no name of a folder.
         FileExistsError: there is something else, or an earlier run, and `overwrite` was not asked for.
 
     """
     if name in ("", ".", "..") or Path(name).name != name:
-        raise ValueError(f"--name must be the name of a folder, without separators; got {name!r}")
+        raise UsageError(f"--name must be the name of a folder, without separators; got {name!r}")
     folder = runs / name
     if not folder.exists() and not folder.is_symlink():
         return folder
@@ -167,9 +167,8 @@ def _rewind(path: Path, kind: type, stays: Callable[[records.Record], bool], rem
 
 def write_variables(folder: Path, state: TrainState) -> None:
     """variables.npz: parameters and batch statistics, one array a name such as `params/conv1/kernel`."""
-    tree = {"params": state.params, "batch_stats": state.batch_stats}
     arrays: dict[str, Any] = {
-        name: np.asarray(leaf) for name, leaf in flatten_dict(jax.device_get(tree), sep="/").items()
+        name: np.asarray(leaf) for name, leaf in flatten_dict(jax.device_get(state.variables), sep="/").items()
     }
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)

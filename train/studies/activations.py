@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from train.network.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
@@ -44,7 +44,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
     def run(norm: Any, seed: jax.Array) -> Any:  # noqa: ANN401
         init = nn.initializers.normal(settings.kernel_std)
-        model = MLP(10, settings.hidden, Style(norm=norm, activation=nn.sigmoid, kernel_init=init))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm, activation=nn.sigmoid, kernel_init=init))
         layer = f"{'dense' if norm is None else 'norm'}{len(settings.hidden)}"
         right = accuracy(model, data.test)
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from train.network.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
@@ -38,7 +38,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
     large = min(settings.batch_size, 1 << (examples.bit_length() - 1))  # the digits are fewer
 
     def run(norm: Any, batch_size: int, seed: jax.Array) -> jax.Array:  # noqa: ANN401
-        model = MLP(10, settings.hidden, Style(norm=norm))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm))
         rate = settings.learning_rate * (batch_size / settings.small_batch) ** 0.5  # as Hoffer et al. scale it
         tx = optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(rate, momentum=settings.momentum))
         steps = settings.epochs * (examples // batch_size)
@@ -74,7 +74,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         f"Ghosts of {settings.ghosts[best]} in a large batch: {gain:+.2f} points of test accuracy",
         f"With batches of {settings.batch_size:,} the statistics of the whole batch give {spread(whole, 2)}% on the "
         f"test set, those of {settings.ghosts[best]} examples {spread(ghosts[best], 2)}%: "
-        f"{'better' if better else 'no difference beyond the noise'}{closes}. Batches of {settings.small_batch}, for "
+        f"{'better' if better else 'no difference beyond the noise'}{closes}. Examples of {settings.small_batch}, for "
         f"as many epochs, give {spread(small, 2)}%.",
         Table(("statistics of", "test accuracy (%)"), tuple(rows)),
     )

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from train.network.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, scale_kernels, start
@@ -38,8 +38,8 @@ def measure(data: Data, settings: Settings) -> Numbers:
     tx = optax.sgd(settings.learning_rate)
 
     def run(norm: object, deviation: jax.Array, seed: jax.Array) -> jax.Array:
-        style = Style(norm=norm, kernel_init=nn.initializers.normal(1.0))  # pyright: ignore[reportArgumentType]
-        model = MLP(10, settings.hidden, style)
+        layers = LayerOptions(norm=norm, kernel_init=nn.initializers.normal(1.0))  # pyright: ignore[reportArgumentType]
+        model = MLP(10, settings.hidden, layers)
         state = scale_kernels(start(model, tx, train, seed), deviation)
         order = orders(seed, examples, each * settings.epochs, settings.batch_size)
         return fit(model, tx, state, train, order, accuracy(model, train), every=each)[2]

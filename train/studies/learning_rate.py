@@ -11,7 +11,7 @@ import optax
 from matplotlib.figure import Figure
 
 from train.network.convolution import Convolution, convolution_for
-from train.network.models import Style
+from train.network.models import LayerOptions
 from train.network.pooling import max_pool
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table
@@ -59,14 +59,14 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images (N, H, W, C) to logits (N, 10)."""
-        style = Style(norm=self.norm)
+        layers = LayerOptions(norm=self.norm)
         conv = partial(nn.Conv, kernel_size=(3, 3), padding="VALID", conv_general_dilated=self.convolution)
         for i, features in enumerate(self.channels, 1):
-            x = conv(features, use_bias=style.bias, name=f"conv{i}")(x)
-            x = style.normalize_and_activate(x, train, f"norm{i}", max_pool=max_pool)
-        style = Style(norm=self.hidden_norm)
-        x = nn.Dense(self.hidden, use_bias=style.bias, name="dense")(x.reshape(x.shape[0], -1))
-        return nn.Dense(10, name="logits")(style.normalize_and_activate(x, train, "norm"))
+            x = conv(features, use_bias=layers.bias, name=f"conv{i}")(x)
+            x = layers.normalize_and_activate(x, train, f"norm{i}", max_pool=max_pool)
+        layers = LayerOptions(norm=self.hidden_norm)
+        x = nn.Dense(self.hidden, use_bias=layers.bias, name="dense")(x.reshape(x.shape[0], -1))
+        return nn.Dense(10, name="logits")(layers.normalize_and_activate(x, train, "norm"))
 
 
 def measure(data: Data, settings: Settings) -> Numbers:

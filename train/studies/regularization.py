@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from train.network.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
@@ -41,7 +41,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
     examples, tx = data.train.labels.size, optax.adam(settings.learning_rate)
 
     def run(norm: Any, dropout: float, seed: jax.Array) -> Any:  # noqa: ANN401
-        model = MLP(10, settings.hidden, Style(norm=norm, dropout=dropout))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm, dropout=dropout))
         order = orders(seed, examples, settings.steps, settings.batch_size)
         state = start(model, tx, data.train, seed)
         state, _, _ = fit(model, tx, state, data.train, order, lambda _: None, every=settings.steps, seed=seed)

@@ -20,7 +20,7 @@ from train.data import Dataset, load
 from train.host import files
 from train.studies import figures, sweep
 from train.studies.study import Data, Finding, Numbers, Study
-from train.training.step import Batches
+from train.training.step import Examples
 
 RESULTS, FIGURE = "results.json", "figure.png"
 HEIGHTS = {"init-scale": 6.4, "smoothness": 4.6}  # inches; 3.9 for others
@@ -35,8 +35,8 @@ def data_of(dataset: Dataset) -> Data:
     """A dataset on the device."""
     return Data(
         dataset.name,
-        Batches(jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)),
-        Batches(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_labels)),
+        Examples(jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)),
+        Examples(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_labels)),
     )
 
 

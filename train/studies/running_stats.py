@@ -10,7 +10,7 @@ import optax
 from matplotlib.figure import Figure
 
 import jaxbn
-from train.network.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
@@ -64,10 +64,10 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
     numbers, states = {}, None
     for name, momentum in AVERAGES.items():
-        model = MLP(10, settings.hidden, Style(norm=partial(NORM, momentum=momentum)))
+        model = MLP(10, settings.hidden, LayerOptions(norm=partial(NORM, momentum=momentum)))
         numbers[name], found = product(partial(run, model), range(settings.seeds))
         states = found if states is None else states  # of the first; what is learned is the same in all
-    model = MLP(10, settings.hidden, Style(norm=partial(NORM, momentum=0.99)))
+    model = MLP(10, settings.hidden, LayerOptions(norm=partial(NORM, momentum=0.99)))
     numbers["recalibrated"] = recalibrated(model, states, data, settings)
     return numbers
 
@@ -83,7 +83,7 @@ def recalibrated(model: MLP, states: Any, data: Data, settings: Settings) -> np.
     def of(seed: int, step: int) -> float:
         place = step // settings.every - 1
         state = TrainState(*jax.tree.map(lambda leaf: leaf[seed, place], states))
-        found = jaxbn.recalibrate(apply, {"params": state.params, "batch_stats": state.batch_stats}, [sample])
+        found = jaxbn.recalibrate(apply, state.variables, [sample])
         return float(right(state._replace(batch_stats=found["batch_stats"])))
 
     return np.array([[of(seed, step) for step in settings.recalibrated_at] for seed in range(settings.seeds)])

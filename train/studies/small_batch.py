@@ -11,7 +11,7 @@ import optax
 from matplotlib.figure import Figure
 
 from train.network.build import renorm_ramp
-from train.network.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
@@ -57,7 +57,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
     examples, tx = data.train.labels.size, optax.sgd(settings.learning_rate)
 
     def run(norm: Any, independent: bool, seed: jax.Array) -> jax.Array:  # noqa: ANN401
-        model = MLP(10, settings.hidden, Style(norm=norm))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm))
         if independent:
             order = orders(seed, examples, settings.steps, settings.batch_size)
         else:

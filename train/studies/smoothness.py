@@ -13,11 +13,11 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from train.network.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-from train.training.step import Batches, TrainState, dropout_key, prepare
+from train.training.step import Examples, TrainState, dropout_key, prepare
 
 KINDS = ("with", "without", "noisy")
 LABELS = {"with": "with norm", "without": "without", "noisy": "norm, then noise"}
@@ -136,13 +136,13 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
     def run(norm: Any, rate: jax.Array, seed: jax.Array) -> Landscape:  # noqa: ANN401
         tx = optax.sgd(rate)
-        model = MLP(10, settings.hidden, Style(norm=norm))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm))
         order = orders(seed, examples, settings.steps + 1, settings.batch_size)
         right = accuracy(model, data.test)
 
         def at(state: TrainState) -> Landscape:
             rows = order[state.step]  # the batch that comes next
-            batch = Batches(data.train.inputs[rows], data.train.labels[rows])
+            batch = Examples(data.train.inputs[rows], data.train.labels[rows])
             loss = partial(training_loss, model, state, batch, seed)
             return Landscape(**look(loss, state.params, settings, rate), accuracy=right(state))
 
@@ -156,7 +156,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
     return numbers
 
 
-def training_loss(model: MLP, state: TrainState, batch: Batches, seed: jax.Array, params: Any) -> jax.Array:  # noqa: ANN401
+def training_loss(model: MLP, state: TrainState, batch: Examples, seed: jax.Array, params: Any) -> jax.Array:  # noqa: ANN401
     """The loss of a batch in training mode; of a step always with the same noise."""
     logits, _ = model.apply(
         {"params": params, "batch_stats": state.batch_stats},

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from train.training.step import Batches
+from train.training.step import Examples
 
 Verdict = Literal["reproduced", "partly reproduced", "not reproduced"]
 Numbers = Mapping[str, np.ndarray]  # what was measured, by name; each study says the axes of each
@@ -17,15 +17,15 @@ class Data(NamedTuple):
     """What a study learns from."""
 
     name: str
-    train: Batches
-    test: Batches
+    train: Examples
+    test: Examples
 
     def first(self, train: int, test: int) -> "Data":
         """The first examples of each set; all, where there are fewer."""
         return Data(
             self.name,
-            Batches(self.train.inputs[:train], self.train.labels[:train]),
-            Batches(self.test.inputs[:test], self.test.labels[:test]),
+            Examples(self.train.inputs[:train], self.train.labels[:train]),
+            Examples(self.test.inputs[:test], self.test.labels[:test]),
         )
 
 

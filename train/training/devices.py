@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from train.host.errors import UsageError
+
 Tree = TypeVar("Tree")
 
 AXIS = "data"
@@ -74,13 +76,13 @@ def choose(wanted: int | None) -> Devices:
     """The devices of all processes, so many of each as are wanted; None: all.
 
     Raises:
-        ValueError: there are not so many.
+        UsageError: there are not so many.
 
     """
     local = jax.local_device_count()
     if wanted is not None and not 1 <= wanted <= local:
         hint = " (as many CPU devices as you like: JAX_NUM_CPU_DEVICES)" if jax.default_backend() == "cpu" else ""
-        raise ValueError(f"--devices must be from 1 to {local}, the devices of a process{hint}; got {wanted}")
+        raise UsageError(f"--devices must be from 1 to {local}, the devices of a process{hint}; got {wanted}")
     processes = range(jax.process_count())
     chosen = [d for process in processes for d in [d for d in jax.devices() if d.process_index == process][:wanted]]
     if len(chosen) == 1:
@@ -89,12 +91,12 @@ def choose(wanted: int | None) -> Devices:
 
 
 def check_batch(batch_size: int, examples: int, devices: int, processes: int = 1) -> None:
-    """Raises a ValueError, which says what to take instead, where a batch is not divisible among the devices.
+    """Raises a UsageError, which says what to take instead, where a batch is not divisible among the devices.
 
     Example:
         >>> check_batch(64, 1000, devices=6)
         Traceback (most recent call last):
-        ValueError: --batch-size 64 is not divisible among 6 devices: take --batch-size 60 or 66, or --devices 4
+        train.host.errors.UsageError: --batch-size 64 is not divisible among 6 devices: take --batch-size 60 or 66, ...
 
     """
     if batch_size % devices == 0:
@@ -107,24 +109,24 @@ def check_batch(batch_size: int, examples: int, devices: int, processes: int = 1
     of_each = " (of each process)" if processes > 1 else ""
     ways = [f"--batch-size {' or '.join(sizes)}"] if sizes else []
     ways += [f"--devices {each}{of_each}"] if each else []
-    raise ValueError(f"--batch-size {batch_size} is not divisible among {devices} devices: take {', or '.join(ways)}")
+    raise UsageError(f"--batch-size {batch_size} is not divisible among {devices} devices: take {', or '.join(ways)}")
 
 
 def share(batch_size: int, devices: int, ghost: int | None) -> int:
     """The examples that each device normalises for itself under `--norm-scope device`.
 
     Raises:
-        ValueError: they are too few, or another number was asked for.
+        UsageError: they are too few, or another number was asked for.
 
     """
     own = batch_size // devices
     if ghost is not None and ghost != own:
-        raise ValueError(
+        raise UsageError(
             f"--norm-scope device normalises the {own} examples of each of {devices} devices for themselves, and "
             f"--norm-ghost-batch every {ghost}: leave one of them out"
         )
     if own < 2:
-        raise ValueError(
+        raise UsageError(
             f"--norm-scope device needs at least 2 examples on each device; a batch of {batch_size} has {own} on each "
             f"of {devices}: take a larger --batch-size, or fewer --devices"
         )

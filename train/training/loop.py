@@ -14,7 +14,7 @@ import numpy as np
 
 from train.training.devices import ONE, Devices
 from train.training.plan import Plan
-from train.training.step import Batches, TrainState, evaluate, init_state, train_steps
+from train.training.step import Examples, TrainState, evaluate, init_state, train_steps
 
 REPORTS_PER_EPOCH = 20
 EVALUATION_BATCH = 250
@@ -52,13 +52,13 @@ class Position:
     """How far a run has come, beside its state: all that the loop needs to go on from there."""
 
     epoch: int = 1  # the one under way
-    step: int = 0  # how many of its steps are done
+    epoch_step: int = 0  # how many of its steps are done
     epoch_seconds: float = 0.0  # in its training steps
     seconds: float = 0.0  # in those of the whole run
     reports: tuple[tuple[float, int, int], ...] = ()  # its summed losses, correct and counted examples, by report
 
 
-class Happening(NamedTuple):
+class Snapshot(NamedTuple):
     """What the loop yields: an event, the state that it led to, and where that is."""
 
     event: Progress | Epoch
@@ -94,7 +94,7 @@ def compile_programs(plan: Plan, state: TrainState) -> Programs:
     return Programs(*programs, seconds=time.perf_counter() - start, validate=validate)
 
 
-def compile_evaluation(model: nn.Module, state: TrainState, data: Batches, devices: Devices = ONE) -> Any:  # noqa: ANN401
+def compile_evaluation(model: nn.Module, state: TrainState, data: Examples, devices: Devices = ONE) -> Any:  # noqa: ANN401
     """The program that measures a state on a split: (state, data) to metrics."""
     batch_size = devices.round_up(min(EVALUATION_BATCH, data.labels.size))
     program = partial(evaluate, model, batch_size=batch_size, divide=devices.divide)
@@ -116,7 +116,7 @@ def run(
     programs: Programs,
     state: TrainState,
     position: Position = Position(),
-) -> Iterator[Happening]:
+) -> Iterator[Snapshot]:
     """Trains, and yields what happened as it happens, with the state that it led to.
 
     The state of an earlier yield is gone when the next one arrives: its memory is used again.
@@ -134,7 +134,7 @@ def run(
     while position.epoch <= plan.epochs:
         order = programs.shuffle(np.int32(position.epoch))
         for span in spans(plan.steps_per_epoch):
-            if span[0] < position.step:  # done before: a run stops between spans only
+            if span[0] < position.epoch_step:  # done before: a run stops between spans only
                 continue
             began = time.perf_counter()
             state, metrics = programs.train(state, plan.train, order, tuple(np.int32(i) for i in span))
@@ -146,30 +146,30 @@ def run(
             _check_finite("loss", loss, position.epoch, step)
             position = Position(
                 epoch=position.epoch,
-                step=span[1],
+                epoch_step=span[1],
                 epoch_seconds=position.epoch_seconds + elapsed,
                 seconds=position.seconds + elapsed,
                 reports=(*position.reports, report),
             )
-            yield Happening(Progress(position.epoch, step, loss, accuracy, report[2] / elapsed), state, position)
+            yield Snapshot(Progress(position.epoch, step, loss, accuracy, report[2] / elapsed), state, position)
         record = _record(plan, programs, state, position)
         position = Position(epoch=position.epoch + 1, seconds=position.seconds)
-        yield Happening(record, state, position)
+        yield Snapshot(record, state, position)
 
 
 def _record(plan: Plan, programs: Programs, state: TrainState, position: Position) -> Epoch:
     """The record of an epoch whose steps are done."""
     step = position.epoch * plan.steps_per_epoch
-    train, test = _averages(position.reports), measure(programs.evaluate, state, plan.test)
+    train, test = _averages(position.reports), loss_and_accuracy(programs.evaluate, state, plan.test)
     _check_finite("test loss", test[0], position.epoch, step)
-    held = (None, None) if plan.validation is None else measure(programs.validate, state, plan.validation)
+    held = (None, None) if plan.validation is None else loss_and_accuracy(programs.validate, state, plan.validation)
     if held[0] is not None:
         _check_finite("validation loss", held[0], position.epoch, step)
     rate = plan.steps_per_epoch * plan.batch_size / position.epoch_seconds
     return Epoch(position.epoch, step, *train, *held, *test, rate, position.seconds)
 
 
-def measure(evaluation: Any, state: TrainState, data: Batches) -> tuple[float, float]:  # noqa: ANN401
+def loss_and_accuracy(evaluation: Any, state: TrainState, data: Examples) -> tuple[float, float]:  # noqa: ANN401
     """The mean loss and the accuracy of a state on a split, by its compiled program."""
     metrics = evaluation(state, data)
     return _averages([(float(metrics.loss), int(metrics.correct), int(metrics.count))])

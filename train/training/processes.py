@@ -1,7 +1,7 @@
 """Processes that train together: how they find each other, hear of each other's errors, and agree when to stop."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -115,14 +115,14 @@ def exchange(note: str = "") -> list[str]:
     return [said[1:] for said in notes]
 
 
-def agree(what: str, digest: str) -> None:
-    """Makes sure that all processes have the same of something.
+def agree(what: str, digest: Callable[[], str]) -> None:
+    """Makes sure that all processes have the same of something; one by itself computes no digest.
 
     Raises:
         UsageError: they do not.
 
     """
-    digests = exchange(digest)
+    digests = exchange(digest()) if several() else []
     for process, other in enumerate(digests):
         if other != digests[0]:
             raise UsageError(f"{what} of process {process} are not those of process 0: start all with the same")

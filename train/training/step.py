@@ -17,6 +17,11 @@ class TrainState(NamedTuple):
     batch_stats: Any  # the norms' running statistics
     optimizer: optax.OptState
 
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The network's, as its `apply` takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 class Metrics(NamedTuple):
     """Sums over examples, so that they add up exactly."""
@@ -26,7 +31,7 @@ class Metrics(NamedTuple):
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # int32 scalar: examples
 
 
-class Batches(NamedTuple):
+class Examples(NamedTuple):
     """A split on the device."""
 
     inputs: jax.Array  # uint8 images (N, H, W, C), or float32 features
@@ -69,20 +74,20 @@ def train_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
     state: TrainState,
-    batch: Batches,
+    batch: Examples,
     options: StepOptions = PLAIN_STEP,
 ) -> tuple[TrainState, Metrics]:
     """One step of gradient descent on the mean cross-entropy of a batch, with smoothed labels where asked for."""
 
     def loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:  # noqa: ANN401
         logits, updates = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
+            state._replace(params=params).variables,
             prepare(batch.inputs),
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key(options.seed, state.step)},
         )
-        metrics = measure(logits, batch.labels, jnp.ones(batch.labels.shape, bool))
+        metrics = metrics_of(logits, batch.labels, jnp.ones(batch.labels.shape, bool))
         mean = metrics.loss / batch.labels.size
         if options.label_smoothing:
             spread = -jax.nn.log_softmax(logits.astype(metrics.loss.dtype)).mean()
@@ -104,7 +109,7 @@ def train_steps(
     model: nn.Module,
     tx: optax.GradientTransformation,
     state: TrainState,
-    data: Batches,
+    data: Examples,
     order: jax.Array,
     span: tuple[jax.Array, jax.Array],
     batch_size: int,
@@ -119,7 +124,7 @@ def train_steps(
     def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, total = carry
         chosen = divide(jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size))
-        state, metrics = train_step(model, tx, state, Batches(data.inputs[chosen], data.labels[chosen]), options)
+        state, metrics = train_step(model, tx, state, Examples(data.inputs[chosen], data.labels[chosen]), options)
         return state, add(total, metrics)
 
     return jax.lax.fori_loop(*span, body, (state, no_metrics()))
@@ -128,24 +133,23 @@ def train_steps(
 def evaluate(
     model: nn.Module,
     state: TrainState,
-    data: Batches,
+    data: Examples,
     batch_size: int,
     divide: Callable[[jax.Array], jax.Array] = undivided,
 ) -> Metrics:
     """The metrics of every example of a split, each counted exactly once, whatever the batch size."""
     n = data.labels.size
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
 
     def body(i: jax.Array, total: Metrics) -> Metrics:
         positions = divide(i * batch_size + jnp.arange(batch_size))
         chosen = jnp.minimum(positions, n - 1)  # the last batch repeats an example to be full; it is not counted
-        logits = cast(jax.Array, model.apply(variables, prepare(data.inputs[chosen]), train=False))
-        return add(total, measure(logits, data.labels[chosen], positions < n))
+        logits = cast(jax.Array, model.apply(state.variables, prepare(data.inputs[chosen]), train=False))
+        return add(total, metrics_of(logits, data.labels[chosen], positions < n))
 
     return jax.lax.fori_loop(0, -(-n // batch_size), body, no_metrics())
 
 
-def measure(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Metrics:
+def metrics_of(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Metrics:
     """The metrics of the examples that are `counted`."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)

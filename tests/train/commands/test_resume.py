@@ -238,7 +238,7 @@ def test_a_resumed_run_cannot_become_another(arguments, message, stopped, capsys
 
 def test_other_data_are_refused(stopped, capsys, monkeypatch):
     position = next((stopped / "checkpoints").iterdir()) / "position.json"
-    monkeypatch.setattr("train.commands.train.describe", lambda dataset: None)
+    monkeypatch.setattr("train.data.Dataset.card", None)
     assert main(["--resume", str(stopped)]) == 1
     assert "the data are not those that" in capsys.readouterr().err
     assert position.exists()
@@ -321,13 +321,13 @@ def test_a_run_out_of_patience_stops_and_keeps_the_best_apart(tmp_path, capsys):
 )
 def test_checkpoints_come_by_epochs_and_by_the_clock(arguments, expected, monkeypatch, tmp_path):
     kept = []
-    save = keeping.checkpoint.save
+    save = checkpoint.save
 
     def record(parent, state, *rest):
         kept.append((parent.name, int(state.step)))
         return save(parent, state, *rest)
 
-    monkeypatch.setattr(keeping.checkpoint, "save", record)
+    monkeypatch.setattr(checkpoint, "save", record)
     assert run(tmp_path, *arguments) == 0
     steps = [step for name, step in kept if name == "checkpoints"]
     assert steps == expected

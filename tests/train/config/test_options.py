@@ -3,9 +3,12 @@
 import dataclasses
 import re
 
+import jax
 import pytest
 
-from train.commands.cli import main, parse
+import jaxbn
+from train.commands import help
+from train.commands.cli import COMMANDS, main, parse
 from train.commands.presets import difference
 from train.config.sections import (
     PRESETS,
@@ -23,11 +26,11 @@ SECTIONS = (DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig, Dev
 
 def refused(arguments, capsys):
     """What is said to arguments that are refused while they are parsed."""
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
+    assert main(arguments) == 2
     output, errors = capsys.readouterr()
     assert output == ""
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
     return errors
 
 
@@ -36,24 +39,30 @@ def refused(arguments, capsys):
     [("--epoch", "--epochs"), ("--lerning-rate", "--learning-rate"), ("--norm-momentun", "--norm-momentum")],
 )
 def test_a_mistyped_option_is_answered_with_the_nearest(typed, meant, capsys):
-    errors = refused([typed, "3"], capsys)
-    assert f"Unrecognized options: {typed}" in errors
-    assert re.search(rf"Perhaps you meant:.*\s{meant}\b", errors, re.DOTALL)
+    expected = f"error: there is no option {typed}: perhaps {meant}? python -m train --help all lists all\n"
+    assert refused([typed, "3"], capsys) == refused([f"{typed}=3"], capsys) == expected
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--preset", "keras"], "mnist-cnn-keras"),
-        (["--dataset", "cifar"], "cifar10"),
-        (["--schedule", "linear"], "one-cycle"),
-        (["--epochs", "many"], "--epochs"),
-        (["--learning-rate", "fast"], "--learning-rate"),
-        (["--batch-size"], "--batch-size"),
+        (["--preset", "keras"], "--preset must be one of default, mnist-cnn-keras, "),
+        (["--dataset", "mnits"], "--dataset must be one of auto, mnist, .*, iris; got mnits: perhaps mnist\\? "),
+        (["--schedule", "linear"], "--schedule must be one of .*; got linear\\. "),
+        (["--activation", "elu", "rleu"], "--activation must be one of .*; got rleu: perhaps relu\\? "),
+        (["--epochs", "many"], "--epochs must be a whole number; got many\\. "),
+        (["--channels", "8", "x"], "--channels must be a whole number; got x\\. "),
+        (["--learning-rate", "fast"], "--learning-rate must be a number; got fast\\. "),
+        (["--batch-size"], "--batch-size needs a value\\. "),
+        (["--seed", "1", "2"], "'2' is neither an option nor the value of one\\. "),
+        (["predict"], r"missing: Folder \(or name\) of a run, or a file from `export`\. "),
+        (["predict", "run", "a.png", "--tpo", "2"], "there is no option --tpo: perhaps --top\\? "),
+        (["study", "init-scales"], ".*must be one of all, .*; got init-scales: perhaps init-scale\\? "),
+        (["predit"], "there is no command 'predit': perhaps predict\\? "),
     ],
 )
 def test_values_that_cannot_be_are_refused_with_what_can(arguments, part, capsys):
-    assert part in refused(arguments, capsys)
+    assert re.match(f"error: {part}", refused(arguments, capsys))
 
 
 def test_without_arguments_the_configuration_is_the_default():
@@ -128,25 +137,59 @@ def test_every_preset_can_be_named():
         assert config.preset == name
 
 
-def test_help_lists_every_option(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    assert stop.value.code == 0
-    output = capsys.readouterr().out
+def printed(arguments, capsys, monkeypatch, columns=80):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(arguments) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    assert max(map(len, output.splitlines())) <= columns
+    return output
+
+
+def test_help_lists_the_commands_and_what_people_use_first(capsys, monkeypatch):
+    output = printed(["--help"], capsys, monkeypatch)
+    assert len(output.splitlines()) < 80
+    for command in COMMANDS:
+        assert f"\n  {command} " in output
+    for name in help.FIRST:
+        assert f"\n  --{name.replace('_', '-')}" in output
+    assert "--adam-epsilon" not in output
+    assert "--help all" in output
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_all_lists_every_option_and_its_values(columns, capsys, monkeypatch):
+    output = printed(["--help", "all"], capsys, monkeypatch, columns)
     options = [field.name for section in SECTIONS for field in dataclasses.fields(section)]
     assert len(options) >= 12
     for name in ["preset", *options]:
-        assert f"--{name.replace('_', '-')} " in output
-    for text in (
-        *PRESETS,
-        "auto",
-        "mnist",
-        "fashion_mnist",
-        "cifar10",
-        "digits",
-        "iris",
-        "constant",
-        "cosine",
-        "one-cycle",
-    ):
-        assert text in output
+        assert re.search(rf"^  --{name.replace('_', '-')}( |$)", output, re.MULTILINE), name
+    joined = re.sub(r"\n +", "", output)
+    for words in ("|".join(PRESETS), "auto|mnist|fashion_mnist|cifar10|digits|iris", "constant|cosine|one-cycle"):
+        assert words in joined
+    assert "--epochs N or none" in output
+    assert "None" not in output
+
+
+def test_help_shows_where_a_preset_begins(capsys, monkeypatch):
+    assert "[0.001]" in printed(["--preset", "mnist-cnn-keras", "--help"], capsys, monkeypatch)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("train", "presets")])
+def test_help_of_a_command_explains_each_of_its_options(command, capsys, monkeypatch):
+    output = printed([command, "--help"], capsys, monkeypatch)
+    for section in help.sections(COMMANDS[command]):
+        for option in section.options:
+            assert option.explanation
+            assert f"\n  {option.typed}" in output
+
+
+def test_what_may_be_left_open_takes_none():
+    given = "--data-dir none --channels none --epochs none --checkpoint-minutes None --name none"
+    run = RunConfig(checkpoint_minutes=None)
+    assert parse(given.split()) == dataclasses.replace(Config(), run=run)
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith(f"jaxbn {jaxbn.__version__}, jax {jax.__version__}, Python 3.")

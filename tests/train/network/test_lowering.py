@@ -11,7 +11,7 @@ from train.config.sections import OptimizerConfig
 from train.network.convolution import convolve_by_patches
 from train.network.models import CNN, MLP
 from train.training.optimizer import optimizer
-from train.training.step import Batches, evaluate, init_state, train_steps
+from train.training.step import Examples, evaluate, init_state, train_steps
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 IMAGES = jax.ShapeDtypeStruct((1000, 28, 28, 1), jnp.uint8)
@@ -29,7 +29,7 @@ FEATURES = jax.ShapeDtypeStruct((1000, 4), jnp.float32)
 )
 def test_training_and_evaluation_are_lowered_for_every_platform(model, inputs):
     tx = optimizer(OptimizerConfig(), 100)
-    data = jax.eval_shape(lambda x: Batches(x, jnp.zeros((1000,), jnp.int32)), inputs)
+    data = jax.eval_shape(lambda x: Examples(x, jnp.zeros((1000,), jnp.int32)), inputs)
     step, order = jax.ShapeDtypeStruct((), jnp.int32), data.labels
     state = jax.eval_shape(lambda x: init_state(model, tx, x, seed=0), inputs)
 

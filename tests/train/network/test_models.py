@@ -16,9 +16,9 @@ import jaxbn.linen
 from train.config.sections import Config, NormConfig
 from train.network.build import build
 from train.network.convolution import convolve_by_patches
-from train.network.models import CNN, MLP, Style
+from train.network.models import CNN, MLP, LayerOptions
 from train.network.summary import Layer, summarize
-from train.training.step import Batches, init_state, train_step
+from train.training.step import Examples, init_state, train_step
 
 
 def shapes(model, *shape):
@@ -101,7 +101,7 @@ def three_steps(model, tx, state, data):
     step = jax.jit(partial(train_step, model, tx))
     for i in range(3):
         chosen = slice(16 * i, 16 * i + 16)
-        state, _ = step(state, Batches(data.inputs[chosen], data.labels[chosen]))
+        state, _ = step(state, Examples(data.inputs[chosen], data.labels[chosen]))
     flat = flatten_dict({"params": state.params, "batch_stats": state.batch_stats}, sep="/")
     return {name: np.asarray(leaf) for name, leaf in flat.items()}
 
@@ -123,12 +123,13 @@ def test_what_is_injected_makes_no_difference_to_the_training(plan, x64):
     options = {"momentum": 0.9, "epsilon": 1e-5}
     theirs, ours = partial(Theirs, **options), partial(jaxbn.linen.BatchNorm, **options)
     make, tx = partial(CNN, 3, channels=(4,), hidden=8), optax.adam(1e-2)
-    start = jax.jit(lambda x: init_state(make(style=Style(theirs)), tx, x, seed=0))(plan.train.inputs)
+    start = jax.jit(lambda x: init_state(make(layers=LayerOptions(theirs)), tx, x, seed=0))(plan.train.inputs)
     start = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, start)
-    expected = three_steps(make(style=Style(theirs), convolution=lax.conv_general_dilated), tx, start, plan.train)
+    reference = make(layers=LayerOptions(theirs), convolution=lax.conv_general_dilated)
+    expected = three_steps(reference, tx, start, plan.train)
     assert len(expected) == 9
     for convolution in (lax.conv_general_dilated, convolve_by_patches):
-        actual = three_steps(make(style=Style(ours), convolution=convolution), tx, start, plan.train)
+        actual = three_steps(make(layers=LayerOptions(ours), convolution=convolution), tx, start, plan.train)
         assert actual.keys() == expected.keys()
         for name, leaf in actual.items():
             np.testing.assert_allclose(leaf, expected[name], 1e-8, 1e-8, err_msg=name)

@@ -13,12 +13,14 @@ import pytest
 from closeness import assert_close
 
 from jaxbn.linen import BatchNorm
+from train.config.checks import check
 from train.config.sections import Config, DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig
-from train.network.build import build
+from train.host.errors import UsageError
+from train.network.build import build, check_norm
 from train.network.models import CNN, MLP
 from train.training import loop
 from train.training.plan import make_plan, splits
-from train.training.step import Batches, StepOptions, init_state, train_step
+from train.training.step import Examples, StepOptions, init_state, train_step
 
 
 def network(model=ModelConfig(), norm=NormConfig(), shape=(12, 12, 1), steps=100):  # noqa: B008  (frozen)
@@ -30,7 +32,7 @@ def variables_of(model, shape=(12, 12, 1)):
 
 
 def norm_of(model) -> Any:
-    norm = model.style.norm(use_running_average=True)
+    norm = model.layers.norm(use_running_average=True)
     assert isinstance(norm, BatchNorm)
     return norm
 
@@ -50,7 +52,7 @@ def calls(model, shape=(12, 12, 1)):
             seen.append(context.module.name)
         return call(*args, **kwargs)
 
-    model = dataclasses.replace(model, style=dataclasses.replace(model.style, activation=activation))
+    model = dataclasses.replace(model, layers=dataclasses.replace(model.layers, activation=activation))
     with nn.intercept_methods(watch):
         jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jnp.zeros((2, *shape)))
     return seen
@@ -149,7 +151,7 @@ def test_dropout_sets_its_share_to_zero_in_training_and_nothing_in_evaluation():
 def test_dropout_draws_anew_at_each_step_and_the_same_again(plan):
     model = network(ModelConfig(channels=(2,), hidden=(8,), dropout=0.5))
     state = init_state(model, optax.sgd(0.0), plan.train.inputs[:1], 0)
-    batch = Batches(plan.train.inputs[:8], plan.train.labels[:8])
+    batch = Examples(plan.train.inputs[:8], plan.train.labels[:8])
     step = jax.jit(partial(train_step, model, optax.sgd(0.0), options=StepOptions(seed=3)))
     losses = [float(step(state._replace(step=jnp.int32(t)), batch)[1].loss) for t in (0, 1, 2, 0)]
     assert len(set(losses)) == 3
@@ -158,7 +160,7 @@ def test_dropout_draws_anew_at_each_step_and_the_same_again(plan):
 
 def test_smoothed_labels_are_learned_and_the_plain_loss_is_reported(plan):
     """The gradient is that of the cross-entropy with (1 − a) on the label and a/3 on each of 3 classes."""
-    batch = Batches(plan.train.inputs[:8], plan.train.labels[:8])
+    batch = Examples(plan.train.inputs[:8], plan.train.labels[:8])
     state, tx = loop.initial_state(plan), optax.sgd(1.0)
     state = state._replace(optimizer=tx.init(state.params))
     after, metrics = jax.jit(partial(train_step, plan.model, tx, options=StepOptions(0.3)))(state, batch)
@@ -213,12 +215,12 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
 @pytest.mark.parametrize(
     ("model", "norm", "shape", "message"),
     [
-        ({"channels": (3,)}, {}, (4,), r"--channels are of a cnn, and this is an mlp: leave them out, or choose"),
+        ({"channels": (3,)}, {}, (4,), r"--channels is of a cnn, and this is an mlp: leave it out, or choose"),
         ({"pool_every": 2}, {}, (4,), r"--pool-every is of a cnn, and this is an mlp: leave it out, or choose"),
         ({"padding": "same"}, {}, (4,), r"--padding is of a cnn, and this is an mlp"),
         ({"norm_hidden": True}, {}, (4,), r"--norm-hidden is of a cnn, and this is an mlp"),
         ({"pool_every": 0}, {}, (12, 12, 1), r"--pool-every must be at least 1; got 0"),
-        ({"activation": ()}, {}, (4,), r"--activation must name at least one"),
+        ({"activation": ()}, {}, (4,), r"--activation must be one name or more; got none"),
         (
             {"activation": ("elu", "relu"), "hidden": (3,)},
             {},
@@ -240,23 +242,21 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
             (12, 12, 1),
             r"--channels has 4 entries, too many for images of 12x12: each pooling halves it",
         ),
-        ({"channels": (0,)}, {}, (12, 12, 1), r"--channels must be numbers of at least 1; got 0"),
-        ({"hidden": ()}, {}, (4,), r"--hidden must be numbers of at least 1; got none"),
-        ({"hidden": (8, 10**12)}, {}, (4,), r"--hidden must be numbers of at most 1,000,000; got 1000000000000"),
+        ({"channels": (0,)}, {}, (12, 12, 1), r"--channels must be numbers from 1 to 1,000,000; got 0"),
+        ({"hidden": ()}, {}, (4,), r"--hidden must be numbers from 1 to 1,000,000; got none"),
+        ({"hidden": (8, 10**12)}, {}, (4,), r"--hidden must be numbers from 1 to 1,000,000; got 8 1000000000000"),
         ({"dropout": 1.0}, {}, (4,), r"--dropout must be at least 0 and below 1; got 1"),
         ({"kernel_std": -1.0}, {}, (4,), r"--kernel-std must be at least 0 and finite; got -1"),
         ({}, {"norm_renorm": "ramp"}, (4,), r"--norm-renorm ramp needs a run of 7 steps or more; got 6"),
         ({}, {"norm_renorm": "constant", "norm_r_max": 0.5}, (4,), r"r_max must be at least 1; got 0\.5"),
     ],
 )
-def test_networks_that_cannot_be_are_refused(model, norm, shape, message, blobs):
-    with pytest.raises(ValueError, match=message):  # noqa: PT012  (some are said when the network is called)
-        built = network(ModelConfig(**model), NormConfig(**norm), shape, steps=6)
-        jax.eval_shape(
-            partial(built.init, train=True),
-            dict.fromkeys(("params", "dropout"), jax.random.key(0)),
-            jnp.zeros((4, *shape)),
-        )
+def test_networks_that_cannot_be_are_refused(model, norm, shape, message):
+    config = Config(model=ModelConfig(**model), norm=NormConfig(**norm))
+    with pytest.raises(UsageError, match=message):  # noqa: PT012  (some are seen before the data are)
+        check(config)
+        check_norm(config.norm)
+        build(config, shape, 3, "cpu", total_steps=6)
 
 
 @pytest.mark.parametrize(
@@ -271,9 +271,9 @@ def test_networks_that_cannot_be_are_refused(model, norm, shape, message, blobs)
         ({"weight_decay": -1.0}, r"--weight-decay must be at least 0 and finite; got -1\.0"),
     ],
 )
-def test_options_of_the_optimiser_that_cannot_be_are_refused(options, message, blobs):
-    with pytest.raises(ValueError, match=message):
-        make_plan(Config(optimizer=OptimizerConfig(epochs=1, batch_size=8, **options)), blobs)
+def test_options_of_the_optimiser_that_cannot_be_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        check(Config(optimizer=OptimizerConfig(epochs=1, batch_size=8, **options)))
 
 
 @pytest.mark.parametrize(
@@ -281,9 +281,9 @@ def test_options_of_the_optimiser_that_cannot_be_are_refused(options, message, b
     [
         (
             Config(norm=NormConfig(norm_ghost_batch=3)),
-            r"--norm-ghost-batch must be at least 2 and divide the batch of 8",
+            r"--norm-ghost-batch must divide the batch of 8; got 3",
         ),
-        (Config(norm=NormConfig(norm_ghost_batch=1)), r"--norm-ghost-batch must be at least 2 and .*; got 1"),
+        (Config(norm=NormConfig(norm_ghost_batch=1)), r"--norm-ghost-batch must be at least 2; got 1"),
         (Config(data=DataConfig(validation=1.0)), r"--validation must be at least 0 and below 1; got 1"),
         (Config(data=DataConfig(validation=-0.1)), r"--validation must be at least 0 and below 1; got -0\.1"),
         (Config(data=DataConfig(validation=0.001)), r"--validation 0\.001 of 50 training examples is none: raise it"),
@@ -291,8 +291,10 @@ def test_options_of_the_optimiser_that_cannot_be_are_refused(options, message, b
     ],
 )
 def test_other_options_that_cannot_be_are_refused(config, message, blobs):
-    with pytest.raises(ValueError, match=message):
-        make_plan(dataclasses.replace(config, optimizer=OptimizerConfig(epochs=1, batch_size=8)), blobs)
+    config = dataclasses.replace(config, optimizer=OptimizerConfig(epochs=1, batch_size=8))
+    with pytest.raises(UsageError, match=message):  # noqa: PT012  (one is seen when the data are)
+        check(config)
+        make_plan(config, blobs)
 
 
 def test_what_is_held_out_is_not_trained_on_and_the_same_each_time(blobs):

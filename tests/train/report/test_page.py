@@ -21,7 +21,6 @@ from train.commands import report
 from train.commands.report import Report
 from train.config import options
 from train.data import Dataset, load
-from train.data.card import describe
 from train.host.errors import UsageError
 from train.report import page
 from train.report.norms import diagnose
@@ -222,7 +221,7 @@ def test_a_line_that_was_never_finished_is_left_out(tmp_path):
 @pytest.fixture(scope="module")
 def iris(tmp_path_factory):
     """The folder of a run on the real iris."""
-    card = describe(load("iris"))
+    card = load("iris").card
     return small_run.write(tmp_path_factory.mktemp("runs") / "iris", card, small_run.MLP)
 
 

@@ -3,6 +3,7 @@
 JAXBN_FLIPS says how many flipped bits are tried (40 by default).
 """
 
+import dataclasses
 import errno
 import itertools
 import logging
@@ -18,7 +19,7 @@ import numpy as np
 import optax
 import pytest
 
-from train.data.card import DataCard, describe
+from train.data.card import DataCard
 from train.runs import checkpoint, orbax_state
 from train.training.loop import Position
 from train.training.step import TrainState
@@ -268,17 +269,17 @@ def test_a_digest_tells_names_shapes_types_and_bytes_apart():
 
 
 def test_a_card_tells_data_apart(blobs):
-    card = describe(blobs)
+    card = blobs.card
     assert (card.name, card.input_shape, card.input_dtype, card.class_names) == (
         "blobs",
         (12, 12, 1),
         "uint8",
         ("a", "b", "c"),
     )
-    assert describe(blobs) == card
+    assert dataclasses.replace(blobs).card == card
     changed = blobs.test_labels.copy()
     changed[0] = (changed[0] + 1) % 3
     other = type(blobs)(
         "blobs", "drawn", blobs.train_inputs, blobs.train_labels, blobs.test_inputs, changed, ("a", "b", "c")
     )
-    assert describe(other).digest != card.digest
+    assert other.card.digest != card.digest

@@ -10,6 +10,7 @@ import pytest
 
 from train.config import config_file
 from train.config.sections import Config, DataConfig, NormConfig, OptimizerConfig, RunConfig
+from train.host.errors import UsageError
 from train.runs import results
 
 PARAMS = {
@@ -64,7 +65,7 @@ def test_what_is_no_run_is_never_deleted(tmp_path, overwrite):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a"])
 def test_a_name_is_one_folder(tmp_path, name):
-    with pytest.raises(ValueError, match="--name must be the name of a folder"):
+    with pytest.raises(UsageError, match="--name must be the name of a folder"):
         results.check_folder(tmp_path, name, overwrite=True)
 
 

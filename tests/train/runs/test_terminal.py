@@ -12,7 +12,7 @@ from train.config.sections import Config, ModelConfig, NormConfig, OptimizerConf
 from train.network.summary import Layer
 from train.runs import terminal
 from train.training.loop import Epoch, Progress
-from train.training.step import Batches
+from train.training.step import Examples
 
 DONE = Progress(epoch=2, step=9, loss=0.51234, accuracy=0.875, images_per_second=12345.6)
 RECORD = Epoch(2, 12, 0.25, 0.9, None, None, 0.5, 0.75, 12345.6, 3.21)
@@ -103,7 +103,7 @@ def test_the_start_of_a_run(plan, blobs, note):
 
 def test_one_example_is_no_plural(plan, blobs):
     console = Console(file=(stream := io.StringIO()), width=100)
-    one = dataclasses.replace(plan, test=Batches(plan.test.inputs[:1], plan.test.labels[:1]), batch_size=7, epochs=1)
+    one = dataclasses.replace(plan, test=Examples(plan.test.inputs[:1], plan.test.labels[:1]), batch_size=7, epochs=1)
     terminal.print_start(console, Config(), blobs, one, [])
     assert "50 training and 1 test example\n" in stream.getvalue()
     assert "1 example of each epoch, less than a batch" in stream.getvalue()

@@ -15,10 +15,11 @@ from closeness import assert_close
 from train.commands.cli import main
 from train.config.sections import Config, ModelConfig, NormConfig, OptimizerConfig, RunConfig
 from train.data import load
+from train.host.errors import UsageError
 from train.training import loop
 from train.training.devices import ONE, check_batch, choose, share
 from train.training.plan import make_plan, resolve
-from train.training.step import Batches, train_steps
+from train.training.step import Examples, train_steps
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 
@@ -80,7 +81,7 @@ def test_on_one_device_the_program_is_that_without_devices(digits):
 
     def text(jit, function):
         order = jax.ShapeDtypeStruct(plan.train.labels.shape, np.int32)
-        lowered = jit(function, donate_argnums=0).lower(state, Batches(*plan.train), order, (step, step))
+        lowered = jit(function, donate_argnums=0).lower(state, Examples(*plan.train), order, (step, step))
         return lowered.as_text()
 
     assert text(plan.devices.jit, partial(steps, divide=plan.devices.divide)) == text(jax.jit, steps)
@@ -92,7 +93,7 @@ def test_all_devices_are_taken_unless_it_is_said():
     assert mesh is not None
     assert list(mesh.devices) == jax.devices()[:3]
     for wanted in (0, 9):
-        with pytest.raises(ValueError, match=f"--devices must be from 1 to 8, .*JAX_NUM_CPU_DEVICES.*; got {wanted}"):
+        with pytest.raises(UsageError, match=f"--devices must be from 1 to 8, .*JAX_NUM_CPU_DEVICES.*; got {wanted}"):
             choose(wanted)
 
 
@@ -106,21 +107,21 @@ def test_all_devices_are_taken_unless_it_is_said():
     ],
 )
 def test_a_batch_that_is_not_divisible_says_what_is(arguments, message):
-    with pytest.raises(ValueError, match="--batch-size") as error:
+    with pytest.raises(UsageError, match="--batch-size") as error:
         check_batch(*arguments)
     assert str(error.value).endswith(message)
 
 
 def test_a_share_is_of_two_examples_or_more_and_contradicts_nothing(digits):
     assert share(64, 8, None) == share(64, 8, 8) == 8
-    with pytest.raises(ValueError, match=r"the 8 examples of each of 8 devices .* every 4: leave one of them out"):
+    with pytest.raises(UsageError, match=r"the 8 examples of each of 8 devices .* every 4: leave one of them out"):
         share(64, 8, 4)
-    with pytest.raises(ValueError, match="needs at least 2 examples on each device; a batch of 8 has 1 on each of 8"):
+    with pytest.raises(UsageError, match="needs at least 2 examples on each device; a batch of 8 has 1 on each of 8"):
         share(8, 8, None)
     scoped = dataclasses.replace(DIGITS, norm=NormConfig(norm_scope="device"))
     begun = resolve(scoped, digits, choose(8))
     assert begun.norm.norm_ghost_batch == 8
-    with pytest.raises(ValueError, match="the 64 examples of each of 1 devices"):
+    with pytest.raises(UsageError, match="the 64 examples of each of 1 devices"):
         resolve(begun, digits)
     resumed = dataclasses.replace(begun, run=RunConfig(resume=Path("run")))
     assert resolve(resumed, digits).norm.norm_ghost_batch == 8  # it stays what it was

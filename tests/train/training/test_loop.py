@@ -12,12 +12,14 @@ import optax
 import pytest
 from closeness import assert_close
 
+from train.config.checks import check
 from train.config.sections import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, DatasetName, OptimizerConfig, RunConfig
 from train.data import NAMES, load
+from train.host.errors import UsageError
 from train.network.models import CNN, MLP
 from train.training import loop
 from train.training.plan import Plan, make_plan
-from train.training.step import Batches
+from train.training.step import Examples
 
 
 def outcome(recorded):
@@ -118,7 +120,7 @@ def bits(total):
 
 def test_each_epoch_leaves_out_what_fills_no_batch_and_other_examples_each_time(record):
     """The losses are powers of two, so the summed loss of an epoch tells which examples it visited."""
-    data = Batches(128 * 2.0 ** jnp.arange(11, dtype=jnp.float32)[:, None], jnp.ones(11, jnp.int32))
+    data = Examples(128 * 2.0 ** jnp.arange(11, dtype=jnp.float32)[:, None], jnp.ones(11, jnp.int32))
     model: Any = Powers()
     plan = Plan(model, optax.sgd(0.0), data, data, epochs=6, batch_size=4, seed=0)
     assert (plan.steps_per_epoch, plan.left_out) == (2, 11 % 4)
@@ -223,9 +225,9 @@ def test_the_schedule_of_a_plan_ends_with_its_last_step(blobs):
     [
         ({"epochs": 0}, r"--epochs must be at least 1; got 0"),
         ({"epochs": -3}, r"--epochs must be at least 1; got -3"),
-        ({"batch_size": 1}, r"from 2 \(batch normalization needs more than one value\) to 50, the training examples"),
-        ({"batch_size": 0}, r"--batch-size must be from 2 .* got 0$"),
-        ({"batch_size": 51}, r"--batch-size must be from 2 .* to 50, .*; got 51$"),
+        ({"batch_size": 1}, r"at least 2: batch normalization needs more than one value; got 1"),
+        ({"batch_size": 0}, r"--batch-size must be at least 2.* got 0$"),
+        ({"batch_size": 51}, r"--batch-size must be at most 50, the training examples of blobs; got 51$"),
         ({"learning_rate": 0.0}, r"--learning-rate must be positive and finite; got 0\.0"),
         ({"learning_rate": -1e-3}, r"--learning-rate must be positive and finite; got -0\.001"),
         ({"learning_rate": math.inf}, r"--learning-rate must be positive and finite; got inf"),
@@ -233,8 +235,10 @@ def test_the_schedule_of_a_plan_ends_with_its_last_step(blobs):
     ],
 )  # fmt: skip
 def test_a_plan_that_cannot_be_is_refused(blobs, options, message):
-    with pytest.raises(ValueError, match=message):
-        make_plan(Config(optimizer=OptimizerConfig(**{"epochs": 1, "batch_size": 8, **options})), blobs)
+    config = Config(optimizer=OptimizerConfig(**{"epochs": 1, "batch_size": 8, **options}))
+    with pytest.raises(UsageError, match=message):  # noqa: PT012  (one is seen when the data are)
+        check(config)
+        make_plan(config, blobs)
 
 
 def test_the_smallest_and_the_largest_batch_are_allowed(blobs):

@@ -13,11 +13,11 @@ from closeness import assert_close
 
 import jaxbn.linen
 from train.config.sections import OptimizerConfig
-from train.network.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.training.loop import epoch_order, initial_state
 from train.training.optimizer import optimizer
 from train.training.step import (
-    Batches,
+    Examples,
     Metrics,
     TrainState,
     add,
@@ -31,7 +31,9 @@ from train.training.step import (
 
 MOMENTUM, EPSILON, RATE = 0.8, 1e-3, 3e-3
 BATCH, STEPS = 8, 5
-MODEL = MLP(3, hidden=(5,), style=Style(norm=partial(jaxbn.linen.BatchNorm, momentum=MOMENTUM, epsilon=EPSILON)))
+MODEL = MLP(
+    3, hidden=(5,), layers=LayerOptions(norm=partial(jaxbn.linen.BatchNorm, momentum=MOMENTUM, epsilon=EPSILON))
+)
 NAMES = {
     "kernel1": ("dense1", "kernel"),
     "scale": ("norm1", "scale"),
@@ -124,11 +126,11 @@ def trained():
         state, states, metrics = start, [], []
         for i in range(STEPS):
             chosen = order[BATCH * i : BATCH * (i + 1)]
-            state, measured = step(state, Batches(jnp.asarray(inputs[chosen]), jnp.asarray(labels[chosen])))
+            state, measured = step(state, Examples(jnp.asarray(inputs[chosen]), jnp.asarray(labels[chosen])))
             states.append(state)
             metrics.append(measured)
         many = jax.jit(partial(train_steps, MODEL, tx, batch_size=BATCH))
-        on_device = Batches(jnp.asarray(inputs), jnp.asarray(labels))
+        on_device = Examples(jnp.asarray(inputs), jnp.asarray(labels))
         state, total = many(start, on_device, jnp.asarray(order), (jnp.int32(0), jnp.int32(STEPS)))
     return Trained(drafts, states, metrics, state, total)
 
@@ -186,7 +188,7 @@ def test_it_does_not_matter_where_an_epoch_is_cut(plan, programs):
 
 def test_a_state_and_its_metrics_keep_their_types(plan):
     state = jax.eval_shape(lambda: initial_state(plan))
-    batch = jax.eval_shape(lambda: Batches(plan.train.inputs[:8], plan.train.labels[:8]))
+    batch = jax.eval_shape(lambda: Examples(plan.train.inputs[:8], plan.train.labels[:8]))
     after, metrics = jax.eval_shape(partial(train_step, plan.model, plan.tx), state, batch)
     assert after == state
     assert metrics == jax.eval_shape(no_metrics)
@@ -217,7 +219,7 @@ class Powers(nn.Module):
 
 def powers(n):
     """n ≤ 17 examples with the losses 128·2ⁱ: their sum tells, bit by bit, which were counted, and how often."""
-    return Batches(jnp.asarray(128 * 2.0 ** np.arange(n)[:, None], jnp.float32), jnp.asarray(np.ones(n), jnp.int32))
+    return Examples(jnp.asarray(128 * 2.0 ** np.arange(n)[:, None], jnp.float32), jnp.asarray(np.ones(n), jnp.int32))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ def test_evaluation_counts_every_example_exactly_once(n, batch_size):
     state = TrainState(jnp.int32(0), {}, {}, ())
     program = jax.jit(partial(evaluate, Powers(), batch_size=batch_size))
     assert program(state, powers(n)) == (128 * (2**n - 1), 0, n)
-    answers = Batches(powers(n).inputs, jnp.asarray(np.arange(n) % 2, jnp.int32))  # class 0 is always the answer
+    answers = Examples(powers(n).inputs, jnp.asarray(np.arange(n) % 2, jnp.int32))  # class 0 is always the answer
     assert program(state, answers).correct == (n + 1) // 2
 
 
