@@ -190,7 +190,7 @@ IRIS = "--dataset iris "
 OPTIONS = [
     Case("Options", "a mistyped option", "--epoch 3", code=2),
     Case("Options", "a mistyped option", "--lerning-rate 0.1", code=2),
-    Case("Options", "a mistyped command", "pedict runs/a digit.png"),
+    Case("Options", "a mistyped command", "pedict runs/a digit.png", code=2),
     Case("Options", "a preset that there is not", "--preset kears", code=2),
     Case("Options", "a dataset that there is not", "--dataset minst", code=2),
     Case("Options", "no number", "--epochs many", code=2),

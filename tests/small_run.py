@@ -2,13 +2,12 @@
 
 import functools
 from pathlib import Path
-from typing import cast
 
 import jax
 import numpy as np
 
 from train.config import config_file
-from train.config.sections import Config, DataConfig, DatasetName, ModelConfig
+from train.config.sections import Config, DataConfig, ModelConfig
 from train.data.card import DataCard
 from train.host import records
 from train.network.build import build
@@ -26,7 +25,7 @@ STEP, ACCURACY = 7, 0.875
 
 def write(folder: Path, data: DataCard = DIGITS, model: ModelConfig = CNN, seed: int = 0) -> Path:
     """The folder of a run of one epoch, at whose end ACCURACY was measured."""
-    config = Config(data=DataConfig(dataset=cast(DatasetName, data.name)), model=model)
+    config = Config(data=DataConfig(dataset=data.name), model=model)
     network = build(config, data.input_shape, len(data.class_names), "cpu", STEP)
     inputs = jax.ShapeDtypeStruct((1, *data.input_shape), data.input_dtype)
     initial = functools.partial(init_state, network, optimizer(config.optimizer, STEP), seed=0)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from train.config.datasets import DATASETS
 from train.config.options import text
 
 FIRST = (  # of the options of a run
@@ -97,6 +98,9 @@ def value_of(hint: Any) -> str:  # noqa: ANN401
 
 def _option(name: str, hint: Any, default: Any, explanation: str) -> Option:  # noqa: ANN401
     words = name.replace("_", "-")
+    if "{each}" in explanation:
+        own = (f"{dataset} {getattr(recipe, name)}" for dataset, recipe in DATASETS.items())
+        explanation = explanation.format(each=", ".join(own))
     if get_origin(hint) is Annotated:  # without a name on the command line
         inner = value_of(get_args(hint)[0])
         typed = f"{name.upper()}{' ...' if inner.endswith('...') else ''}"

@@ -2,48 +2,16 @@
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
 
 from train.commands.options import Presets
 from train.config import options
-from train.config.sections import PRESETS, Config, Preset
+from train.config.presets import RECORDS
+from train.config.sections import PRESETS, Config
 from train.host.console import Console
 
-
-class Expectation(NamedTuple):
-    """What a preset trains, and what came of it."""
-
-    network: str
-    data: str
-    accuracies: tuple[float, ...]  # of the test set, in percent, one a seed: 0, 1, …
-    seconds: int | None  # of training, on 2 CPU cores
-
-
-EXPECTATIONS: dict[Preset, Expectation] = {
-    "default": Expectation(
-        "CNN 32-64-256, norm before relu; 1 epoch of one-cycle",
-        "MNIST, else digits",
-        (99.02, 99.04, 99.09, 99.01, 99.13, 99.10, 99.04, 99.06, 98.97, 99.05),
-        9,
-    ),
-    "mnist-cnn-keras": Expectation(
-        "the same as in Keras; 5 epochs", "MNIST, else digits", (98.85, 98.82, 98.86, 99.00), 43
-    ),
-    "fashion-mnist-cnn": Expectation("the same as in Keras; 5 epochs", "Fashion-MNIST", (), None),
-    "iris-mlp": Expectation("MLP 512-512, norm before relu; 150 epochs", "iris", (100.0,) * 6, 1),
-    "mnist-mlp-after": Expectation(
-        "MLP 300-100, norm of the input, and after elu and relu; 5 epochs", "MNIST", (97.67, 97.83, 98.00), 9
-    ),
-    "mnist-mlp-before": Expectation(
-        "MLP 300-100, norm of the input, and before elu; 5 epochs", "MNIST", (97.27, 97.66, 97.34), 9
-    ),
-    "cifar10-cnn": Expectation(
-        "CNN 8-8-16-16-256, norm after relu; 10 epochs", "CIFAR-10: a fifth of it", (48.90, 52.25, 51.10), 60
-    ),
-}
 NOTES = (
     "Test accuracy: the mean, and the lowest and highest, over the seeds from 0 on. Seconds: of training on 2 CPU "
     "cores. Each dataset is downloaded once; or pass --data-dir DIR, the folder with its own files. What else is on "
@@ -69,7 +37,7 @@ def table() -> Table:
     shown.add_column("data")
     shown.add_column("test accuracy", justify="right")
     shown.add_column("seconds", justify="right")
-    for name, (network, data, accuracies, seconds) in EXPECTATIONS.items():
+    for name, (network, data, accuracies, seconds, _) in RECORDS.items():
         shown.add_row(name, network, data, expected(accuracies), "–" if seconds is None else str(seconds))
     return shown
 
@@ -89,7 +57,7 @@ def expected(accuracies: Sequence[float]) -> str:
     return "\n".join([f"{fmean(accuracies):.2f}%", *between, f"{len(accuracies)} seeds"])
 
 
-def describe(name: Preset) -> str:
+def describe(name: str) -> str:
     """A preset as the options that it stands for.
 
     Example:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from train.config.options import text
@@ -24,7 +25,9 @@ SHARE = Range("at least 0 and below 1", lambda value: 0 <= value < 1)
 POSITIVE = Range("positive and finite", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Range("at least 0 and finite", lambda value: 0 <= value < math.inf)
 WIDTHS = Range(f"numbers from 1 to {WIDEST:,}", lambda value: value and min(value) >= 1 and max(value) <= WIDEST)
-TEXT = Range("text in UTF-8", lambda value: encoding.is_text(str(value)))
+NAME = Range(
+    "the name of a folder, without separators", lambda value: value == Path(value).name and value not in ("", "..")
+)
 RANGES = {  # by the option's name; none is always in range
     "validation": SHARE,
     "channels": WIDTHS,
@@ -44,8 +47,7 @@ RANGES = {  # by the option's name; none is always in range
     "clip_norm": POSITIVE,
     "clip_value": POSITIVE,
     "label_smoothing": SHARE,
-    "runs_dir": TEXT,
-    "name": TEXT,
+    "name": NAME,
     "seed": Range(f"from 0 to {2**32 - 1}", lambda value: 0 <= value < 2**32),
     "checkpoint_minutes": Range("at least 0", lambda value: value >= 0),
     "checkpoint_epochs": COUNT,
@@ -65,9 +67,13 @@ def check(config: Config) -> None:
         for name, value in vars(section).items():
             allowed = RANGES.get(name)
             if allowed and value is not None and not allowed.holds(value):
-                shown = repr(str(value)) if allowed is TEXT else text(value) or "none"
-                why = ": checkpoints cannot be written there" if allowed is TEXT else ""
-                raise UsageError(f"--{name.replace('_', '-')} must be {allowed.words}; got {shown}{why}")
+                shown = repr(value) if isinstance(value, str) else text(value) or "none"
+                raise UsageError(f"--{name.replace('_', '-')} must be {allowed.words}; got {shown}")
+    for option, path in (("runs-dir", config.run.runs_dir), ("name", config.run.name or "")):
+        if not encoding.is_text(str(path)):
+            raise UsageError(
+                f"--{option} must be text in UTF-8; got {str(path)!r}: checkpoints cannot be written there"
+            )
     if config.run.patience is not None and not config.data.validation:
         raise UsageError("--patience goes by the validation accuracy: hold something out, as with --validation 0.1")
     if config.run.resume is not None and config.run.overwrite:

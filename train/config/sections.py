@@ -1,10 +1,18 @@
-"""What a run is told: frozen dataclasses, and named presets of them."""
+"""The options of a run: frozen dataclasses, from which the command line, its help and config.json follow."""
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-DatasetName = Literal["auto", "mnist", "fashion_mnist", "cifar10", "digits", "iris"]
+from train.config.datasets import DATASETS
+from train.config.presets import RECORDS
+
+if TYPE_CHECKING:  # type checkers do not read names from tables
+    DatasetName = str
+    Preset = str
+else:
+    DatasetName = Literal[("auto", *DATASETS)]
+    Preset = Literal[tuple(RECORDS)]
 Network = Literal["auto", "cnn", "mlp"]
 Placement = Literal["before", "after", "none"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
@@ -16,15 +24,6 @@ Renorm = Literal["off", "constant", "ramp"]
 Scope = Literal["global", "device"]
 Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle", "warmup-cosine"]
-Preset = Literal[
-    "default",
-    "mnist-cnn-keras",
-    "fashion-mnist-cnn",
-    "iris-mlp",
-    "mnist-mlp-after",
-    "mnist-mlp-before",
-    "cifar10-cnn",
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +107,9 @@ class OptimizerConfig:
     """Optimisation."""
 
     epochs: int | None = None
-    """Passes over the training set; none: what suits the dataset (mnist 1, fashion_mnist 5, cifar10 10, digits 15,
-    iris 150)."""
+    """Passes over the training set; none: what suits the dataset ({each})."""
     batch_size: int | None = None
-    """Examples per step; none: what suits the dataset (64, for iris 24). The last examples of each shuffled epoch that
+    """Examples per step; none: what suits the dataset ({each}). The last examples of each shuffled epoch that
     fill no batch are dropped."""
     optimizer: Optimizer = "adamw"
     """momentum is sgd with --sgd-momentum; adamw is adam with --weight-decay."""
@@ -205,66 +203,22 @@ class Config:
     devices: DeviceConfig = DeviceConfig()
 
 
-_KERAS_NORM = NormConfig(norm_momentum=0.99, norm_epsilon=1e-3)
-# For runs of some hundred steps, in which Keras's 0.99 trails so far behind that evaluation is off.
-_FAST_NORM = dataclasses.replace(_KERAS_NORM, norm_momentum=0.9)
-_KERAS_ADAM = OptimizerConfig(
-    optimizer="adam", learning_rate=1e-3, schedule="constant", adam_epsilon=1e-7, label_smoothing=0.0
-)
-_MNIST_MLP = ModelConfig(network="mlp", hidden=(300, 100), norm_input=True, kernel_init="he")
+def with_options(config: Config, **options: Any) -> Config:  # noqa: ANN401  (of any option)
+    """A configuration with other values of some options, by their names, in whichever section they are.
+
+    Example:
+        >>> with_options(Config(), epochs=3, seed=7).optimizer.epochs
+        3
+
+    """
+    for section in dataclasses.fields(config):
+        part = getattr(config, section.name)
+        if dataclasses.is_dataclass(part):
+            given = {field.name: options.pop(field.name) for field in dataclasses.fields(part) if field.name in options}
+            config = dataclasses.replace(config, **{section.name: dataclasses.replace(part, **given)})  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(config, **options)
+
 
 PRESETS: dict[Preset, Config] = {
-    "default": Config(),
-    "mnist-cnn-keras": Config(
-        preset="mnist-cnn-keras",
-        model=ModelConfig(kernel_init="glorot"),
-        norm=_KERAS_NORM,
-        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=5, batch_size=32),
-    ),
-    "fashion-mnist-cnn": Config(
-        preset="fashion-mnist-cnn",
-        data=DataConfig(dataset="fashion_mnist"),
-        model=ModelConfig(network="cnn", kernel_init="glorot"),
-        norm=_KERAS_NORM,
-        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=5, batch_size=32),
-    ),
-    "iris-mlp": Config(
-        preset="iris-mlp",
-        data=DataConfig(dataset="iris"),
-        model=ModelConfig(network="mlp", hidden=(512, 512), kernel_init="glorot"),
-        norm=_FAST_NORM,
-        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=150, batch_size=30),
-    ),
-    "mnist-mlp-after": Config(
-        preset="mnist-mlp-after",
-        data=DataConfig(dataset="mnist"),
-        model=dataclasses.replace(_MNIST_MLP, norm_placement="after", activation=("elu", "relu")),
-        norm=_KERAS_NORM,
-        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=5, batch_size=32),
-    ),
-    "mnist-mlp-before": Config(
-        preset="mnist-mlp-before",
-        data=DataConfig(dataset="mnist"),
-        model=dataclasses.replace(_MNIST_MLP, norm_placement="before", activation=("elu",)),
-        norm=_KERAS_NORM,
-        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=5, batch_size=32),
-    ),
-    "cifar10-cnn": Config(
-        preset="cifar10-cnn",
-        data=DataConfig(dataset="cifar10"),
-        model=ModelConfig(
-            network="cnn",
-            channels=(8, 8, 16, 16),
-            pool_every=2,
-            padding="same",
-            norm_placement="after",
-            norm_hidden=True,
-            kernel_init="glorot",
-        ),
-        norm=_FAST_NORM,
-        optimizer=dataclasses.replace(_KERAS_ADAM, epochs=10, batch_size=256),
-    ),
+    name: with_options(Config(), preset=name, **record.options) for name, record in RECORDS.items()
 }
-
-DEFAULT_EPOCHS = {"mnist": 1, "digits": 15, "iris": 150, "fashion_mnist": 5, "cifar10": 10}
-DEFAULT_BATCH_SIZE = {"mnist": 64, "digits": 64, "iris": 24, "fashion_mnist": 64, "cifar10": 64}

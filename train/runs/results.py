@@ -49,17 +49,13 @@ class EpochRecord(Epoch):
     note: str = ""
 
 
-def check_folder(runs: Path, name: str, overwrite: bool) -> Path:
+def check_folder(folder: Path, overwrite: bool) -> Path:
     """The folder of a run, which does not exist yet, is empty, or holds an earlier run that may be replaced.
 
     Raises:
-        UsageError: the name is no name of a folder.
         FileExistsError: there is something else, or an earlier run, and `overwrite` was not asked for.
 
     """
-    if name in ("", ".", "..") or Path(name).name != name:
-        raise UsageError(f"--name must be the name of a folder, without separators; got {name!r}")
-    folder = runs / name
     if not folder.exists() and not folder.is_symlink():
         return folder
     if not folder.is_dir() or folder.is_symlink():

@@ -26,7 +26,7 @@ class Writer:
 
     def check(self, *, overwrite: bool) -> None:
         """Finds the folder to be free for a new run, or raises as `results.check_folder` does."""
-        results.check_folder(self.folder.parent, self.folder.name, overwrite)
+        results.check_folder(self.folder, overwrite)
 
     def claim(self) -> AbstractContextManager[None]:
         """A context in which no other run trains in the folder."""

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 
 from train.config.checks import check_ghost_batch
-from train.config.sections import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, DatasetName
+from train.config.datasets import DATASETS
+from train.config.sections import Config
 from train.data import Dataset
 from train.host.errors import UsageError
 from train.network.build import build
@@ -63,16 +64,16 @@ def resolve(config: Config, dataset: Dataset, devices: Devices = ONE) -> Config:
 
     """
     options, norm = config.optimizer, config.norm
-    batch_size = DEFAULT_BATCH_SIZE[dataset.name] if options.batch_size is None else options.batch_size
+    batch_size = DATASETS[dataset.name].batch_size if options.batch_size is None else options.batch_size
     if norm.norm_scope == "device" and config.run.resume is None:  # a resumed run goes on as it began
         norm = dataclasses.replace(norm, norm_ghost_batch=share(batch_size, devices.count, norm.norm_ghost_batch))
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, dataset=cast(DatasetName, dataset.name)),
+        data=dataclasses.replace(config.data, dataset=dataset.name),
         norm=norm,
         optimizer=dataclasses.replace(
             options,
-            epochs=DEFAULT_EPOCHS[dataset.name] if options.epochs is None else options.epochs,
+            epochs=DATASETS[dataset.name].epochs if options.epochs is None else options.epochs,
             batch_size=batch_size,
         ),
     )

@@ -15,12 +15,13 @@ from train.commands import train
 from train.commands.cli import main
 from train.commands.train import default_name
 from train.config import config_file
-from train.config.sections import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, NormConfig, OptimizerConfig
+from train.config.datasets import DATASETS
+from train.config.sections import Config, NormConfig, OptimizerConfig
 from train.data import load
 from train.host.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
-BATCH = DEFAULT_BATCH_SIZE["digits"]
+BATCH = DATASETS["digits"].batch_size
 NETWORK = ["conv1", "norm1", "conv2", "norm2", "dense", "logits"]
 
 
@@ -133,8 +134,8 @@ def test_a_run_on_iris(iris_run):
     assert (iris_run.code, iris_run.errors) == (0, "")
     assert table(iris_run.output)["total"] == ["", "", "269,827", "267,779", "2,048"]
     assert "\n     note" not in iris_run.output
-    assert [record["epoch"] for record in iris_run.metrics] == list(range(1, DEFAULT_EPOCHS["iris"] + 1))
-    assert iris_run.output.count("\nepoch ") == DEFAULT_EPOCHS["iris"]
+    assert [record["epoch"] for record in iris_run.metrics] == list(range(1, DATASETS["iris"].epochs + 1))
+    assert iris_run.output.count("\nepoch ") == DATASETS["iris"].epochs
 
 
 def test_the_variables_of_a_run_give_its_test_metrics(iris_run):

@@ -3,8 +3,9 @@
 import pytest
 
 from train.commands.cli import main
-from train.config.checks import RANGES
-from train.config.sections import Config
+from train.config.checks import RANGES, check
+from train.config.sections import Config, RunConfig
+from train.host.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,9 @@ def test_every_range_is_of_an_option():
     config = Config()
     sections = (config.data, config.model, config.norm, config.optimizer, config.run)
     assert set(RANGES) <= {name for section in sections for name in vars(section)}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a/"])
+def test_a_name_is_one_folder(name):
+    with pytest.raises(UsageError, match=f"--name must be the name of a folder, without separators; got {name!r}"):
+        check(Config(run=RunConfig(name=name)))

@@ -168,10 +168,10 @@ def test_what_a_killed_write_left_is_in_nobodys_way(name, tmp_path):
     folder.mkdir()
     for left in (f".{name}.part", results.LOCK):
         (folder / left).write_bytes(b"half")
-    assert results.check_folder(tmp_path, "run", overwrite=False) == folder  # there is nothing to lose
+    assert results.check_folder(tmp_path / "run", overwrite=False) == folder  # there is nothing to lose
     config_file.write_run(folder, config_file.Config())
     (folder / f".{name}.part").write_bytes(b"half")
     with pytest.raises(FileExistsError, match="holds an earlier run"):
-        results.check_folder(tmp_path, "run", overwrite=False)
-    results.clear(results.check_folder(tmp_path, "run", overwrite=True))
+        results.check_folder(tmp_path / "run", overwrite=False)
+    results.clear(results.check_folder(tmp_path / "run", overwrite=True))
     assert [path.name for path in folder.iterdir()] == [results.LOCK]

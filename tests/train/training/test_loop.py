@@ -13,7 +13,8 @@ import pytest
 from closeness import assert_close
 
 from train.config.checks import check
-from train.config.sections import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Config, DatasetName, OptimizerConfig, RunConfig
+from train.config.datasets import DATASETS
+from train.config.sections import Config, DatasetName, OptimizerConfig, RunConfig
 from train.data import NAMES, load
 from train.host.errors import UsageError
 from train.network.models import CNN, MLP
@@ -200,10 +201,8 @@ def test_a_plan_from_a_configuration(blobs):
 
 
 def test_the_epochs_of_a_dataset_are_its_own_by_default():
-    assert (
-        set(DEFAULT_EPOCHS) == set(DEFAULT_BATCH_SIZE) == set(NAMES) - {"auto"} == set(get_args(DatasetName)) - {"auto"}
-    )
-    assert make_plan(Config(), load("iris")).epochs == DEFAULT_EPOCHS["iris"]
+    assert {"auto", *DATASETS} == set(NAMES) == set(get_args(DatasetName))
+    assert make_plan(Config(), load("iris")).epochs == DATASETS["iris"].epochs
     assert make_plan(Config(optimizer=OptimizerConfig(epochs=2)), load("iris")).epochs == 2
 
 
