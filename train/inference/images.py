@@ -17,6 +17,7 @@ MOST_PIXELS = 100_000_000
 ENOUGH_PIXELS = 1024  # a side, to find a digit in
 LIGHT = 128  # a margin of bytes is called light from here on
 DEPTHS = (8, 10, 12)  # bits that cameras and scanners write into files of 16
+LEAST_UPPER_BYTE = 1 << max(DEPTHS) - 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,10 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
             with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise ImageError(f"{path} is of {image.width}x{image.height} pixels: more than {MOST_PIXELS:,}")
+                deep = any(";16" in str(tile[3]) for tile in image.tile)
                 image.load()
+                if deep and not image.mode.startswith("I"):
+                    _check_upper_bytes(image, path)
                 return _in_bytes(ImageOps.exif_transpose(image), path)
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not an image ({', '.join(FORMATS)}), or damaged at its beginning") from None
@@ -112,6 +116,16 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
         raise
     except Exception as error:  # decoders raise anything at all of damaged content
         raise ImageError(f"{path} is damaged or cut short: {error}") from error
+
+
+def _check_upper_bytes(image: Image.Image, path: Path) -> None:
+    """Raises an ImageError where values of 16 bits use few of them: of colours, Pillow keeps only the upper bytes."""
+    greatest = int(np.asarray(image)[..., :3].max())
+    if greatest < LEAST_UPPER_BYTE:
+        raise ImageError(
+            f"{path} has colours of 16 bits, all below {(greatest + 1) << 8:,} of 65,535, of which only the upper 8 "
+            "bits can be read here: save it with 8 bits per colour, or in grey"
+        )
 
 
 def _in_bytes(image: Image.Image, path: Path) -> tuple[Image.Image, str]:

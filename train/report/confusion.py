@@ -7,17 +7,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from train.host.words import count
 from train.report import style
+from train.report.predictions import Predictions
 
 MOST_WITH_NUMBERS = 20  # classes
 DARKEST = 4  # mistakes of one kind that are dark at least: a single one is pale
 SHOWN = 2  # most frequent mistakes in the title
 
 
-def write(path: Path, dataset: str, class_names: Sequence[str], labels: np.ndarray, logits: np.ndarray) -> None:
+def write(path: Path, predictions: Predictions) -> None:
     """Draws the confusion matrix of a test set; the title says what is confused most."""
-    counts = count(labels, logits.argmax(-1), len(class_names))
-    with style.new_figure(path, min(7.6, 2.8 + 0.7 * len(class_names)), title(dataset, class_names, counts)) as figure:
+    class_names = predictions.class_names
+    counts = matrix(predictions.labels, predictions.logits.argmax(-1), len(class_names))
+    with style.new_figure(
+        path, min(7.6, 2.8 + 0.7 * len(class_names)), title(predictions.dataset, class_names, counts)
+    ) as figure:
         axes = figure.add_subplot()
         _cells(axes, counts)
         names = [style.shorten(name, 12) for name in class_names]
@@ -39,11 +44,11 @@ def write(path: Path, dataset: str, class_names: Sequence[str], labels: np.ndarr
         right.spines[:].set_visible(False)
 
 
-def count(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+def matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """How often class i (row) was taken for class j (column).
 
     Example:
-        >>> count(np.array([0, 1, 1]), np.array([0, 0, 1]), 2).tolist()
+        >>> matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2).tolist()
         [[1, 0], [1, 1]]
 
     """
@@ -56,14 +61,17 @@ def title(dataset: str, class_names: Sequence[str], counts: np.ndarray) -> str:
     Example:
         >>> title("digits", ("3", "5"), np.array([[8, 1], [2, 9]]))
         'digits: 85.00% of 20 test examples are right\nMost frequent mistake: 5 taken for 3 (2 times)'
+        >>> title("digits", ("3", "5"), np.array([[1, 0], [0, 0]]))
+        'digits: the one test example is right'
 
     """
     total, wrong = counts.sum(), counts - np.diag(counts.diagonal())
     if not wrong.any():
-        return f"{dataset}: all {total:,} test examples are right"
+        return f"{dataset}: {f'all {total:,} test examples are' if total > 1 else 'the one test example is'} right"
     most = wrong.max()
     times = "once" if most == 1 else f"{most:,} times"
-    first = f"{dataset}: {counts.trace() / total:.2%} of {total:,} test examples are right"
+    are = "is" if total == 1 else "are"
+    first = f"{dataset}: {counts.trace() / total:.2%} of {count(total, 'test example')} {are} right"
     pairs = np.argwhere(wrong == most)
     if most == 1 and len(pairs) > SHOWN:
         return f"{first}\nNo class is taken for another more than once"

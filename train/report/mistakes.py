@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from train.host.words import count
 from train.inference.softmax import softmax
 from train.report import style
+from train.report.predictions import Predictions
 
 ROWS, COLUMNS = 4, 6
 MOST = ROWS * COLUMNS
@@ -48,19 +50,13 @@ def worst(class_names: Sequence[str], labels: np.ndarray, logits: np.ndarray, mo
     ]
 
 
-def write(
-    path: Path,
-    dataset: str,
-    class_names: Sequence[str],
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    logits: np.ndarray,
-) -> None:
+def write(path: Path, predictions: Predictions) -> None:
     """Draws the worst mistakes: images as a grid, other inputs as the probabilities alone."""
+    inputs, labels, logits = predictions.inputs, predictions.labels, predictions.logits
     mistakes = int((logits.argmax(-1) != labels).sum())
     images = inputs.ndim == 4 and inputs.shape[-1] in (1, 3)
-    cases = worst(class_names, labels, logits, MOST if images else MOST_ROWS)
-    first = title(dataset, mistakes, len(labels), len(cases))
+    cases = worst(predictions.class_names, labels, logits, MOST if images else MOST_ROWS)
+    first = title(predictions.dataset, mistakes, len(labels), len(cases))
     if images:
         _grid(path, first, cases, inputs)
     else:
@@ -75,11 +71,15 @@ def title(dataset: str, mistakes: int, total: int, shown: int) -> str:
         'mnist: 77 of 10,000 test examples are mistaken\nThe 24 worst, and how sure the network was'
         >>> title("iris", 0, 30, 24)
         'iris: all 30 test examples are right\nThe 24 least certain'
+        >>> title("iris", 1, 1, 1), title("iris", 0, 1, 1)[:37]
+        ('iris: 1 of 1 test example is mistaken\nHow sure the network was', 'iris: the one test example is right\nH')
 
     """
+    if total == 1 and not mistakes:
+        return f"{dataset}: the one test example is right\nHow sure the network was"
     if not mistakes:
         return f"{dataset}: all {total:,} test examples are right\nThe {shown} least certain"
-    found = f"{dataset}: {mistakes:,} of {total:,} test examples {'is' if mistakes == 1 else 'are'} mistaken"
+    found = f"{dataset}: {mistakes:,} of {count(total, 'test example')} {'is' if mistakes == 1 else 'are'} mistaken"
     which = "How" if shown == mistakes else f"The {shown} worst, and how"
     return f"{found}\n{which} sure the network was"
 

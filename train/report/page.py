@@ -3,7 +3,6 @@
 import base64
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,32 +11,20 @@ import numpy as np
 
 from train.config import options
 from train.data import Dataset
-from train.host import files
+from train.host import files, words
 from train.inference import classify
 from train.network.summary import summarize
 from train.report.environment import environment
 from train.report.norm_table import norm_table
 from train.report.norms import diagnose
-from train.report.pictures import write_pictures
+from train.report.pictures import PICTURES, Picture, write_pictures
+from train.report.predictions import Predictions
 from train.runs.restored import Restored
-from train.runs.results import CONFUSION, CURVES, MISTAKES, REPORT, measured
+from train.runs.results import REPORT, measured
 from train.training.step import metrics_of, prepare
 
 TEMPLATE = "report.html.jinja"
 NORM_BATCH = 250  # test examples that the norms are looked at with
-PICTURES = {
-    CURVES: ("Curves", "Loss and accuracy over the epochs, of the training batches and of the test set."),
-    CONFUSION: ("Confusion", "What each class is taken for, and how often: right in green, wrong in purple."),
-    MISTAKES: ("Mistakes", "The test examples to whose class the network gives the least probability."),
-}
-
-
-class Picture(NamedTuple):
-    """A picture, in the page itself."""
-
-    title: str
-    caption: str
-    source: str  # a data URI
 
 
 def write_report(run: Restored, dataset: Dataset) -> Path:
@@ -55,7 +42,8 @@ def write_report(run: Restored, dataset: Dataset) -> Path:
 
     """
     logits = classify.of_run(run).logits(dataset.test_inputs)
-    write_pictures(run.folder, dataset.name, dataset.class_names, dataset.test_inputs, dataset.test_labels, logits)
+    predictions = Predictions(dataset.name, dataset.class_names, dataset.test_inputs, dataset.test_labels, logits)
+    write_pictures(run.folder, predictions)
     path = run.folder / REPORT
     files.write(path, render(run, dataset, logits))
     return path
@@ -70,6 +58,7 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
     norms = norm_table(diagnose(run.model, run.state, jnp.asarray(dataset.test_inputs[:NORM_BATCH])))
     return surroundings.from_string(source).render(
         name=run.folder.name,
+        count=words.count,
         dataset=dataset,
         results=results(run, dataset, logits),
         pictures=pictures(run.folder),
@@ -115,13 +104,10 @@ def epochs(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def pictures(folder: Path) -> list[Picture]:
-    """The pictures that the folder has."""
-    return [
-        Picture(title, caption, data_uri((folder / name).read_bytes()))
-        for name, (title, caption) in PICTURES.items()
-        if (folder / name).exists()
-    ]
+def pictures(folder: Path) -> list[tuple[Picture, str]]:
+    """The pictures that the folder has, each with the address that holds it."""
+    paths = [(picture, folder / picture.file) for picture in PICTURES]
+    return [(picture, data_uri(path.read_bytes())) for picture, path in paths if path.exists()]
 
 
 def data_uri(png: bytes) -> str:

@@ -1,40 +1,53 @@
-"""The pictures of a run: its curves, what it confuses, its worst mistakes. One style, in `train.report.style`."""
+"""The pictures of a run, a record each; one style, in `train.report.style`."""
 
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from train.report import confusion, mistakes
-from train.runs.results import CONFUSION, MISTAKES
+from train.report.predictions import Predictions
+from train.runs.results import CONFUSION, CURVES, MISTAKES
 
 
-def write_pictures(
-    folder: Path,
-    dataset: str,
-    class_names: tuple[str, ...],
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    logits: np.ndarray,
-) -> None:
-    """Writes confusion.png and mistakes.png.
+class Picture(NamedTuple):
+    """A picture, in its file and on the page."""
 
-    Args:
-        folder: the run's.
-        dataset: its name, for the titles.
-        class_names: one a class.
-        inputs: the test set: (N, H, W, C) uint8 images, or other inputs, which are not shown.
-        labels: (N,) the true classes.
-        logits: (N, classes).
+    file: str
+    title: str
+    caption: str
+    draw: Callable[[Path, Predictions], None] | None = None  # None: it is drawn when training ends
+
+
+PICTURES = (
+    Picture(CURVES, "Curves", "Loss and accuracy over the epochs, of the training batches and of the test set."),
+    Picture(
+        CONFUSION,
+        "Confusion",
+        "What each class is taken for, and how often: right in green, wrong in purple.",
+        confusion.write,
+    ),
+    Picture(
+        MISTAKES,
+        "Mistakes",
+        "The test examples to whose class the network gives the least probability.",
+        mistakes.write,
+    ),
+)
+
+
+def write_pictures(folder: Path, predictions: Predictions) -> None:
+    """Writes the pictures of a test set into the folder of a run.
 
     Raises:
-        ValueError: they are not of one length, or there are none.
+        ValueError: inputs, labels and logits are not of one length, or there are none.
         OSError: a file cannot be written.
 
     """
-    if not len(inputs) == len(labels) == len(logits) > 0:
+    if not len(predictions.inputs) == len(predictions.labels) == len(predictions.logits) > 0:
         raise ValueError(
             "inputs, labels and logits must be of the same examples, one or more; "
-            f"got {len(inputs)}, {len(labels)} and {len(logits)}"
+            f"got {len(predictions.inputs)}, {len(predictions.labels)} and {len(predictions.logits)}"
         )
-    confusion.write(folder / CONFUSION, dataset, class_names, labels, logits)
-    mistakes.write(folder / MISTAKES, dataset, class_names, inputs, labels, logits)
+    for picture in PICTURES:
+        if picture.draw is not None:
+            picture.draw(folder / picture.file, predictions)

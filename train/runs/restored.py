@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from train.config import config_file
+from train.config.checks import check
 from train.config.sections import Config
 from train.data import Dataset, load
 from train.data.card import DataCard
@@ -45,6 +46,7 @@ def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
     """
     folder = config_file.find_run(run, runs_dir)
     config = config_file.read_run(folder)
+    check(config)
     parent, own = folder / (results.BEST if best else results.CHECKPOINTS), identify(folder, config)
     data = checkpoint.data_of(parent, own)
     if data is not None:

@@ -168,7 +168,7 @@ def test_mnist_without_a_network_is_an_error_with_a_way_out(no_mnist, capsys, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--batch-size", "121"], "error: --batch-size must be from 2 "),
+        (["--batch-size", "121"], "error: --batch-size must be at least 2"),
         (["--epochs", "0"], "error: --epochs must be at least 1; got 0"),
         (["--data-dir", "files"], "error: iris is bundled with scikit-learn"),
         (["--norm-momentum", "2"], "error: momentum must be in [0, 1]"),
@@ -177,7 +177,7 @@ def test_mnist_without_a_network_is_an_error_with_a_way_out(no_mnist, capsys, tm
         (["--keep-checkpoints", "0"], "error: --keep-checkpoints must be at least 1; got 0"),
         (["--patience", "0"], "error: --patience must be at least 1; got 0"),
         (["--patience", "1"], "error: --patience goes by the validation accuracy: hold something out"),
-        (["--channels", "8"], "error: --channels are of a cnn, and this is an mlp"),
+        (["--channels", "8"], "error: --channels is of a cnn, and this is an mlp"),
         (["--resume", "nothing"], "error: there is no run nothing, neither as a folder nor in "),
         (["--config", "nothing.json"], "error: there is no nothing.json"),
         (["--config", "a", "--preset", "default"], "error: --preset and --config each say what the other options"),

@@ -285,3 +285,38 @@ def test_a_damaged_file_is_an_image_or_an_error_that_says_so(form, tmp_path):
             errors.append(str(error))
     assert len(errors) > 20
     assert [error for error in errors if not error.startswith(str(path))] == []
+
+
+def deep_png(path, values):
+    """A PNG of 16 bits per colour, which Pillow reads and does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return path
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits(channels, tmp_path):
+    deep = np.full((4, 6, channels), 65535)
+    deep[..., :3] = np.stack([VALUES] * 3, -1).astype(int) * 257
+    np.testing.assert_array_equal(pixels_of(read(deep_png(tmp_path / "a.png", deep), GREY))[..., 0], VALUES)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("greatest", [255, 1023, 4095])
+def test_colours_that_use_little_of_16_bits_are_not_taken_for_nothing(channels, greatest, tmp_path):
+    """Pillow keeps the upper byte of each value."""
+    deep = np.full((4, 6, channels), 65535)
+    deep[..., : channels - (channels != 3)] = 0
+    deep[1, 1, 0] = greatest
+    message = (
+        r"a\.png has colours of 16 bits, all below [\d,]+ of 65,535, .*: save it with 8 bits per colour, or in grey"
+    )
+    with pytest.raises(ImageError, match=message):
+        images.read(deep_png(tmp_path / "a.png", deep), GREY)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from train.report import confusion, curves, mistakes, style
 from train.report.pictures import write_pictures
+from train.report.predictions import Predictions
 from train.training import loop
 
 NAMES = ("a", "b", "c")
@@ -30,7 +31,7 @@ def colours(path):
 def write(folder, labels, predictions, names=NAMES, inputs=None):
     labels, predictions = np.array(labels), np.array(predictions)
     inputs = np.zeros((len(labels), 6, 6, 1), np.uint8) if inputs is None else inputs
-    write_pictures(folder, "blobs", names, inputs, labels, logits_for(labels, predictions, len(names)))
+    write_pictures(folder, Predictions("blobs", names, inputs, labels, logits_for(labels, predictions, len(names))))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_the_title_of_the_confusion_states_the_finding(counts, title):
 def test_confusions_are_counted():
     labels, said = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 2, 1, 2, 0, 0])
     expected = [[1, 0, 1], [0, 1, 0], [2, 0, 1]]
-    np.testing.assert_array_equal(confusion.count(labels, said, 3), expected)
+    np.testing.assert_array_equal(confusion.matrix(labels, said, 3), expected)
 
 
 def test_the_worst_mistakes_come_first():
@@ -155,7 +156,7 @@ def test_what_does_not_belong_together(lengths, tmp_path):
     )
     message = "inputs, labels and logits must be of the same examples, one or more; got {}, {} and {}".format(*lengths)
     with pytest.raises(ValueError, match=message):
-        write_pictures(tmp_path, "blobs", NAMES, inputs, labels, logits)
+        write_pictures(tmp_path, Predictions("blobs", NAMES, inputs, labels, logits))
     assert list(tmp_path.iterdir()) == []
 
 
