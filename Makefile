@@ -11,10 +11,11 @@ train: $(VENV)/.train          ## train on MNIST (or the bundled digits): make t
 test: $(VENV)/.test            ## run the test suite: make test ARGS="-k linen"
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-check: $(VENV)/.dev            ## ruff and pyright
+check: $(VENV)/.dev            ## ruff, pyright, and which room of train imports which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-cache
 
 # The figures and their pictures go to .bench; those of docs/performance are made without --quick, on a quiet machine.
 bench: DATA_DIR = $(if $(DATA),--data-dir "$(DATA)")

@@ -25,9 +25,9 @@ from flax.traverse_util import unflatten_dict
 import jaxbn
 import jaxbn.linen
 from benchmarks import harness
-from train.convolution import convolution_for
 from train.data import Dataset, load
-from train.pooling import max_pool
+from train.network.convolution import convolution_for
+from train.network.pooling import max_pool
 
 
 @dataclass(frozen=True)

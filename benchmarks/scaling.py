@@ -24,11 +24,11 @@ from jax.sharding import AxisType, Mesh
 from benchmarks import harness
 from benchmarks.collectives import collectives
 from benchmarks.interconnect import MACHINES, Machine
-from train.build import build
-from train.config import Config, ModelConfig, NormConfig
-from train.devices import AXIS, Devices, choose
-from train.optimizer import optimizer
-from train.step import Batches, init_state, train_steps
+from train.config.sections import Config, ModelConfig, NormConfig
+from train.network.build import build
+from train.training.devices import AXIS, Devices, choose
+from train.training.optimizer import optimizer
+from train.training.step import Examples, init_state, train_steps
 
 Scope = Literal["global", "device"]
 
@@ -69,7 +69,7 @@ def compiled(devices: Devices, options: Options, scope: Scope) -> str:
     tx = optimizer(config.optimizer, 1000)
     examples = max(60_000, batch_size)
     inputs = _array(examples, 28, 28, 1, dtype=jnp.uint8)
-    data: Any = Batches(inputs, _array(examples))  # pyright: ignore[reportArgumentType]  (shapes stand in for arrays)
+    data: Any = Examples(inputs, _array(examples))  # pyright: ignore[reportArgumentType]  (shapes stand in for arrays)
     state = jax.eval_shape(lambda inputs: init_state(model, tx, inputs, seed=0), inputs)
     steps = partial(train_steps, model, tx, batch_size=batch_size, divide=devices.divide)
     program = devices.jit(steps, donate_argnums=0).lower(state, data, data.labels, (_array(), _array())).compile()

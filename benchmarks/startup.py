@@ -28,8 +28,8 @@ IMPORTS = ("pass", "import jax", "import jaxbn", "import flax.linen", "import ja
 # Does what `python -m train` does, up to the end of the first step; each mark is a time of the processor so far.
 FIRST_STEP = """
 import json, os, resource, sys
-from train import program_cache
-from train.cli import main
+from train.host import program_cache
+from train.commands.cli import main
 
 marks = {}
 
@@ -60,8 +60,9 @@ class Around:
     def __enter__(self):
         self.kept = program_cache.kept()
         self.kept.__enter__()
-        from train import loop, session
-        between(session, "load", "imports", "data")
+        from train.training import loop
+        from train.commands import train
+        between(train, "load", "imports", "data")
         between(loop, "compile_programs", "setting up", "programs")
         loop.run = one_step
 

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import tyro
 
 from benchmarks import harness
-from train.config import Config
+from train.config.sections import Config
 from train.data import Dataset, load
 from train.data.published import DatasetUnavailableError
-from train.loop import Epoch, compile_programs, initial_state, run
-from train.plan import make_plan
+from train.training.loop import Epoch, compile_programs, initial_state, run
+from train.training.plan import make_plan
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def train(dataset: Dataset, epochs: int, seed: int) -> Outcome:
     plan = make_plan(config, dataset)
     state = initial_state(plan)
     programs = compile_programs(plan, state)
-    *_, last = (happening.event for happening in run(plan, programs, state))
+    *_, last = (snapshot.event for snapshot in run(plan, programs, state))
     assert isinstance(last, Epoch)
     return Outcome(last.test_accuracy, last.test_loss, last.train_seconds, programs.seconds)
 

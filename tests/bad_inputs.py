@@ -18,14 +18,15 @@ import numpy as np
 import small_run
 from PIL import Image
 
-from train import artifact, checkpoint, config_file, results
-from train.artifact import Artifact, Description, Preprocessing
-from train.config import Config
+from train.config import config_file
+from train.config.sections import Config
 from train.data import cifar10, load
-from train.data_card import describe
-from train.identity import Identity
-from train.loop import Position
-from train.restored import restore
+from train.inference import artifact
+from train.inference.artifact import Artifact, Description, Preprocessing
+from train.runs import checkpoint, results
+from train.runs.identity import Identity
+from train.runs.restored import restore
+from train.training.loop import Position
 
 Context = Callable[[], contextlib.AbstractContextManager[object]]
 
@@ -64,11 +65,11 @@ def furnish(folder: Path) -> None:
     """`runs/a` (images) and `runs/flowers` (iris), with two checkpoints; `data` with a small MNIST; `digit.png`."""
     for name, card, model in (
         ("a", small_run.DIGITS, small_run.CNN),
-        ("flowers", describe(load("iris")), small_run.MLP),
+        ("flowers", load("iris").card, small_run.MLP),
     ):
         run = small_run.write(folder / "runs" / name, card, model)
         state = restore(run, folder).state._replace(step=np.int32(small_run.STEP + 1))
-        checkpoint.save(run / results.CHECKPOINTS, state, Position(epoch=2, step=1), card, keep=2)
+        checkpoint.save(run / results.CHECKPOINTS, state, Position(epoch=2, epoch_step=1), card, keep=2)
     random = np.random.default_rng(0)
     (folder / "data").mkdir()
     for part, count in (("train", 12), ("t10k", 5)):
@@ -189,7 +190,7 @@ IRIS = "--dataset iris "
 OPTIONS = [
     Case("Options", "a mistyped option", "--epoch 3", code=2),
     Case("Options", "a mistyped option", "--lerning-rate 0.1", code=2),
-    Case("Options", "a mistyped command", "pedict runs/a digit.png"),
+    Case("Options", "a mistyped command", "pedict runs/a digit.png", code=2),
     Case("Options", "a preset that there is not", "--preset kears", code=2),
     Case("Options", "a dataset that there is not", "--dataset minst", code=2),
     Case("Options", "no number", "--epochs many", code=2),

@@ -2,18 +2,19 @@
 
 import functools
 from pathlib import Path
-from typing import cast
 
 import jax
 import numpy as np
 
-from train import checkpoint, config_file, records
-from train.build import build
-from train.config import Config, DataConfig, DatasetName, ModelConfig
-from train.data_card import DataCard
-from train.loop import Position
-from train.optimizer import optimizer
-from train.step import TrainState, init_state
+from train.config import config_file
+from train.config.sections import Config, DataConfig, ModelConfig
+from train.data.card import DataCard
+from train.host import records
+from train.network.build import build
+from train.runs import checkpoint
+from train.training.loop import Position
+from train.training.optimizer import optimizer
+from train.training.step import TrainState, init_state
 
 CNN = ModelConfig(channels=(3, 5), hidden=(8,))
 MLP = ModelConfig(hidden=(8, 6))
@@ -24,7 +25,7 @@ STEP, ACCURACY = 7, 0.875
 
 def write(folder: Path, data: DataCard = DIGITS, model: ModelConfig = CNN, seed: int = 0) -> Path:
     """The folder of a run of one epoch, at whose end ACCURACY was measured."""
-    config = Config(data=DataConfig(dataset=cast(DatasetName, data.name)), model=model)
+    config = Config(data=DataConfig(dataset=data.name), model=model)
     network = build(config, data.input_shape, len(data.class_names), "cpu", STEP)
     inputs = jax.ShapeDtypeStruct((1, *data.input_shape), data.input_dtype)
     initial = functools.partial(init_state, network, optimizer(config.optimizer, STEP), seed=0)

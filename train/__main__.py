@@ -3,15 +3,15 @@
 import os
 import sys
 
-from train import packages
+from train.host import packages
 
 if absent := packages.missing():
     print(f"error: {packages.explain(absent)}", file=sys.stderr)
     sys.exit(1)
 
 # These import what may be missing.
-from train import program_cache
-from train.cli import main
+from train.commands.cli import main
+from train.host import program_cache
 
 code = main(around=program_cache.kept)
 if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.case import OURS
 from benchmarks.drawings.libraries import look
-from train.figures import style
+from train.report import style
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.axes import Axes

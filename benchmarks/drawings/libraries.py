@@ -6,7 +6,7 @@ The colours are Okabe and Ito's, which the colour-blind tell apart; ours is the 
 from typing import NamedTuple
 
 from benchmarks.case import OURS
-from train.figures import style
+from train.report import style
 
 
 class Look(NamedTuple):

@@ -11,7 +11,7 @@ from benchmarks import plots
 from benchmarks.drawings.bars import lead
 from benchmarks.drawings.libraries import look
 from benchmarks.plots import DRAWINGS, Options
-from train.figures import style
+from train.report import style
 
 NAMES = ("jaxbn", "Flax", "PyTorch compiled, channels-last")
 

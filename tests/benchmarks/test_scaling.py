@@ -4,7 +4,7 @@ from benchmarks import interconnect, scaling
 from benchmarks.collectives import collectives
 from benchmarks.interconnect import MACHINES, Level, Machine
 from benchmarks.scaling import Options, compiled
-from train.devices import choose
+from train.training.devices import choose
 
 SMALL = Options(devices=(2, 8), examples=4, channels=(8,), hidden=6)
 PARAMETERS = 9 * 8 + 2 * 8 + (13 * 13 * 8 + 1) * 6 + (6 + 1) * 10  # convolution, norm, two dense layers

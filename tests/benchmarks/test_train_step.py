@@ -12,7 +12,7 @@ from benchmarks.harness import Timing
 from benchmarks.installed import installed
 from benchmarks.steps import data
 from benchmarks.train_step import CONTENDERS, Contender, Options
-from train.step import Metrics
+from train.training.step import Metrics
 
 # torch.compile uses what PyTorch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from bad_inputs import write_idx
 
-from train import devices, loop
-from train.cli import main
-from train.config import OptimizerConfig
-from train.convolution import convolve_by_patches
-from train.data import Dataset, DatasetUnavailableError, load, published
-from train.models import CNN
-from train.optimizer import optimizer
-from train.plan import Plan
-from train.step import Batches, TrainState
+from train.commands.cli import main
+from train.config.sections import OptimizerConfig
+from train.data import Dataset, DatasetUnavailableError, load, preparation
+from train.data.published import Published
+from train.network.convolution import convolve_by_patches
+from train.network.models import CNN
+from train.training import devices, loop
+from train.training.optimizer import optimizer
+from train.training.plan import Plan
+from train.training.step import Examples, TrainState
 
 ROOT = Path(__file__).parents[2]
 REAL_MNIST = Path(os.environ.get("JAXBN_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))
@@ -60,8 +61,8 @@ def plan(blobs: Dataset) -> Plan:
     return Plan(
         model=CNN(3, channels=(4,), hidden=8, convolution=convolve_by_patches),
         tx=optimizer(OptimizerConfig(learning_rate=1e-2), total_steps=12),
-        train=Batches(jax.numpy.asarray(blobs.train_inputs), jax.numpy.asarray(blobs.train_labels)),
-        test=Batches(jax.numpy.asarray(blobs.test_inputs), jax.numpy.asarray(blobs.test_labels)),
+        train=Examples(jax.numpy.asarray(blobs.train_inputs), jax.numpy.asarray(blobs.train_labels)),
+        test=Examples(jax.numpy.asarray(blobs.test_inputs), jax.numpy.asarray(blobs.test_labels)),
         epochs=2,
         batch_size=8,
         seed=0,
@@ -77,15 +78,15 @@ def programs(plan: Plan) -> loop.Programs:
 class Recorded(NamedTuple):
     """What a run yielded, with the state of each event on the host."""
 
-    happenings: list[loop.Happening]
+    snapshots: list[loop.Snapshot]
 
     @property
     def events(self) -> list[loop.Progress | loop.Epoch]:
-        return [happening.event for happening in self.happenings]
+        return [snapshot.event for snapshot in self.snapshots]
 
     @property
     def states(self) -> list[TrainState]:
-        return [happening.state for happening in self.happenings]
+        return [snapshot.state for snapshot in self.snapshots]
 
     @property
     def progress(self) -> list[loop.Progress]:
@@ -103,10 +104,10 @@ def record() -> Callable[..., Recorded]:
     def run(plan: Plan, programs: loop.Programs | None = None) -> Recorded:
         state = loop.initial_state(plan)
         programs = loop.compile_programs(plan, state) if programs is None else programs
-        happenings = []
-        for happening in loop.run(plan, programs, state):
-            happenings.append(happening._replace(state=jax.tree.map(np.array, happening.state)))
-        return Recorded(happenings)
+        snapshots = []
+        for snapshot in loop.run(plan, programs, state):
+            snapshots.append(snapshot._replace(state=jax.tree.map(np.array, snapshot.state)))
+        return Recorded(snapshots)
 
     return run
 
@@ -153,11 +154,11 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished]
 def without_mnist() -> Iterator[None]:
     """MNIST can be had from nowhere."""
 
-    def fail(source: published.Published, _: object) -> None:
+    def fail(source: Published, _: object) -> None:
         raise DatasetUnavailableError(source, "there is no network here")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(published, "from_tensorflow_datasets", fail)
+        patch.setattr(preparation, "from_tensorflow_datasets", fail)
         yield
 
 

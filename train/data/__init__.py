@@ -3,14 +3,15 @@
 import dataclasses
 from pathlib import Path
 
-from train.cache_folder import default_folder
-from train.data import bundled, cifar10, fashion_mnist, mnist, published
+from train.data import bundled, cifar10, fashion_mnist, mnist, preparation
 from train.data.cifar10 import CifarError as CifarError
 from train.data.dataset import Dataset as Dataset
 from train.data.download import ChecksumError as ChecksumError
 from train.data.download import DownloadError as DownloadError
 from train.data.idx import IdxError as IdxError
 from train.data.published import DatasetUnavailableError as DatasetUnavailableError
+from train.host.cache_folder import default_folder
+from train.host.errors import UsageError
 
 BUNDLED = {"digits": bundled.digits, "iris": bundled.iris}
 SOURCES = {"mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}
@@ -33,7 +34,7 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
             `~/.cache/jaxbn`.
 
     Raises:
-        ValueError: there is no such dataset, or `data_dir` is given for one that is not read from files.
+        UsageError: there is no such dataset, or `data_dir` is given for one that is not read from files.
         FileNotFoundError: `data_dir` lacks some of the files.
         IdxError: a file in `data_dir` is damaged, or not what its name says.
         CifarError: the same, of CIFAR-10.
@@ -46,10 +47,10 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
         ((120, 4), (30, 4), ('setosa', 'versicolor', 'virginica'))
     """
     if name not in NAMES:
-        raise ValueError(f"there is no dataset {name!r}; choose one of {', '.join(NAMES)}")
+        raise UsageError(f"there is no dataset {name!r}; choose one of {', '.join(NAMES)}")
     if name in BUNDLED:
         if data_dir is not None:
-            raise ValueError(f"{name} is bundled with scikit-learn and reads no files: leave out --data-dir {data_dir}")
+            raise UsageError(f"{name} is bundled with scikit-learn and reads no files: leave out --data-dir {data_dir}")
         return BUNDLED[name]()
     source = SOURCES["mnist" if name == "auto" else name]
     if data_dir is not None:
@@ -57,7 +58,7 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
 
     cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else default_folder()
     try:
-        return published.from_tensorflow_datasets(source.PUBLISHED, cache_folder)
+        return preparation.from_tensorflow_datasets(source.PUBLISHED, cache_folder)
     except DatasetUnavailableError as error:
         if name != "auto":
             raise

@@ -20,10 +20,10 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.utils import Size
 from tensorflow_datasets.image_classification import cifar, mnist
 
-from train import absl_log
 from train.data import cifar10, idx
 from train.data.dataset import Arrays
 from train.data.download import Archive
+from train.host import absl_log
 
 Examples = Iterator[tuple[int, dict[str, Any]]]  # numbered
 Splits = dict[str, Examples]

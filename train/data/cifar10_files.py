@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from train.data import forms, pickled
+from train.host.errors import UsageError
 
 PIXELS = 32 * 32 * 3
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")  # the last one is the test set
@@ -17,7 +18,7 @@ ENDINGS = {"binary": (".bin",), "Python": ("", ".pkl", ".pickle", ".p")}
 Part = tuple[np.ndarray, np.ndarray]  # images (N, 32, 32, 3) uint8, labels (N,) int32
 
 
-class CifarError(ValueError):
+class CifarError(UsageError):
     """A file of CIFAR-10 is not what it should be."""
 
 

@@ -1,9 +1,12 @@
 """What every source of data hands over: a training set and a test set as plain arrays."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
+
+from train.data.card import DataCard, digest
 
 
 class Arrays(NamedTuple):
@@ -57,6 +60,19 @@ class Dataset:
             )
         for array in (self.train_inputs, self.train_labels, self.test_inputs, self.test_labels):
             array.flags.writeable = False
+
+    @functools.cached_property
+    def card(self) -> DataCard:
+        """What is written down of it."""
+        arrays = (self.train_inputs, self.train_labels, self.test_inputs, self.test_labels)
+        return DataCard(
+            name=self.name,
+            input_shape=self.train_inputs.shape[1:],
+            input_dtype=str(self.train_inputs.dtype),
+            class_names=tuple(self.class_names),
+            digest=digest(arrays),
+            published=self.published,
+        )
 
     def _check(self, part: str, inputs: np.ndarray, labels: np.ndarray) -> None:
         if len(inputs) != len(labels) or len(labels) == 0:

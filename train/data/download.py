@@ -16,6 +16,8 @@ from threading import Thread
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from train.host.errors import UsageError
+
 _OPEN_SECONDS = 4.0  # name look-up, connection and the answer's first line, all together
 _STALL_SECONDS = 15.0  # the longest silence within a download
 _CHUNK_BYTES = 1 << 16
@@ -25,7 +27,7 @@ class DownloadError(ConnectionError):
     """A file could not be had from the network: no connection, an error answered, or cut short. Later it may work."""
 
 
-class ChecksumError(ValueError):
+class ChecksumError(UsageError):
     """A file arrived, but it is not the published one."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from train.data import forms, places
 from train.data.dataset import Arrays, Dataset
 from train.data.published import Published, compare
+from train.host.errors import UsageError
 
 IMAGE_MAGIC = 0x00000803
 LABEL_MAGIC = 0x00000801
@@ -39,7 +40,7 @@ _OFFICIAL_COUNTS = (60_000, 10_000)  # training and test examples of MNIST, and 
 _FIRST_LABELS = {"MNIST": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9], "Fashion-MNIST": [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]}
 
 
-class IdxError(ValueError):
+class IdxError(UsageError):
     """An IDX file is not what its name or its header says."""
 
 

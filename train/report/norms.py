@@ -7,14 +7,13 @@ import jax
 
 import jaxbn
 import jaxbn.linen
-from train.models import CNN, MLP
-from train.step import TrainState, prepare
+from train.network.models import CNN, MLP
+from train.training.step import TrainState, prepare
 
 
 def diagnose(model: CNN | MLP, state: TrainState, inputs: jax.Array) -> dict[str, jaxbn.Diagnostics]:
     """`jaxbn.diagnostics` of every norm, on what it receives when the network evaluates a batch of the dataset."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return jax.jit(lambda variables, x: _diagnose(model, variables, x))(variables, prepare(inputs))
+    return jax.jit(lambda variables, x: _diagnose(model, variables, x))(state.variables, prepare(inputs))
 
 
 def _diagnose(model: CNN | MLP, variables: dict[str, Any], x: jax.Array) -> dict[str, jaxbn.Diagnostics]:

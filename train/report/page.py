@@ -3,45 +3,35 @@
 import base64
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jinja2
 import numpy as np
 
-from train import classify, files, options
+from train.config import options
 from train.data import Dataset
-from train.figures import write_pictures
-from train.norm_table import norm_table
+from train.host import files, words
+from train.inference import classify
+from train.network.summary import summarize
 from train.report.environment import environment
+from train.report.norm_table import norm_table
 from train.report.norms import diagnose
-from train.restored import Restored
-from train.results import CONFUSION, CURVES, MISTAKES, REPORT, measured
-from train.step import measure, prepare
-from train.summary import summarize
+from train.report.pictures import PICTURES, Picture, write_pictures
+from train.report.predictions import Predictions
+from train.runs.restored import Restored
+from train.runs.results import REPORT, measured
+from train.training.step import metrics_of, prepare
 
 TEMPLATE = "report.html.jinja"
 NORM_BATCH = 250  # test examples that the norms are looked at with
-PICTURES = {
-    CURVES: ("Curves", "Loss and accuracy over the epochs, of the training batches and of the test set."),
-    CONFUSION: ("Confusion", "What each class is taken for, and how often: right in green, wrong in purple."),
-    MISTAKES: ("Mistakes", "The test examples to whose class the network gives the least probability."),
-}
-
-
-class Picture(NamedTuple):
-    """A picture, in the page itself."""
-
-    title: str
-    caption: str
-    source: str  # a data URI
 
 
 def write_report(run: Restored, dataset: Dataset) -> Path:
     """Writes a run's confusion.png, mistakes.png and report.html; curves.png is shown if it is there.
 
     Args:
-        run: its network, as `train.restored` gives it, or made of what training has at its end.
+        run: its network, as `train.runs.restored` gives it, or made of what training has at its end.
         dataset: what it learned from.
 
     Returns:
@@ -52,7 +42,8 @@ def write_report(run: Restored, dataset: Dataset) -> Path:
 
     """
     logits = classify.of_run(run).logits(dataset.test_inputs)
-    write_pictures(run.folder, dataset.name, dataset.class_names, dataset.test_inputs, dataset.test_labels, logits)
+    predictions = Predictions(dataset.name, dataset.class_names, dataset.test_inputs, dataset.test_labels, logits)
+    write_pictures(run.folder, predictions)
     path = run.folder / REPORT
     files.write(path, render(run, dataset, logits))
     return path
@@ -60,23 +51,21 @@ def write_report(run: Restored, dataset: Dataset) -> Path:
 
 def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
     """The page, with the pictures that the run's folder has."""
-    import jinja2
-
     source = resources.files("train.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     surroundings = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
     norms = norm_table(diagnose(run.model, run.state, jnp.asarray(dataset.test_inputs[:NORM_BATCH])))
     return surroundings.from_string(source).render(
         name=run.folder.name,
+        count=words.count,
         dataset=dataset,
         results=results(run, dataset, logits),
         pictures=pictures(run.folder),
         norm_columns=[str(column.header) for column in norms.columns],
         norm_rows=list(zip(*(column.cells for column in norms.columns), strict=True)),
         norm_batch=min(NORM_BATCH, len(dataset.test_labels)),
-        layers=summarize(run.model, variables, prepare(jnp.asarray(dataset.test_inputs[:1]))),
+        layers=summarize(run.model, run.state.variables, prepare(jnp.asarray(dataset.test_inputs[:1]))),
         epochs=epochs(run.folder),
         options=options.listed(run.config),
         environment=environment(),
@@ -86,7 +75,7 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
 def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, str]:
     """What came of the run, by name."""
     count = len(dataset.test_labels)
-    metrics = measure(jnp.asarray(logits), jnp.asarray(dataset.test_labels), jnp.ones(count, bool))
+    metrics = metrics_of(jnp.asarray(logits), jnp.asarray(dataset.test_labels), jnp.ones(count, bool))
     correct = int(metrics.correct)
     parameters = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(run.state.params))
     found = {
@@ -115,13 +104,10 @@ def epochs(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def pictures(folder: Path) -> list[Picture]:
-    """The pictures that the folder has."""
-    return [
-        Picture(title, caption, data_uri((folder / name).read_bytes()))
-        for name, (title, caption) in PICTURES.items()
-        if (folder / name).exists()
-    ]
+def pictures(folder: Path) -> list[tuple[Picture, str]]:
+    """The pictures that the folder has, each with the address that holds it."""
+    paths = [(picture, folder / picture.file) for picture in PICTURES]
+    return [(picture, data_uri(path.read_bytes())) for picture, path in paths if path.exists()]
 
 
 def data_uri(png: bytes) -> str:

@@ -2,22 +2,20 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
-from train.models import MLP, Style
-from train.step import TrainState, prepare
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from train.training.step import TrainState, prepare
 
 PERCENTILES = (15, 50, 85)
 
@@ -46,7 +44,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
     def run(norm: Any, seed: jax.Array) -> Any:  # noqa: ANN401
         init = nn.initializers.normal(settings.kernel_std)
-        model = MLP(10, settings.hidden, Style(norm=norm, activation=nn.sigmoid, kernel_init=init))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm, activation=nn.sigmoid, kernel_init=init))
         layer = f"{'dense' if norm is None else 'norm'}{len(settings.hidden)}"
         right = accuracy(model, data.test)
 
@@ -127,7 +125,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """The paper's figure 1: accuracy, and the percentiles of one unit without and with."""
     left, middle, right = figure.subplots(1, 3)
     steps = settings.every * np.arange(1, numbers["with_accuracy"].shape[1] + 1)

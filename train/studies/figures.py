@@ -1,38 +1,35 @@
 """How every figure of the studies looks: one colour for one thing, told apart by the colour-blind (Okabe & Ito)."""
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
 
-from train.figures.style import BLUE, QUIET, VERMILION
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from train.report.style import BLUE, QUIET, VERMILION
 
 WITH, WITHOUT = BLUE, VERMILION  # the norm, in every figure
 THIRD, FOURTH, FIFTH, GREY = "#009E73", "#CC79A7", "#E69F00", QUIET
 WIDTH, DPI = 8.0, 100  # inches and dots an inch: 800 pixels
 
 
-def new_figure(height: float, headline: str) -> "Figure":
+def new_figure(height: float, headline: str) -> Figure:
     """An empty figure with its finding on top."""
-    from matplotlib.figure import Figure  # without pyplot: no window system is looked for
-
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.suptitle(headline, fontsize=min(12, 12 * 80 / len(headline)), fontweight="bold")
     return figure
 
 
-def plain(axes: "Axes", **labels: Any) -> None:  # noqa: ANN401
+def plain(axes: Axes, **labels: Any) -> None:  # noqa: ANN401
     """A light grid, no frame, and the labels given."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(**labels)
 
 
-def band(axes: "Axes", x: np.ndarray, values: np.ndarray, colour: str, label: str | None = None, **line: Any) -> None:  # noqa: ANN401
+def band(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str | None = None, **line: Any) -> None:  # noqa: ANN401
     """The mean over the seeds (the first axis) as a line, and one standard deviation about it as a band."""
     mean = values.mean(0)
     axes.plot(x, mean, color=colour, label=label, **line)
@@ -41,7 +38,7 @@ def band(axes: "Axes", x: np.ndarray, values: np.ndarray, colour: str, label: st
         axes.fill_between(x, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
 
 
-def bars(axes: "Axes", x: np.ndarray, values: np.ndarray, colour: str, label: str, width: float) -> None:
+def bars(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str, width: float) -> None:
     """The mean over the seeds (the last axis) as bars, one standard deviation as whiskers, and each seed as a point."""
     deviation = values.std(-1, ddof=1) if values.shape[-1] > 1 else None
     axes.bar(x, values.mean(-1), width, yerr=deviation, color=colour, label=label, alpha=0.75, capsize=3)
@@ -49,10 +46,8 @@ def bars(axes: "Axes", x: np.ndarray, values: np.ndarray, colour: str, label: st
     axes.plot(points.ravel(), values.ravel(), ".", color="black", markersize=3, alpha=0.6)
 
 
-def png(figure: "Figure") -> bytes:
+def png(figure: Figure) -> bytes:
     """The figure's file: few colours, and so few bytes; without the time or the versions of what made it."""
-    from PIL import Image
-
     drawn, file = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, dpi=DPI)
     Image.open(drawn).convert("RGB").quantize(128).save(file, "PNG", optimize=True)

@@ -2,19 +2,17 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
-from train.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
     large = min(settings.batch_size, 1 << (examples.bit_length() - 1))  # the digits are fewer
 
     def run(norm: Any, batch_size: int, seed: jax.Array) -> jax.Array:  # noqa: ANN401
-        model = MLP(10, settings.hidden, Style(norm=norm))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm))
         rate = settings.learning_rate * (batch_size / settings.small_batch) ** 0.5  # as Hoffer et al. scale it
         tx = optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(rate, momentum=settings.momentum))
         steps = settings.epochs * (examples // batch_size)
@@ -76,13 +74,13 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         f"Ghosts of {settings.ghosts[best]} in a large batch: {gain:+.2f} points of test accuracy",
         f"With batches of {settings.batch_size:,} the statistics of the whole batch give {spread(whole, 2)}% on the "
         f"test set, those of {settings.ghosts[best]} examples {spread(ghosts[best], 2)}%: "
-        f"{'better' if better else 'no difference beyond the noise'}{closes}. Batches of {settings.small_batch}, for "
+        f"{'better' if better else 'no difference beyond the noise'}{closes}. Examples of {settings.small_batch}, for "
         f"as many epochs, give {spread(small, 2)}%.",
         Table(("statistics of", "test accuracy (%)"), tuple(rows)),
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """A bar a ghost size; the small batch as a line."""
     axes = figure.subplots()
     ghosts = np.arange(len(settings.ghosts))

@@ -2,20 +2,17 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
-from train.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, scale_kernels, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LEARNED = 80.0  # per cent of the training images right: it has begun to learn
 
@@ -41,8 +38,8 @@ def measure(data: Data, settings: Settings) -> Numbers:
     tx = optax.sgd(settings.learning_rate)
 
     def run(norm: object, deviation: jax.Array, seed: jax.Array) -> jax.Array:
-        style = Style(norm=norm, kernel_init=nn.initializers.normal(1.0))  # pyright: ignore[reportArgumentType]
-        model = MLP(10, settings.hidden, style)
+        layers = LayerOptions(norm=norm, kernel_init=nn.initializers.normal(1.0))  # pyright: ignore[reportArgumentType]
+        model = MLP(10, settings.hidden, layers)
         state = scale_kernels(start(model, tx, train, seed), deviation)
         order = orders(seed, examples, each * settings.epochs, settings.batch_size)
         return fit(model, tx, state, train, order, accuracy(model, train), every=each)[2]
@@ -79,7 +76,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """A curve over the epochs for each deviation."""
     columns = min(4, settings.deviations)
     grid = figure.subplots(-(-settings.deviations // columns), columns, sharex=True, sharey=True, squeeze=False)

@@ -2,23 +2,20 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
-from train.convolution import Convolution, convolution_for
-from train.models import Style
-from train.pooling import max_pool
+from train.network.convolution import Convolution, convolution_for
+from train.network.models import LayerOptions
+from train.network.pooling import max_pool
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 KINDS = ("with", "partly", "without")
 LABELS = {"with": "with norm", "partly": "convolutions only", "without": "without"}
@@ -62,14 +59,14 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images (N, H, W, C) to logits (N, 10)."""
-        style = Style(norm=self.norm)
+        layers = LayerOptions(norm=self.norm)
         conv = partial(nn.Conv, kernel_size=(3, 3), padding="VALID", conv_general_dilated=self.convolution)
         for i, features in enumerate(self.channels, 1):
-            x = conv(features, use_bias=style.bias, name=f"conv{i}")(x)
-            x = style.normalize_and_activate(x, train, f"norm{i}", max_pool=max_pool)
-        style = Style(norm=self.hidden_norm)
-        x = nn.Dense(self.hidden, use_bias=style.bias, name="dense")(x.reshape(x.shape[0], -1))
-        return nn.Dense(10, name="logits")(style.normalize_and_activate(x, train, "norm"))
+            x = conv(features, use_bias=layers.bias, name=f"conv{i}")(x)
+            x = layers.normalize_and_activate(x, train, f"norm{i}", max_pool=max_pool)
+        layers = LayerOptions(norm=self.hidden_norm)
+        x = nn.Dense(self.hidden, use_bias=layers.bias, name="dense")(x.reshape(x.shape[0], -1))
+        return nn.Dense(10, name="logits")(layers.normalize_and_activate(x, train, "norm"))
 
 
 def measure(data: Data, settings: Settings) -> Numbers:
@@ -139,7 +136,7 @@ def _cells(steps: np.ndarray, last: np.ndarray) -> tuple[str, str]:
     return few, f"{last.mean():.1f} ± {last.std(ddof=1):.1f}" if len(last) > 1 else f"{last.mean():.1f}"
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Steps to the target by rate; accuracy at the end by rate."""
     left, right = figure.subplots(1, 2)
     rates = np.array(settings.rates)

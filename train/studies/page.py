@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train import files
-from train.studies.run import FIGURE, NAMES, RESULTS, find
+from train.host import files
+from train.studies.names import NAMES
+from train.studies.run import FIGURE, RESULTS, find
 
 COMMAND = "python -m train study"
 

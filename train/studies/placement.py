@@ -2,22 +2,20 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
-from train.build import INITIALIZERS
-from train.convolution import convolution_for
-from train.models import CNN, MLP, Style
+from train.network.build import INITIALIZERS
+from train.network.convolution import convolution_for
+from train.network.models import CNN, MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PLACES = ("before", "after", "none")
 COLOURS = {"before": figures.WITH, "after": figures.THIRD, "none": figures.WITHOUT}
@@ -41,16 +39,16 @@ class Settings:
 
 def build(network: str, place: str, settings: Settings) -> nn.Module:
     """A network with the norm in a place; without bias in front of a norm."""
-    style = Style(norm=None if place == "none" else NORM, after=place == "after")
+    layers = LayerOptions(norm=None if place == "none" else NORM, after=place == "after")
     if network == "cnn":
-        return CNN(10, settings.channels, settings.hidden, style, convolution_for(jax.default_backend()))
-    style = dataclasses.replace(
-        style,
+        return CNN(10, settings.channels, settings.hidden, layers, convolution_for(jax.default_backend()))
+    layers = dataclasses.replace(
+        layers,
         activation=nn.elu if network == "mlp-elu" else nn.relu,
         kernel_init=INITIALIZERS["he"],
         logits_init=INITIALIZERS["glorot"],
     )
-    return MLP(10, (300, 100), style, norm_input=True)
+    return MLP(10, (300, 100), layers, norm_input=True)
 
 
 def measure(data: Data, settings: Settings) -> Numbers:
@@ -115,7 +113,7 @@ def _points(values: list[Any]) -> str:
     return " / ".join(f"{value:+.1f}" for value in values)
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Accuracy after a quarter of the steps and at the end, a group of bars a network."""
     panels = figure.subplots(1, 2, sharey=True)
     x = np.arange(len(NETWORKS))

@@ -2,19 +2,17 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
-from train.models import MLP, Style
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = ("with", "ghost", "without")
 LABELS = {"with": "with norm", "ghost": "norm of few", "without": "without"}
@@ -43,7 +41,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
     examples, tx = data.train.labels.size, optax.adam(settings.learning_rate)
 
     def run(norm: Any, dropout: float, seed: jax.Array) -> Any:  # noqa: ANN401
-        model = MLP(10, settings.hidden, Style(norm=norm, dropout=dropout))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm, dropout=dropout))
         order = orders(seed, examples, settings.steps, settings.batch_size)
         state = start(model, tx, data.train, seed)
         state, _, _ = fit(model, tx, state, data.train, order, lambda _: None, every=settings.steps, seed=seed)
@@ -100,7 +98,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> str:
     return ("smaller" if a.mean() < b.mean() else "larger") if differs(a, b) else "the same"
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Test accuracy, and the gap, by dropout."""
     left, right = figure.subplots(1, 2)
     x = np.arange(len(settings.dropouts))

@@ -9,21 +9,19 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxbn
-from train import files
 from train.data import Dataset, load
-from train.step import Batches
+from train.host import files
 from train.studies import figures, sweep
-from train.studies.cli import StudyName
 from train.studies.study import Data, Finding, Numbers, Study
+from train.training.step import Examples
 
-NAMES = tuple(name for name in get_args(StudyName) if name != "all")
 RESULTS, FIGURE = "results.json", "figure.png"
 HEIGHTS = {"init-scale": 6.4, "smoothness": 4.6}  # inches; 3.9 for others
 
@@ -37,8 +35,8 @@ def data_of(dataset: Dataset) -> Data:
     """A dataset on the device."""
     return Data(
         dataset.name,
-        Batches(jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)),
-        Batches(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_labels)),
+        Examples(jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)),
+        Examples(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_labels)),
     )
 
 

@@ -2,24 +2,21 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 import jaxbn
-from jaxbn._momentum import Schedule
-from train.models import MLP, Style
-from train.step import TrainState, prepare
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
+from train.training.step import TrainState, prepare
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-AVERAGES: dict[str, float | Schedule] = {
+AVERAGES: dict[str, float | optax.Schedule] = {
     "EMA 0.99": 0.99,
     "EMA 0.9": 0.9,
     "debiased 0.99": jaxbn.debiased(0.99),
@@ -67,10 +64,10 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
     numbers, states = {}, None
     for name, momentum in AVERAGES.items():
-        model = MLP(10, settings.hidden, Style(norm=partial(NORM, momentum=momentum)))
+        model = MLP(10, settings.hidden, LayerOptions(norm=partial(NORM, momentum=momentum)))
         numbers[name], found = product(partial(run, model), range(settings.seeds))
         states = found if states is None else states  # of the first; what is learned is the same in all
-    model = MLP(10, settings.hidden, Style(norm=partial(NORM, momentum=0.99)))
+    model = MLP(10, settings.hidden, LayerOptions(norm=partial(NORM, momentum=0.99)))
     numbers["recalibrated"] = recalibrated(model, states, data, settings)
     return numbers
 
@@ -86,7 +83,7 @@ def recalibrated(model: MLP, states: Any, data: Data, settings: Settings) -> np.
     def of(seed: int, step: int) -> float:
         place = step // settings.every - 1
         state = TrainState(*jax.tree.map(lambda leaf: leaf[seed, place], states))
-        found = jaxbn.recalibrate(apply, {"params": state.params, "batch_stats": state.batch_stats}, [sample])
+        found = jaxbn.recalibrate(apply, state.variables, [sample])
         return float(right(state._replace(batch_stats=found["batch_stats"])))
 
     return np.array([[of(seed, step) for step in settings.recalibrated_at] for seed in range(settings.seeds)])
@@ -130,7 +127,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Accuracy by step for each kind of statistics, of the same weights."""
     axes = figure.subplots()
     steps = settings.every * np.arange(1, settings.measurements + 1)

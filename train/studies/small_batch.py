@@ -2,21 +2,19 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
-from train.build import renorm_ramp
-from train.models import MLP, Style
+from train.network.build import renorm_ramp
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = ("plain", "renorm")
 COLOURS = {"plain": figures.WITH, "renorm": figures.THIRD, "none": figures.WITHOUT}
@@ -59,7 +57,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
     examples, tx = data.train.labels.size, optax.sgd(settings.learning_rate)
 
     def run(norm: Any, independent: bool, seed: jax.Array) -> jax.Array:  # noqa: ANN401
-        model = MLP(10, settings.hidden, Style(norm=norm))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm))
         if independent:
             order = orders(seed, examples, settings.steps, settings.batch_size)
         else:
@@ -104,7 +102,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Accuracy by the size of the groups; beside it, few classes a batch."""
     left, right = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
     labels = {"plain": "plain batch norm", "renorm": "batch renorm", "none": "no norm"}

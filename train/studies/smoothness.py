@@ -3,23 +3,21 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from train.models import MLP, Style
-from train.step import Batches, TrainState, dropout_key, prepare
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from train.training.step import Examples, TrainState, dropout_key, prepare
 
 KINDS = ("with", "without", "noisy")
 LABELS = {"with": "with norm", "without": "without", "noisy": "norm, then noise"}
@@ -138,13 +136,13 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
     def run(norm: Any, rate: jax.Array, seed: jax.Array) -> Landscape:  # noqa: ANN401
         tx = optax.sgd(rate)
-        model = MLP(10, settings.hidden, Style(norm=norm))
+        model = MLP(10, settings.hidden, LayerOptions(norm=norm))
         order = orders(seed, examples, settings.steps + 1, settings.batch_size)
         right = accuracy(model, data.test)
 
         def at(state: TrainState) -> Landscape:
             rows = order[state.step]  # the batch that comes next
-            batch = Batches(data.train.inputs[rows], data.train.labels[rows])
+            batch = Examples(data.train.inputs[rows], data.train.labels[rows])
             loss = partial(training_loss, model, state, batch, seed)
             return Landscape(**look(loss, state.params, settings, rate), accuracy=right(state))
 
@@ -158,7 +156,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
     return numbers
 
 
-def training_loss(model: MLP, state: TrainState, batch: Batches, seed: jax.Array, params: Any) -> jax.Array:  # noqa: ANN401
+def training_loss(model: MLP, state: TrainState, batch: Examples, seed: jax.Array, params: Any) -> jax.Array:  # noqa: ANN401
     """The loss of a batch in training mode; of a step always with the same noise."""
     logits, _ = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
@@ -220,7 +218,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """The three measures of roughness, and the shift, over the steps; a row a rate."""
     grid = figure.subplots(len(settings.rates), len(PANELS), sharex=True, squeeze=False)
     steps = settings.every * np.arange(1, numbers["with_beta"].shape[2] + 1)
@@ -238,7 +236,7 @@ def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 
-def _band_in_logs(axes: "Axes", steps: np.ndarray, values: np.ndarray, kind: str) -> None:
+def _band_in_logs(axes: Axes, steps: np.ndarray, values: np.ndarray, kind: str) -> None:
     logs = np.log(np.maximum(values, 1e-12))
     middle = logs.mean(0)
     axes.plot(steps, np.exp(middle), color=COLOURS[kind], label=LABELS[kind])

@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from train.step import Batches
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from train.training.step import Examples
 
 Verdict = Literal["reproduced", "partly reproduced", "not reproduced"]
 Numbers = Mapping[str, np.ndarray]  # what was measured, by name; each study says the axes of each
@@ -19,15 +17,15 @@ class Data(NamedTuple):
     """What a study learns from."""
 
     name: str
-    train: Batches
-    test: Batches
+    train: Examples
+    test: Examples
 
     def first(self, train: int, test: int) -> "Data":
         """The first examples of each set; all, where there are fewer."""
         return Data(
             self.name,
-            Batches(self.train.inputs[:train], self.train.labels[:train]),
-            Batches(self.test.inputs[:test], self.test.labels[:test]),
+            Examples(self.train.inputs[:train], self.train.labels[:train]),
+            Examples(self.test.inputs[:test], self.test.labels[:test]),
         )
 
 
@@ -89,7 +87,7 @@ class Study:
     networks: Callable[[Any], int]
     measure: Callable[[Data, Any], Numbers]
     conclude: Callable[[Numbers, Any], Finding]
-    draw: Callable[[Numbers, Any, "Figure"], None]
+    draw: Callable[[Numbers, Any, Figure], None]
 
 
 def spread(values: np.ndarray, digits: int = 1) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jaxbn.linen
-from train.step import Batches, StepOptions, TrainState, evaluate, init_state, train_step
+from train.training.step import Examples, StepOptions, TrainState, evaluate, init_state, train_step
 
 Tree = Any
 
@@ -75,7 +75,7 @@ def orders(seed: jax.Array, examples: int, steps: int, batch_size: int) -> jax.A
     return shuffled.reshape(-1, batch_size)[:steps]
 
 
-def start(model: nn.Module, tx: optax.GradientTransformation, data: Batches, seed: jax.Array) -> TrainState:
+def start(model: nn.Module, tx: optax.GradientTransformation, data: Examples, seed: jax.Array) -> TrainState:
     """The state before the first step; the seed may be traced."""
     return init_state(model, tx, data.inputs[:2], seed)  # pyright: ignore[reportArgumentType]
 
@@ -84,7 +84,7 @@ def fit(
     model: nn.Module,
     tx: optax.GradientTransformation,
     state: TrainState,
-    data: Batches,
+    data: Examples,
     order: jax.Array,
     measure: Callable[[TrainState], Tree],
     *,
@@ -110,7 +110,7 @@ def fit(
     options = StepOptions(seed=seed)  # pyright: ignore[reportArgumentType]
 
     def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
-        state, metrics = train_step(model, tx, state, Batches(data.inputs[rows], data.labels[rows]), options)
+        state, metrics = train_step(model, tx, state, Examples(data.inputs[rows], data.labels[rows]), options)
         return state, metrics.loss / rows.size
 
     def interval(state: TrainState, rows: jax.Array) -> tuple[TrainState, tuple[jax.Array, Tree]]:
@@ -121,7 +121,7 @@ def fit(
     return state, losses.ravel(), measured
 
 
-def accuracy(model: nn.Module, data: Batches) -> Callable[[TrainState], jax.Array]:
+def accuracy(model: nn.Module, data: Examples) -> Callable[[TrainState], jax.Array]:
     """The share of a set that a state gets right in evaluation, in percent."""
 
     def measure(state: TrainState) -> jax.Array:

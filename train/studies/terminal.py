@@ -10,9 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from train import terminal
+from train.host.console import SILENCE, bar, say
+from train.host.words import count, duration
 from train.studies.study import Finding
-from train.summary import count
 
 
 class Monitor:
@@ -32,12 +32,12 @@ class Monitor:
         self._console, self._title, self._networks, self._clock = console, title, networks, clock
         self._done, self._start = 0, clock()
         self._said = self._start
-        self._bar = terminal.bar(console)
+        self._bar = bar(console)
         self._task = self._bar.add_task(title, total=networks, left=self._count())
 
     def __enter__(self) -> Self:
         if not self._console.is_terminal:
-            terminal.say(self._console, f"{self._title}: {count(self._networks, 'network')} to train")
+            say(self._console, f"{self._title}: {count(self._networks, 'network')} to train")
         self._bar.__enter__()
         return self
 
@@ -51,10 +51,10 @@ class Monitor:
         self._done += networks
         now = self._clock()
         seconds = (now - self._start) / self._done * (self._networks - self._done)
-        left = f"{terminal.duration(seconds)} left"
-        if not self._console.is_terminal and now - self._said >= terminal.SILENCE:
+        left = f"{duration(seconds)} left"
+        if not self._console.is_terminal and now - self._said >= SILENCE:
             self._said = now
-            terminal.say(self._console, f"{self._title}: {self._count()} networks, {left}")
+            say(self._console, f"{self._title}: {self._count()} networks, {left}")
         self._bar.update(self._task, completed=self._done, left=f"{self._count()}  {left}")
 
     def _count(self) -> str:

@@ -2,22 +2,20 @@
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
-from train.models import MLP, Style
-from train.step import Batches, TrainState, prepare
+from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, spread
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from train.training.step import Examples, TrainState, prepare
 
 ACTIVATIONS = {"tanh": nn.tanh, "sigmoid": nn.sigmoid, "relu": nn.relu}
 SATURATING = ("tanh", "sigmoid")
@@ -50,11 +48,11 @@ def measure(data: Data, settings: Settings) -> Numbers:
     data = data.first(settings.train_images, settings.test_images)
     examples, tx = data.train.labels.size, optax.sgd(settings.learning_rate)
 
-    def run(style: Style, seed: jax.Array) -> Any:  # noqa: ANN401
-        model = MLP(10, (settings.width,) * settings.depth, style)
+    def run(layers: LayerOptions, seed: jax.Array) -> Any:  # noqa: ANN401
+        model = MLP(10, (settings.width,) * settings.depth, layers)
         state = start(model, tx, data.train, seed)
         order = orders(seed, examples, settings.steps, settings.batch_size)
-        norms = gradient_norms(model, state, Batches(data.train.inputs[order[0]], data.train.labels[order[0]]))
+        norms = gradient_norms(model, state, Examples(data.train.inputs[order[0]], data.train.labels[order[0]]))
         _, _, right = fit(model, tx, state, data.train, order, accuracy(model, data.test), every=settings.steps)
         return norms, right[-1]
 
@@ -62,14 +60,14 @@ def measure(data: Data, settings: Settings) -> Numbers:
     for activation in settings.activations:
         for init, initializer in initializers(settings).items():
             for name, norm in (("with", NORM), ("without", None)):
-                style = Style(norm=norm, activation=ACTIVATIONS[activation], kernel_init=initializer)
+                layers = LayerOptions(norm=norm, activation=ACTIVATIONS[activation], kernel_init=initializer)
                 key = f"{activation}_{init}_{name}"
-                found = product(partial(run, style), range(settings.seeds))
+                found = product(partial(run, layers), range(settings.seeds))
                 numbers[f"{key}_gradients"], numbers[f"{key}_accuracy"] = found
     return numbers
 
 
-def gradient_norms(model: MLP, state: TrainState, batch: Batches) -> jax.Array:
+def gradient_norms(model: MLP, state: TrainState, batch: Examples) -> jax.Array:
     """‖∂loss/∂W‖ of each hidden layer's kernel, from the first to the last, in training mode."""
 
     def loss(params: Any) -> jax.Array:  # noqa: ANN401
@@ -133,7 +131,7 @@ def _std(init: str, settings: Settings) -> str:
     return "1/√n" if init == "lecun" else f"{settings.small_std:g}"
 
 
-def draw(numbers: Numbers, settings: Settings, figure: "Figure") -> None:
+def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     """Gradient norms by layer, one panel an activation."""
     panels = figure.subplots(1, len(settings.activations), sharey=True, squeeze=False)[0]
     layers = np.arange(1, settings.depth + 1)

@@ -10,9 +10,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from train.data import IdxError, idx, load, published
+from train.data import IdxError, idx, load, preparation
 from train.data.download import fetch
-from train.data.published import from_tensorflow_datasets
+from train.data.preparation import from_tensorflow_datasets
 
 FLIPS = int(os.environ.get("JAXBN_FLIPS", "40"))
 CAUGHT, HARMLESS = "caught", "harmless"
@@ -58,7 +58,7 @@ def drawn(folder, draw):
 @pytest.fixture
 def outcome(cached, small_set, small_mnist, monkeypatch):
     """What comes of loading with another content of a file: the right data, with a word on the damage or without."""
-    monkeypatch.setattr(published, "_prepare", lambda *_: small_mnist)  # what is rebuilt is tested below
+    monkeypatch.setattr(preparation, "_prepare", lambda *_: small_mnist)  # what is rebuilt is tested below
 
     def load_with(path, content):
         whole = path.read_bytes()

@@ -16,7 +16,8 @@ from tensorflow_datasets.image_classification import cifar, mnist
 from train import data
 from train.data import SOURCES, ChecksumError, DatasetUnavailableError, builders
 from train.data.dataset import Arrays
-from train.data.published import Published, from_tensorflow_datasets
+from train.data.preparation import from_tensorflow_datasets
+from train.data.published import Published
 
 NAMES = [
     f"{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -188,7 +189,8 @@ import os, signal, sys
 from pathlib import Path
 from typing import Any, cast
 from train.data.download import Archive
-from train.data.published import Published, from_tensorflow_datasets
+from train.data.preparation import from_tensorflow_datasets
+from train.data.published import Published
 def load():
     return from_tensorflow_datasets({small_set!r}, Path({str(folder)!r}))
 """
@@ -297,6 +299,6 @@ def test_without_tensorflow_datasets(folder, small_set, monkeypatch):
     monkeypatch.delitem(sys.modules, "train.data.builders")
     monkeypatch.delattr(data, "builders")
     with pytest.raises(
-        DatasetUnavailableError, match=r"import of tensorflow_datasets halted.*pip install 'jaxbn\[train\]'"
+        DatasetUnavailableError, match=r"import of tensorflow_datasets halted.*pip install -e '.\[train\]'"
     ):
         from_tensorflow_datasets(small_set, folder)

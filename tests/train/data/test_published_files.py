@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from train.data import CifarError, IdxError, cifar10, idx, load, mnist
+from train.data.card import DataCard
 from train.data.cifar10_files import PIXELS
-from train.data_card import DataCard, describe
 
 FLIPS = int(os.environ.get("JAXBN_FLIPS", "40"))
 REAL = Path(os.environ.get("JAXBN_MNIST_DIR", Path(__file__).parents[4] / "shared" / "data" / "mnist"))
@@ -89,7 +89,7 @@ def test_files_that_differ_from_the_published_ones_are_named(files, tmp_path, mo
     put(tmp_path, files)
     dataset = load("mnist", data_dir=tmp_path)
     assert (dataset.published, dataset.note) == (True, "")
-    assert describe(dataset).published is True
+    assert dataset.card.published is True
     draw = random.Random(0)
     for _ in range(FLIPS):
         name = draw.choice(NAMES)
@@ -101,7 +101,7 @@ def test_files_that_differ_from_the_published_ones_are_named(files, tmp_path, mo
         (tmp_path / name).write_bytes(changed)
         dataset = load("mnist", data_dir=tmp_path)
         assert dataset.note == f"not the published MNIST: {name} differs by MD5 (own data, or damaged?)"
-        assert describe(dataset).published is False
+        assert dataset.card.published is False
         (tmp_path / name).write_bytes(files[name])
 
 
@@ -109,7 +109,7 @@ def test_a_look_alike_is_known_as_one(files, tmp_path):
     put(tmp_path, files)
     dataset = load("mnist", data_dir=tmp_path)
     assert dataset.note == "not the published MNIST: every file differs by MD5 (own data, or damaged?)"
-    assert describe(dataset).published is False
+    assert dataset.card.published is False
     assert load("digits").published is None
 
 
@@ -188,7 +188,7 @@ def test_no_damaged_archive_gives_other_data(compression, tmp_path):
     path = tmp_path / f"cifar-10-binary.tar.{compression}"
     pack(path, binary_files(1), f"w:{compression}")
     whole, draw, found = path.read_bytes(), random.Random(0), Counter()
-    expected = describe(load("cifar10", data_dir=tmp_path))
+    expected = load("cifar10", data_dir=tmp_path).card
     for _ in range(FLIPS):
         path.write_bytes(damage(whole, draw))
         try:
@@ -196,7 +196,7 @@ def test_no_damaged_archive_gives_other_data(compression, tmp_path):
         except CifarError as error:
             found["refused"] += str(error).startswith(str(path))
         else:
-            assert describe(dataset) == expected
+            assert dataset.card == expected
             found["harmless"] += 1
     print(dict(found))  # pytest -rP shows it
     assert found["refused"] > 0.8 * FLIPS

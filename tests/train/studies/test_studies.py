@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from train.cli import main, parse
+from train.commands.cli import main, parse
 from train.data import load
 from train.studies import page, run
-from train.studies.cli import StudyName
+from train.studies.names import NAMES, StudyName
 from train.studies.study import Verdict
 from train.studies.terminal import Monitor
 
@@ -36,12 +36,12 @@ TINY = {
 
 
 def test_every_study_is_listed_once():
-    assert get_args(StudyName) == ("all", *run.NAMES)
-    assert set(TINY) == set(run.NAMES)
-    assert [run.find(name).name for name in run.NAMES] == list(run.NAMES)
+    assert get_args(StudyName) == ("all", *NAMES)
+    assert set(TINY) == set(NAMES)
+    assert [run.find(name).name for name in NAMES] == list(NAMES)
 
 
-@pytest.mark.parametrize("name", run.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_study_leaves_its_record_and_its_figure(name, tmp_path):
     study = run.find(name)
     study = dataclasses.replace(study, quick=dataclasses.replace(study.quick, **TINY[name]))
@@ -104,7 +104,7 @@ def test_the_command_runs_a_study_with_progress(monkeypatch, tmp_path, capsys):
 @pytest.fixture
 def results(tmp_path):
     """A folder with made-up results of every study."""
-    for name in run.NAMES:
+    for name in NAMES:
         record = {
             "study": name,
             "form": "full" if name == "vanishing" else "quick",
@@ -128,21 +128,21 @@ def test_the_page_is_made_of_the_results(results, tmp_path):
     path = page.write(results, tmp_path / "docs")
     text = path.read_text(encoding="utf-8")
     assert path == tmp_path / "docs" / "studies.md"
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(run.NAMES)
-    for name in run.NAMES:
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(NAMES)
+    for name in NAMES:
         title = run.find(name).title
         assert f"| [{title}](#{name}) | **partly reproduced** | What {name} found | 2 | 12 |" in text
         assert f"**{title}: partly reproduced.** All that {name} found." in text
         assert f"![What {name} found](studies/{name}.png)" in text
         assert (tmp_path / "docs" / "studies" / f"{name}.png").read_bytes() == name.encode()
-    assert text.count("| a | b |\n| :--- | ---: |\n| 1 | 2.0 ± 0.1 |") == len(run.NAMES)
+    assert text.count("| a | b |\n| :--- | ---: |\n| 1 | 2.0 ± 0.1 |") == len(NAMES)
     assert "`python -m train study vanishing --full`, on digits" in text
     assert "`python -m train study placement`, on digits" in text
     assert str(tmp_path) not in text
 
 
 def test_the_page_has_what_there_is(results, tmp_path):
-    for name in run.NAMES:
+    for name in NAMES:
         if name != "vanishing":
             (results / name / "results.json").unlink()
     text = page.write(results, tmp_path).read_text(encoding="utf-8")
@@ -160,7 +160,7 @@ def test_data_that_cannot_be_had_end_in_one_line(tmp_path, capsys):
 
 
 def test_the_full_form_has_the_fields_and_more_of_them():
-    for name in run.NAMES:
+    for name in NAMES:
         study = run.find(name)
         assert type(study.full) is type(study.quick)
         assert study.full.seeds >= study.quick.seeds

@@ -7,15 +7,15 @@ import optax
 import pytest
 from closeness import assert_close
 
-from train.models import MLP, Style
-from train.step import Batches, train_step
+from train.network.models import MLP, LayerOptions
 from train.studies.study import Data
 from train.studies.sweep import accuracy, fit, orders, product, scale_kernels, start
+from train.training.step import Examples, train_step
 
-DATA = Batches(
+DATA = Examples(
     jax.random.uniform(jax.random.key(0), (30, 4)), jax.random.randint(jax.random.key(1), (30,), 0, 3, jnp.int32)
 )
-MODEL = MLP(3, (5,), Style(norm=None))
+MODEL = MLP(3, (5,), LayerOptions(norm=None))
 
 
 def begin(model, tx):
@@ -63,7 +63,7 @@ def test_fit_takes_the_steps_of_train_step():
     np.testing.assert_array_equal(measured, [2, 4])
     expected, step = [], jax.jit(partial(train_step, MODEL, tx))
     for rows in order:
-        state, metrics = step(state, Batches(DATA.inputs[rows], DATA.labels[rows]))
+        state, metrics = step(state, Examples(DATA.inputs[rows], DATA.labels[rows]))
         expected.append(metrics.loss / 10)
     assert_close(losses, np.asarray(expected), size=0)
     assert_close(last.params, state.params, condition=5)
@@ -77,7 +77,7 @@ def test_accuracy_counts_every_example_once():
 
 
 def test_scale_kernels_leaves_the_rest():
-    state = begin(MLP(3, (5,), Style()), optax.sgd(0.1))
+    state = begin(MLP(3, (5,), LayerOptions()), optax.sgd(0.1))
     scaled = scale_kernels(state, jnp.float32(0.5))
     for layer, leaves in state.params.items():
         for name, leaf in leaves.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from closeness import assert_close
 
-from train.build import renorm_ramp
+from train.network.build import renorm_ramp
 from train.studies import (
     ghost_batch,
     init_scale,

@@ -1,0 +1,102 @@
+"""Convolution by patches is `lax.conv_general_dilated`: to the bit, on small integers, whose sums are exact."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from train.network.convolution import convolution_for, convolve_by_patches
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+KERNELS = [(1, 1), (3, 3), (5, 3), (2, 4)]
+PADDINGS = ["VALID", "SAME", "SAME_LOWER", [(0, 0), (0, 0)], [(2, 0), (1, 3)]]
+
+
+def integers(*shape, seed=0):
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
+
+
+def with_gradients(convolution, images, kernel, padding):
+    """The result, and the gradients for a cotangent of small integers."""
+
+    @jax.jit
+    def all_three(x, k):
+        y, pull_back = jax.vjp(lambda x, k: convolution(x, k, (1, 1), padding, dimension_numbers=NHWC), x, k)
+        return y, *pull_back(integers(*y.shape, seed=2))
+
+    return all_three(images, kernel)
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+@pytest.mark.parametrize("size", KERNELS, ids=str)
+def test_values_and_gradients_are_those_of_lax(size, padding):
+    images, kernel = integers(2, 7, 6, 3), integers(*size, 3, 4, seed=1)
+    program = jax.make_jaxpr(lambda x, k: convolve_by_patches(x, k, (1, 1), padding, dimension_numbers=NHWC))(
+        images, kernel
+    )
+    assert "dot_general" in str(program)
+    assert "conv_general_dilated" not in str(program)
+    expected = with_gradients(lax.conv_general_dilated, images, kernel, padding)
+    actual = with_gradients(convolve_by_patches, images, kernel, padding)
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("strides", "options"),
+    [
+        ((2, 2), {}),
+        ((1, 2), {}),
+        ((1, 1), {"lhs_dilation": (2, 1)}),
+        ((1, 1), {"rhs_dilation": (1, 2)}),
+        ((1, 1), {"feature_group_count": 2}),
+        ((1, 1), {"batch_group_count": 2}),
+        ((1, 1), {"dimension_numbers": ("NHWC", "HWIO", "NCHW")}),
+    ],
+    ids=["stride 2", "stride 1×2", "input dilation", "kernel dilation", "groups", "batch groups", "layout"],
+)
+@pytest.mark.parametrize("padding", ["VALID", "SAME", [(2, 0), (1, 3)]], ids=str)
+def test_what_patches_do_not_serve_is_left_to_lax(strides, options, padding):
+    if "lhs_dilation" in options and isinstance(padding, str):
+        padding = [(1, 1), (1, 1)]  # lax itself refuses words here
+    groups = options.get("feature_group_count", 1)
+    images, kernel = integers(2, 7, 6, 4), integers(3, 3, 4 // groups, 6, seed=1)
+    options = {"dimension_numbers": NHWC, **options}
+    ours, theirs = (
+        jax.make_jaxpr(lambda x, k, f=convolution: f(x, k, strides, padding, **options))(images, kernel)
+        for convolution in (convolve_by_patches, lax.conv_general_dilated)
+    )
+    assert str(ours) == str(theirs)  # the same program, not just the same numbers
+    assert "conv_general_dilated" in str(ours)
+
+
+def test_a_flax_convolution_takes_it():
+    images = integers(2, 7, 6, 3)
+    options = {
+        "features": 4,
+        "kernel_size": (3, 3),
+        "kernel_init": lambda _, shape, __: jnp.asarray(integers(*shape, seed=1)),
+    }
+    for dtype in (jnp.float32, jnp.bfloat16):
+        ours = nn.Conv(**options, dtype=dtype, conv_general_dilated=convolve_by_patches)
+        theirs = nn.Conv(**options, dtype=dtype)
+        (y, variables), (expected, _) = (each.init_with_output(jax.random.key(0), images) for each in (ours, theirs))
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y.astype(jnp.float32), expected.astype(jnp.float32))
+        assert jax.tree.map(jnp.shape, variables) == {"params": {"kernel": (3, 3, 3, 4), "bias": (4,)}}
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        ("cpu", convolve_by_patches),
+        ("gpu", lax.conv_general_dilated),
+        ("cuda", lax.conv_general_dilated),
+        ("tpu", lax.conv_general_dilated),
+    ],
+)
+def test_each_platform_gets_the_convolution_that_is_fast_there(platform, expected):
+    assert convolution_for(platform) is expected

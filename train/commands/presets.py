@@ -1,0 +1,73 @@
+"""`python -m train presets`: which presets there are, and what to expect of them."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from rich import box
+from rich.table import Table
+
+from train.commands.options import Presets
+from train.config import options
+from train.config.presets import RECORDS
+from train.config.sections import PRESETS, Config
+from train.host.console import Console
+
+NOTES = (
+    "Test accuracy: the mean, and the lowest and highest, over the seeds from 0 on. Seconds: of training on 2 CPU "
+    "cores. Each dataset is downloaded once; or pass --data-dir DIR, the folder with its own files. What else is on "
+    "the command line wins over the preset.",
+    "Fashion-MNIST was not at hand, and of CIFAR-10 10,000 training and 2,000 test images, once compressed as JPEG: "
+    "with all 50,000 expect more, and five times the seconds.",
+)
+
+
+def presets(_: Presets) -> None:
+    """Prints them."""
+    console = Console(highlight=False)
+    console.print(table())
+    for text in (*NOTES, *map(describe, PRESETS)):
+        console.print(f"\n{text}", markup=False)
+
+
+def table() -> Table:
+    """One row a preset; the first column, read after its head, is the command."""
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_lines=True)
+    shown.add_column("python -m train\n--preset", no_wrap=True)
+    shown.add_column("network")
+    shown.add_column("data")
+    shown.add_column("test accuracy", justify="right")
+    shown.add_column("seconds", justify="right")
+    for name, (network, data, accuracies, seconds, _) in RECORDS.items():
+        shown.add_row(name, network, data, expected(accuracies), "–" if seconds is None else str(seconds))
+    return shown
+
+
+def expected(accuracies: Sequence[float]) -> str:
+    r"""The mean, the range and the number of seeds.
+
+    Example:
+        >>> expected((97.0, 98.5)), expected(()), expected((100.0, 100.0))
+        ('97.75%\n97.00–98.50\n2 seeds', 'not measured', '100.00%\n2 seeds')
+
+    """
+    if not accuracies:
+        return "not measured"
+    low, high = min(accuracies), max(accuracies)
+    between = [f"{low:.2f}–{high:.2f}"] if low < high else []
+    return "\n".join([f"{fmean(accuracies):.2f}%", *between, f"{len(accuracies)} seeds"])
+
+
+def describe(name: str) -> str:
+    """A preset as the options that it stands for.
+
+    Example:
+        >>> describe("default")
+        'default: no options'
+
+    """
+    return f"{name}: {' '.join(difference(PRESETS[name])) or 'no options'}"
+
+
+def difference(config: Config) -> list[str]:
+    """The options, as on the command line, in which a configuration differs from the default."""
+    return [option.typed for option in options.listed(config) if not option.usual]

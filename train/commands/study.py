@@ -1,0 +1,30 @@
+"""`python -m train study`: the options, and what is printed."""
+
+import json
+
+from train.commands.options import StudyOptions
+from train.host.console import Console
+from train.studies import page, run
+from train.studies.names import NAMES
+from train.studies.terminal import Monitor, show
+
+
+def study(options: StudyOptions) -> None:
+    """Runs studies, and prints their tables and verdicts.
+
+    Raises:
+        UsageError: the data cannot be had.
+
+    """
+    console, data = Console(highlight=False), run.load_data(options.data_dir)
+    names = NAMES if options.name == "all" else (options.name,)
+    for i, name in enumerate(names, 1):
+        found = run.find(name)
+        number = f" ({i} of {len(names)})" if len(names) > 1 else ""
+        networks = found.networks(run.settings_of(found, full=options.full))
+        with Monitor(console, f"{name}{number}, on {data.name}", networks) as monitor:
+            finding = run.run(found, data, options.output / name, full=options.full, tell=monitor.advance)
+        record = json.loads((options.output / name / run.RESULTS).read_text(encoding="utf-8"))
+        show(console, name, finding, record["seconds"], options.output / name)
+    if options.docs is not None:
+        console.print(f"written: {page.write(options.output, options.docs)}")

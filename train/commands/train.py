@@ -1,0 +1,144 @@
+"""`python -m train`: a run, from its options to its results."""
+
+import dataclasses
+import functools
+import hashlib
+import logging
+import time
+
+import jax
+
+from train.commands import resume
+from train.config.checks import check
+from train.config.sections import Config
+from train.data import Dataset, load
+from train.host.console import Console
+from train.host.errors import StoppedAtOnceError, UsageError
+from train.host.interruption import Interruption
+from train.network.build import check_norm
+from train.network.summary import summarize
+from train.runs import checkpoint, results, stopping, terminal
+from train.runs.learning import Trained, learn
+from train.runs.restored import Restored
+from train.runs.run import Run, Start
+from train.runs.writer import Silent, Writer
+from train.training import devices, loop, processes
+from train.training.plan import make_plan, resolve
+from train.training.step import TrainState, prepare
+
+
+def train(config: Config) -> None:
+    """One run, from its options to its results; where several processes train together, this one's part."""
+    with processes.connected(config.devices), processes.together():
+        if not processes.first():
+            logging.getLogger("train").setLevel(logging.ERROR)  # what happens is said once
+        run = make_run(config)
+        with run.writer.claim():
+            start = begin(run)
+            try:
+                carry_out(run, start)
+            except OSError as error:
+                raise UsageError(f"{error}. What was saved before stays. {stopping.to_go_on(run.folder)}") from error
+        processes.exchange()  # until everything is written
+
+
+def make_run(config: Config) -> Run:
+    """Checks the options and the folder, then finds the data and builds the network.
+
+    Raises:
+        UsageError: the options cannot be worked with, or the data are not to be had.
+        OSError: the folder holds what must not be replaced.
+
+    """
+    check(config)
+    check_norm(config.norm)
+    options, writer = config.run, Writer if processes.first() else Silent
+    folder = None if options.name is None else options.runs_dir / options.name
+    if options.resume is not None:
+        folder = resume.find(config)
+    elif folder is not None:
+        writer(folder).check(overwrite=options.overwrite)
+    chosen = devices.choose(config.devices.devices)
+    dataset = load(config.data.dataset, data_dir=config.data.data_dir)
+    processes.agree("the options or the data", lambda: fingerprint(config, dataset))
+    folder = folder or options.runs_dir / default_name(dataset.name)
+    overwrite = options.overwrite and options.name is not None  # never what another run has named by the same second
+    options = dataclasses.replace(options, runs_dir=folder.parent, name=folder.name, overwrite=overwrite)
+    config = dataclasses.replace(resolve(config, dataset, chosen), run=options)
+    console = Console(quiet=not processes.first())
+    return Run(config, dataset, make_plan(config, dataset, chosen), writer(folder), console)
+
+
+def fingerprint(config: Config, dataset: Dataset) -> str:
+    """What must be the same in all processes that train together."""
+    learning = (config.data.validation, config.model, config.norm, config.optimizer, config.run.seed)
+    going_on = (config.run.patience, config.run.resume is None, config.devices.devices)
+    return hashlib.sha256(repr((learning, going_on, dataset.card)).encode()).hexdigest()
+
+
+def begin(run: Run) -> Start:
+    """The state that the run begins or goes on with; its folder is made ready for it."""
+    program, example = loop.initializer(run.plan), run.plan.devices.put(run.dataset.train_inputs[:1])
+    initial = functools.partial(program, example)
+    if run.config.run.resume is not None:
+        start = resume.start(run, initial, program.eval_shape(example))
+    else:
+        run.writer.check(overwrite=run.config.run.overwrite)  # again: another run may have ended there meanwhile
+        run.writer.clear()
+        start = Start(initial())
+    processes.agree("the checkpoint or the initial parameters", lambda: checkpoint.digest(start.state))
+    run.writer.begin(run.config, start.state if start.saved is None else None)
+    return start
+
+
+def carry_out(run: Run, start: Start) -> None:
+    """Trains from the start to the end, or until it is told to stop, and writes everything that a run leaves."""
+    inputs = jax.eval_shape(prepare, run.dataset.test_inputs[:1])
+    layers = summarize(run.plan.model, start.state.variables, inputs)
+    terminal.print_start(run.console, run.config, run.dataset, run.plan, layers)
+    with Interruption(stopping.answerer(run.console), stopping.ender(run.console, run.folder)) as interruption:
+        try:
+            trained = learn(run, start, interruption)
+        except KeyboardInterrupt:
+            raise StoppedAtOnceError(stopping.at_once(run.folder), interruption.code) from None
+        run.writer.finish(trained.state)
+        if processes.first():
+            draw_curves(run, trained)
+    if processes.first():
+        if not run.config.run.no_report:
+            report(run, trained.state, interruption)
+        if trained.epochs and trained.epochs[-1].step == int(trained.state.step):  # its record is not damaged
+            terminal.print_end(run.console, trained.epochs, run.plan, run.dataset, trained.compile_seconds, run.folder)
+
+
+def draw_curves(run: Run, trained: Trained) -> None:
+    """Writes curves.png; not where all records were damaged, which has been reported."""
+    from train.report import curves  # slow to import: training begins without it
+
+    if trained.epochs:
+        path, steps = run.folder / results.CURVES, run.plan.steps_per_epoch
+        curves.write(path, run.dataset.name, trained.progress, trained.epochs, steps)
+
+
+def report(run: Run, state: TrainState, interruption: Interruption) -> None:
+    """Writes the report.
+
+    Raises:
+        StoppedAtOnceError: the user does not wait for it.
+
+    """
+    from train.report.page import write_report
+
+    restored = Restored(run.folder, run.config, run.plan.model, run.plan.devices.fetch(state), run.dataset.card)
+    try:
+        if interruption.signal and not processes.several():  # it came too late to stop anything else
+            raise KeyboardInterrupt
+        with run.console.status("drawing the pictures of the report"):
+            write_report(restored, run.dataset)
+    except KeyboardInterrupt:
+        raise StoppedAtOnceError(stopping.before_the_report(run.folder), interruption.code) from None
+
+
+def default_name(dataset: str) -> str:
+    """A name that says what and when."""
+    return f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"

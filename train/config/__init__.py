@@ -1,0 +1,1 @@
+"""The options of a run: what they are, how they are stored, and presets of them."""

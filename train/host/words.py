@@ -1,0 +1,26 @@
+"""Numbers as people say them."""
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> count(1, "epoch"), count(1000, "step")
+        ('1 epoch', '1,000 steps')
+
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, as people say it.
+
+    Example:
+        >>> duration(0.4), duration(75), duration(600), duration(7260)
+        ('0 s', '75 s', '10 min', '2 h 1 min')
+
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,1 @@
+"""Networks that are trained: classifying, exported files, and images of any kind."""

@@ -1,0 +1,128 @@
+"""A network that only classifies: that of a run, or an exported one."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import export, lax
+from jax.tree_util import Partial
+
+from train.inference import artifact
+from train.inference.artifact import Artifact, ArtifactError, Description
+from train.inference.softmax import softmax
+from train.network.folding import Folded
+from train.network.models import CNN, MLP
+from train.runs import results
+from train.runs.restored import Restored
+from train.training.step import TrainState, prepare
+
+BATCH = 250
+LONGEST_REASON = 300  # characters of another program's error
+PLATFORMS = ("cpu", "cuda", "tpu")  # that exported networks run on
+
+
+class Classifier(NamedTuple):
+    """Inputs (N, …) as the dataset has them to logits (N, classes)."""
+
+    name: str
+    description: Description
+    function: Partial  # holds the variables
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """Float32 logits of any number of inputs, in batches."""
+        parts = [np.asarray(_call(self.function, inputs[i : i + BATCH])) for i in range(0, len(inputs), BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.description.class_names)), np.float32)
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """Of each class, for each input."""
+        return softmax(self.logits(inputs))
+
+
+@jax.jit
+def _call(function: Partial, inputs: np.ndarray) -> jax.Array:
+    """Variables that the function holds are inputs of the compiled program: one serves all networks of a form."""
+    return function(inputs)
+
+
+def forward(model: CNN | MLP, variables: dict[str, Any]) -> Partial:
+    """The network as a function of its inputs alone, exact on any platform.
+
+    Products are taken in full float32 (GPU and TPU round the factors otherwise), and convolutions as `lax` has them.
+    """
+    model = model.clone(convolution=lax.conv_general_dilated) if isinstance(model, CNN) else model
+    return Partial(partial(_logits, model), variables)
+
+
+def _logits(model: CNN | MLP, variables: dict[str, Any], inputs: jax.Array) -> jax.Array:
+    with jax.default_matmul_precision("float32"):
+        output = model.apply(variables, prepare(inputs), train=False)
+    return jax.numpy.asarray(output).astype(jax.numpy.float32)
+
+
+def describe(run: Restored, network: Folded) -> Description:
+    """The description of a network of a run."""
+    data = run.data
+    return Description(
+        dataset=data.name,
+        class_names=data.class_names,
+        input_shape=data.input_shape,
+        input_dtype=data.input_dtype,
+        preprocessing=artifact.describe_preprocessing(data.input_shape, data.input_dtype),
+        norms=network.norms,
+        step=int(run.state.step),
+        test_accuracy=measured_accuracy(run),
+        jax_version=jax.__version__,
+        platforms=PLATFORMS,
+    )
+
+
+def measured_accuracy(run: Restored) -> float | None:
+    """The test accuracy of the checkpoint's step; one within an epoch has none."""
+    step = int(run.state.step)
+    return next((record["test_accuracy"] for record in results.measured(run.folder) if record["step"] == step), None)
+
+
+def unfolded(model: CNN | MLP, state: TrainState) -> Folded:
+    """The network as it was trained, evaluating with its running statistics."""
+    norms = "none" if model.layers.norm is None else "evaluation mode"
+    return Folded(model, state.variables, norms)
+
+
+def of_run(run: Restored) -> Classifier:
+    """The network of a run, with its norms."""
+    network = unfolded(run.model, run.state)
+    return Classifier(str(run.folder), describe(run, network), forward(network.model, network.variables))
+
+
+def of_file(path: Path) -> Classifier:
+    """An exported network.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or this JAX or this platform cannot run it.
+
+    """
+    return of_artifact(path, artifact.read(path))
+
+
+def of_artifact(path: Path, stored: Artifact) -> Classifier:
+    """An exported network whose file has been read."""
+    description, platform = stored.description, export.default_export_platform()
+    if platform not in description.platforms:
+        raise ArtifactError(
+            f"{path} runs on {', '.join(description.platforms)}, and JAX uses {platform} here: set JAX_PLATFORMS=cpu"
+        )
+    one = jax.ShapeDtypeStruct((1, *description.input_shape), description.input_dtype)
+    try:
+        program = export.deserialize(bytearray(stored.program))
+        output = jax.jit(program.call).lower(one).out_info
+    except Exception as error:  # whatever it is: the bytes are those that were written
+        reason = next(iter(str(error).splitlines()), "")[:LONGEST_REASON]
+        raise ArtifactError(
+            f"{path} is sound, and made by jax {description.jax_version}; jax {jax.__version__} cannot read it "
+            f"({type(error).__name__}: {reason}): export the network again"
+        ) from error
+    if getattr(output, "shape", None) != (1, len(description.class_names)):
+        raise ArtifactError(f"{path} holds a program that does not do what its description says: export it again")
+    return Classifier(str(path), description, Partial(program.call))

@@ -1,0 +1,149 @@
+"""The networks, with the norm and the convolution injected."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax import lax
+
+import jaxbn.linen
+from train.network.convolution import Convolution
+from train.network.pooling import max_pool
+
+Norm = Callable[..., nn.Module]
+Activation = Callable[[jax.Array], jax.Array]
+
+LECUN = nn.initializers.lecun_normal()
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerOptions:
+    """What the layers of a network have in common.
+
+    Attributes:
+        norm: makes a norm module, called with (name, use_running_average), and where pooling follows, as a
+            `jaxbn.linen.BatchNorm`, with (activation, max_pool); None for no norm.
+        after: the norm follows the activation instead of preceding it.
+        activation: applied to an array; a tuple has one for each layer that is activated.
+        dropout: share of the hidden features that is set to 0 in training.
+        kernel_init: Flax's initializer of the kernels.
+        logits_init: that of the last kernel; None: as the others.
+        dtype: what is computed in; None: what the inputs and parameters give.
+
+    """
+
+    norm: Norm | None = jaxbn.linen.BatchNorm
+    after: bool = False
+    activation: Activation | tuple[Activation, ...] = nn.relu
+    dropout: float = 0.0
+    kernel_init: nn.initializers.Initializer = LECUN
+    logits_init: nn.initializers.Initializer | None = None
+    dtype: Any = None
+
+    @property
+    def bias(self) -> bool:
+        """Whether the layer in front has a bias; before a norm not, which would subtract it again."""
+        return self.norm is None or self.after
+
+    def normalize(self, x: jax.Array, train: bool, name: str, **behind: Activation) -> jax.Array:
+        """The norm, where there is any, and what is done behind it."""
+        if self.norm is not None:
+            return self.norm(use_running_average=not train, name=name, **behind)(x)
+        for function in behind.values():
+            x = function(x)
+        return x
+
+    def normalize_and_activate(
+        self, x: jax.Array, train: bool, name: str, layer: int = 0, max_pool: Activation | None = None
+    ) -> jax.Array:
+        """Norm and activation in their order, and pooling; `layer` counts from 0 those that are activated."""
+        activate = self.activation[layer] if isinstance(self.activation, tuple) else self.activation
+        if max_pool is None:
+            return self.normalize(activate(x), train, name) if self.after else activate(self.normalize(x, train, name))
+        if self.after:
+            return self.normalize(activate(x), train, name, max_pool=max_pool)
+        return self.normalize(x, train, name, activation=activate, max_pool=max_pool)
+
+    def drop(self, x: jax.Array, train: bool, name: str) -> jax.Array:
+        """Dropout, where there is any."""
+        return nn.Dropout(self.dropout, deterministic=not train, name=name)(x) if self.dropout else x
+
+    def logits(self, x: jax.Array, num_classes: int) -> jax.Array:
+        """The last layer."""
+        return nn.Dense(num_classes, kernel_init=self.logits_init or self.kernel_init, dtype=self.dtype, name="logits")(
+            x
+        )
+
+
+class CNN(nn.Module):
+    """Convolution 3×3, norm, relu, max pool 2×2, for each entry of `channels`; then a hidden layer and the logits.
+
+    Attributes:
+        num_classes: logits.
+        channels: features of each convolution.
+        hidden: features of the dense layer before the logits.
+        layers: norm, activation and the like.
+        convolution: what `flax.linen.Conv` calls; choose by platform with `convolution_for`.
+        pool_every: convolutions from one pooling to the next.
+        padding: of the convolutions, "VALID" or "SAME".
+        norm_input: a norm of the images comes first.
+        norm_hidden: the dense layer has norm and activation, too; else it has neither.
+
+    """
+
+    num_classes: int
+    channels: Sequence[int] = (32, 64)
+    hidden: int = 256
+    layers: LayerOptions = LayerOptions()
+    convolution: Convolution = lax.conv_general_dilated
+    pool_every: int = 1
+    padding: str = "VALID"
+    norm_input: bool = False
+    norm_hidden: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images (N, H, W, C) to logits (N, num_classes)."""
+        layers, options = self.layers, {"kernel_init": self.layers.kernel_init, "dtype": self.layers.dtype}
+        conv = partial(nn.Conv, padding=self.padding, conv_general_dilated=self.convolution, **options)
+        x = layers.normalize(x, train, "norm0") if self.norm_input else x
+        for i, features in enumerate(self.channels):
+            x = conv(features, (3, 3), use_bias=layers.bias, name=f"conv{i + 1}")(x)
+            pool = None if (i + 1) % self.pool_every else max_pool
+            x = layers.normalize_and_activate(x, train, f"norm{i + 1}", i, pool)
+        bias, count = layers.bias or not self.norm_hidden, len(self.channels)
+        x = nn.Dense(self.hidden, use_bias=bias, name="dense", **options)(x.reshape(x.shape[0], -1))
+        x = layers.normalize_and_activate(x, train, f"norm{count + 1}", count) if self.norm_hidden else x
+        return layers.logits(layers.drop(x, train, "dropout"), self.num_classes)
+
+
+class MLP(nn.Module):
+    """Dense, norm, relu, as often as `hidden` has entries; then the logits.
+
+    Attributes:
+        num_classes: logits.
+        hidden: features of each hidden layer.
+        layers: norm, activation and the like.
+        norm_input: a norm of the inputs comes first.
+
+    """
+
+    num_classes: int
+    hidden: Sequence[int] = (512, 512)
+    layers: LayerOptions = LayerOptions()
+    norm_input: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Features (N, …) to logits (N, num_classes)."""
+        layers, options = self.layers, {"kernel_init": self.layers.kernel_init, "dtype": self.layers.dtype}
+        x = x.reshape(x.shape[0], -1)
+        x = layers.normalize(x, train, "norm0") if self.norm_input else x
+        for i, features in enumerate(self.hidden):
+            x = nn.Dense(features, use_bias=layers.bias, name=f"dense{i + 1}", **options)(x)
+            x = layers.normalize_and_activate(x, train, f"norm{i + 1}", i)
+            x = layers.drop(x, train, f"dropout{i + 1}")
+        return layers.logits(x, self.num_classes)

@@ -1,0 +1,70 @@
+"""How all pictures look: the same colour for the same thing, told apart by the colour-blind too, legible at 800 pixels.
+
+The colours are Okabe and Ito's, and for mistakes Tol's purple.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from train.host import files
+
+BLUE, VERMILION = "#0072B2", "#D55E00"
+TRAINING, TEST, VALIDATION = BLUE, VERMILION, "#555555"  # the data that something was measured on
+RIGHT, WRONG = "#007A5A", "#AA3377"  # green and purple: what is true, and what was said instead
+TEXT, QUIET, GRID = "#222222", "#666666", "#DDDDDD"
+WIDTH = 9.0  # inches; 1350 pixels
+DOTS = 150  # an inch
+
+_SETTINGS: Any = {
+    "axes.edgecolor": QUIET,
+    "axes.grid": False,
+    "axes.labelcolor": TEXT,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.titlesize": 14,
+    "font.size": 11,
+    "grid.color": GRID,
+    "legend.frameon": False,
+    "text.color": TEXT,
+    "text.parse_math": False,  # names may hold dollars
+    "xtick.color": QUIET,
+    "xtick.labelcolor": TEXT,
+    "ytick.color": QUIET,
+    "ytick.labelcolor": TEXT,
+}
+
+
+@contextlib.contextmanager
+def new_figure(path: Path, height: float, title: str) -> Iterator[Figure]:
+    """A figure of the style, which is written to a file at the end.
+
+    Args:
+        path: of the PNG file.
+        height: in inches.
+        title: what is to be seen, as a sentence.
+
+    """
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+        figure.suptitle(title)
+        yield figure
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=DOTS, metadata={"Software": None})
+    files.write(path, buffer.getvalue())
+
+
+def shorten(name: str, length: int) -> str:
+    """A name that fits its place.
+
+    Example:
+        >>> shorten("versicolor", 10), shorten("versicolor", 6)
+        ('versicolor', 'versi…')
+
+    """
+    return name if len(name) <= length else name[: length - 1] + "…"

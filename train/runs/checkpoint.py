@@ -1,0 +1,287 @@
+"""Checkpoints: whole or not there, verified to the bit before they are used.
+
+A checkpoint is a folder `step-<number>`:
+
+    state/          the training state, as Orbax writes it
+    position.json   which run it is of, how far that had come, and the SHA-256 of the state's arrays
+    SHA256SUMS      of every other file, in the form of `sha256sum`
+
+Orbax itself restores a damaged file without a word (it did with every one of a dozen flipped bits). So the folder's
+SHA256SUMS is made anew before a restore and must be the one that is there, byte for byte: no bit of any file, of a
+file's name or of SHA256SUMS itself can differ. After the restore the arrays' own digest is checked as well. A
+checkpoint is written to a temporary folder, which is renamed once everything is on the disk. Only a checkpoint of the
+run itself is restored: see `train.runs.identity`.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from train.data.card import DataCard
+from train.host import files, typed
+from train.host.errors import UsageError
+from train.runs import orbax_state
+from train.runs.identity import Identity
+from train.training.loop import Position
+from train.training.step import TrainState
+
+SUMS, POSITION, STATE = "SHA256SUMS", "position.json", "state"
+TEMPORARY = ".part-"
+OVERHEAD = 1 << 16  # bytes of a checkpoint beside its arrays, at most
+_log = logging.getLogger(__name__)
+
+
+class UnusableError(Exception):
+    """A checkpoint cannot be used."""
+
+
+class DamagedError(UnusableError):
+    """A checkpoint is not what was written."""
+
+
+class ForeignError(UnusableError):
+    """A checkpoint is of another run."""
+
+
+class NoCheckpointError(UsageError):
+    """There are checkpoints, and none of them can be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """The fields of position.json."""
+
+    position: Position
+    data: DataCard
+    arrays: str  # their SHA-256
+    run: Identity | None = None  # None in the checkpoints of earlier versions
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: TrainState
+    position: Position
+    data: DataCard  # what the run learns from
+    folder: Path
+
+    @property
+    def step(self) -> int:
+        """Steps taken by then."""
+        return int(self.state.step)
+
+
+def save(
+    parent: Path, state: TrainState, position: Position, data: DataCard, keep: int, run: Identity | None = None
+) -> Path:
+    """Writes a checkpoint, and then removes all other checkpoints of this run but the newest intact ones.
+
+    Args:
+        parent: the folder of such checkpoints; made where it is missing.
+        state: what is saved.
+        position: where that is.
+        data: what the run learns from.
+        keep: how many stay; this one does in any case.
+        run: which run it is.
+
+    Returns:
+        the checkpoint's folder.
+
+    Raises:
+        OSError: it cannot be written; earlier checkpoints are untouched.
+
+    """
+    host = jax.tree.map(np.asarray, jax.device_get(state))
+    folder = parent / f"step-{int(host.step):09d}"
+    part = parent / f"{TEMPORARY}{folder.name}-{os.getpid()}"
+    try:
+        with files.naming(folder):
+            parent.mkdir(parents=True, exist_ok=True)
+            _remove_parts(parent)
+            part.mkdir()
+            _check_room(part / "room", host)
+            orbax_state.write(part / STATE, host)
+            contents = dataclasses.asdict(Contents(position, data, digest(host), run))
+            (part / POSITION).write_text(json.dumps(contents), encoding="utf-8")
+            (part / SUMS).write_text(sums(part), encoding="utf-8")
+            files.sync_tree(part)
+            if folder.exists():
+                shutil.rmtree(folder)  # of the same step: the same, or damaged
+            part.rename(folder)
+            files.sync(parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    _prune(folder, keep, run)
+    return folder
+
+
+def _prune(written: Path, keep: int, run: Identity | None) -> None:
+    """Removes old and damaged checkpoints beside the one just written; those of other runs stay."""
+    intact = [written]
+    for folder in _folders(written.parent):
+        if folder == written:
+            continue
+        try:
+            verify(folder, run)
+        except ForeignError:
+            continue
+        except DamagedError:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        intact.append(folder)
+    for old in intact[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def newest(parent: Path, like: TrainState, run: Identity | None = None) -> Checkpoint | None:
+    """The newest intact checkpoint of a folder; None where there is none at all. Unusable ones are named in the log.
+
+    Args:
+        parent: the folder of such checkpoints.
+        like: a state of the same form, as arrays or shapes.
+        run: which run it must be of; None: any.
+
+    Raises:
+        NoCheckpointError: there are checkpoints, and none can be used.
+
+    """
+    folders = _folders(parent)
+    for folder in folders:
+        try:
+            found = restore(folder, like, run)
+        except UnusableError as error:
+            _log.warning("%s; it is not used", error)
+            continue
+        if folder != folders[0]:
+            _log.warning("going on from %s, the newest that is sound", folder)
+        return found
+    _check_none(parent, folders)
+    return None
+
+
+def restore(folder: Path, like: TrainState, run: Identity | None = None) -> Checkpoint:
+    """Reads a checkpoint back, to the bit.
+
+    Raises:
+        DamagedError: it is not what was written.
+        ForeignError: it is of another run.
+
+    """
+    contents = verify(folder, run)
+    target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+    try:
+        state = orbax_state.read(folder / STATE, target)
+    except (ValueError, KeyError, OSError) as error:
+        raise DamagedError(f"{folder} does not hold a state of this network and optimiser: {error}") from error
+    if digest(state) != contents.arrays:
+        raise DamagedError(f"{folder} is damaged: its arrays are not those that were written")
+    return Checkpoint(jax.tree.map(jax.numpy.asarray, state), contents.position, contents.data, folder)
+
+
+def data_of(parent: Path, run: Identity | None = None) -> DataCard | None:
+    """The data that a run learns from, by its newest intact checkpoint; None if it has no checkpoint.
+
+    Raises:
+        NoCheckpointError: there are checkpoints, and none can be used.
+
+    """
+    folders = _folders(parent)
+    for folder in folders:
+        with contextlib.suppress(UnusableError):
+            return verify(folder, run).data
+    _check_none(parent, folders)
+    return None
+
+
+def _check_none(parent: Path, unusable: list[Path]) -> None:
+    if unusable:
+        raise NoCheckpointError(f"no checkpoint in {parent} is sound: nothing can be restored")
+
+
+def verify(folder: Path, run: Identity | None = None) -> Contents:
+    """The fields of a checkpoint's position.json, once every file is found to be as it was written.
+
+    Raises:
+        DamagedError: one is not.
+        ForeignError: it is of another run than this one.
+
+    """
+    try:
+        written = (folder / SUMS).read_bytes()
+        present = sums(folder).encode()
+    except OSError as error:
+        raise DamagedError(f"{folder} is damaged: {error}") from error
+    if written != present:
+        differing = sorted({line.rpartition(b"  ")[2] for line in {*written.splitlines()} ^ {*present.splitlines()}})
+        names = ", ".join(name.decode(errors="replace") for name in differing) or SUMS
+        raise DamagedError(f"{folder} is damaged: {names} not as written")
+    try:
+        stored = typed.parse((folder / POSITION).read_bytes())
+        position = stored.get("position") if isinstance(stored, dict) else None
+        if isinstance(position, dict) and "step" in position:  # as earlier versions call it
+            position["epoch_step"] = position.pop("step")
+        contents = typed.read(Contents, stored, noun="field")
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{folder} is damaged: {POSITION}: {error}") from error
+    difference = run and run.difference(contents.run)
+    if difference:
+        raise ForeignError(f"{folder} is of another run: {difference}")
+    return contents
+
+
+def sums(folder: Path) -> str:
+    """The SHA-256 of every file in a folder, as `sha256sum` prints them, sorted by name."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    digests = [(hashlib.sha256((folder / name).read_bytes()).hexdigest(), name) for name in names if name != SUMS]
+    return "".join(f"{value}  {name}\n" for value, name in digests)
+
+
+def digest(tree: Any) -> str:  # noqa: ANN401
+    """The SHA-256 of a tree's arrays: names, shapes, types and bytes."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The checkpoints of a folder, newest first."""
+    if not parent.is_dir():
+        return []
+    return sorted((path for path in parent.iterdir() if re.fullmatch(r"step-\d{9,}", path.name)), reverse=True)
+
+
+def _remove_parts(parent: Path) -> None:
+    """Removes what an interrupted save left behind."""
+    for path in parent.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_room(path: Path, state: TrainState) -> None:
+    """Raises an OSError where the disk has no room for a state.
+
+    Orbax would find out for itself, with tracebacks from its threads on stderr, some of them after its error.
+    """
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except AttributeError:  # not on this system
+            pass
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: not on this file system
+                raise
+    path.unlink()

@@ -1,0 +1,78 @@
+"""The network of a run, restored from its folder alone: what evaluating, predicting and exporting begin with."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from train.config import config_file
+from train.config.checks import check
+from train.config.sections import Config
+from train.data import Dataset, load
+from train.data.card import DataCard
+from train.host.errors import UsageError
+from train.network.build import build
+from train.network.models import CNN, MLP
+from train.runs import checkpoint, results
+from train.runs.identity import identify
+from train.training.optimizer import optimizer
+from train.training.step import TrainState, init_state
+
+STEPS = 1000  # of schedules that are not followed here: any number gives the same arrays
+
+
+class Restored(NamedTuple):
+    """A run's network and state."""
+
+    folder: Path
+    config: Config
+    model: CNN | MLP
+    state: TrainState
+    data: DataCard
+
+
+def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
+    """The newest sound checkpoint of a run, or that of its best validation accuracy, with its network.
+
+    Args:
+        run: the folder of the run, or its name.
+        runs_dir: the folder of runs that the name is looked for in.
+        best: of the highest validation accuracy.
+
+    Raises:
+        UsageError: there is no such run, or it has no sound checkpoint of this kind.
+
+    """
+    folder = config_file.find_run(run, runs_dir)
+    config = config_file.read_run(folder)
+    check(config)
+    parent, own = folder / (results.BEST if best else results.CHECKPOINTS), identify(folder, config)
+    data = checkpoint.data_of(parent, own)
+    if data is not None:
+        model = build(config, data.input_shape, len(data.class_names), jax.default_backend(), STEPS)
+        found = checkpoint.newest(parent, _shapes(config, model, data), own)
+        if found is not None:
+            return Restored(folder, config, model, found.state, found.data)
+    if best:
+        raise UsageError(f"{folder} kept no best checkpoint: a run does with --validation, as in --validation 0.1")
+    raise UsageError(f"{folder} has no checkpoint yet")
+
+
+def load_data(run: Restored, data_dir: Path | None) -> Dataset:
+    """What the run learned from; `data_dir` is where it lies now, if not where it was then.
+
+    Raises:
+        UsageError: it cannot be had, or is not what it was.
+
+    """
+    dataset = load(run.data.name, data_dir=data_dir or run.config.data.data_dir)
+    if dataset.card != run.data:
+        raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")
+    return dataset
+
+
+def _shapes(config: Config, model: CNN | MLP, data: DataCard) -> TrainState:
+    inputs = jax.ShapeDtypeStruct((1, *data.input_shape), jnp.dtype(data.input_dtype))
+    tx = optimizer(config.optimizer, STEPS)
+    return jax.eval_shape(lambda x: init_state(model, tx, x, config.run.seed), inputs)

@@ -1,0 +1,48 @@
+"""A run on its way, as one value: what it was told, what it learns and from what, where it is written and shown."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+from train.config.sections import Config
+from train.data import Dataset
+from train.host.console import Console
+from train.runs.identity import Identity, identify
+from train.runs.writer import Writer
+from train.training.loop import Epoch, Position, Progress
+from train.training.plan import Plan
+from train.training.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run, from its plan to its end."""
+
+    config: Config
+    dataset: Dataset
+    plan: Plan
+    writer: Writer
+    console: Console
+
+    @property
+    def folder(self) -> Path:
+        """Where its results go."""
+        return self.writer.folder
+
+    def identify(self) -> Identity:
+        """The identity that its checkpoints carry; what it began with is read from its folder."""
+        return identify(self.folder, self.config)
+
+
+class Start(NamedTuple):
+    """Where a run begins, or goes on."""
+
+    state: TrainState
+    position: Position = Position()
+    progress: tuple[Progress, ...] = ()
+    epochs: tuple[Epoch, ...] = ()
+
+    @property
+    def saved(self) -> int | None:
+        """The step whose checkpoint this is; None at the beginning."""
+        return int(self.state.step) or None

@@ -1,0 +1,60 @@
+"""The messages when a run is told to stop, and how to continue it."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from train.host.console import say
+
+
+def answerer(console: Console) -> Callable[[signal.Signals], None]:
+    """Says at once that a signal has been heard: in the terminal above the bar, elsewhere on stderr."""
+
+    def answer(number: signal.Signals) -> None:
+        again = " (Ctrl-C again: at once, without saving)" if number == signal.SIGINT else ""
+        text = f"stopping: the run is saved as soon as the steps under way are done{again}"
+        if console.is_terminal:
+            say(console, text)
+        elif not console.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    return answer
+
+
+def ender(console: Console, folder: Path) -> Callable[[], None]:
+    """Says how to go on where the process ends at once, and leaves the terminal as it was."""
+
+    def end() -> None:
+        console.show_cursor(True)
+        print(f"\n{at_once(folder)}", file=sys.stderr, flush=True)
+
+    return end
+
+
+def after(folder: Path, step: int) -> str:
+    """The message when a run has been saved and stopped."""
+    return f"stopped, and saved at step {step:,}. {to_go_on(folder)}"
+
+
+def at_once(folder: Path) -> str:
+    """The message when a run has been stopped without saving."""
+    return f"stopped at once: nothing is saved since the last checkpoint. {to_go_on(folder)}"
+
+
+def before_the_report(folder: Path) -> str:
+    """The message when only the report is missing."""
+    return f"stopped: the run is finished and saved, but for its report. To write it: {command('report', folder)}"
+
+
+def to_go_on(folder: Path) -> str:
+    """The command for it."""
+    return f"To go on: {command('--resume', folder)}"
+
+
+def command(what: str, folder: Path) -> str:
+    """A command on a run's folder, as it is typed."""
+    return f"python -m train {what} {shlex.quote(str(folder))}"

@@ -1,0 +1,141 @@
+"""A run before its first step: the data in their splits, the network, the optimiser, and whether they fit."""
+
+import dataclasses
+from typing import NamedTuple, cast
+
+import jax
+import numpy as np
+import optax
+
+from train.config.checks import check_ghost_batch
+from train.config.datasets import DATASETS
+from train.config.sections import Config
+from train.data import Dataset
+from train.host.errors import UsageError
+from train.network.build import build
+from train.network.models import CNN, MLP
+from train.training.devices import ONE, Devices, check_batch, share
+from train.training.optimizer import optimizer
+from train.training.step import PLAIN_STEP, Examples, StepOptions
+
+MOST_STEPS = 2**31 - 1
+VALIDATION_SEED = 0  # of the split: the same for every run, so that runs compare
+
+
+class Splits(NamedTuple):
+    """The parts of a dataset, on the device."""
+
+    train: Examples
+    validation: Examples | None
+    test: Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A run before its first step: what is trained on what, for how long."""
+
+    model: CNN | MLP
+    tx: optax.GradientTransformation
+    train: Examples
+    test: Examples
+    epochs: int
+    batch_size: int
+    seed: int
+    validation: Examples | None = None
+    options: StepOptions = PLAIN_STEP
+    devices: Devices = ONE
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training set."""
+        return self.train.labels.size // self.batch_size
+
+    @property
+    def left_out(self) -> int:
+        """Examples that sit out an epoch."""
+        return self.train.labels.size % self.batch_size
+
+
+def resolve(config: Config, dataset: Dataset, devices: Devices = ONE) -> Config:
+    """The configuration with what it leaves to the dataset and the devices filled in.
+
+    Raises:
+        UsageError: the devices' shares of a batch cannot be normalised as it says.
+
+    """
+    options, norm = config.optimizer, config.norm
+    batch_size = DATASETS[dataset.name].batch_size if options.batch_size is None else options.batch_size
+    if norm.norm_scope == "device" and config.run.resume is None:  # a resumed run goes on as it began
+        norm = dataclasses.replace(norm, norm_ghost_batch=share(batch_size, devices.count, norm.norm_ghost_batch))
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, dataset=dataset.name),
+        norm=norm,
+        optimizer=dataclasses.replace(
+            options,
+            epochs=DATASETS[dataset.name].epochs if options.epochs is None else options.epochs,
+            batch_size=batch_size,
+        ),
+    )
+
+
+def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:
+    """Puts the data on the devices and builds the network and the optimiser.
+
+    Raises:
+        UsageError: there is nothing to do, or the options do not fit each other or the training set.
+
+    """
+    config = resolve(config, dataset, devices)
+    options = config.optimizer
+    epochs, batch_size = cast(int, options.epochs), cast(int, options.batch_size)
+    parts = splits(dataset, config.data.validation, devices)
+    if batch_size > parts.train.labels.size:
+        raise UsageError(
+            f"--batch-size must be at most {parts.train.labels.size}, the training examples of {dataset.name}; "
+            f"got {batch_size}"
+        )
+    check_ghost_batch(config.norm.norm_ghost_batch, batch_size)
+    check_batch(batch_size, parts.train.labels.size, devices.count, jax.process_count())
+    steps = epochs * (parts.train.labels.size // batch_size)
+    if steps > MOST_STEPS:
+        raise UsageError(f"--epochs must be at most {MOST_STEPS * epochs // steps:,}: steps are counted in 32 bits")
+    shape, classes = dataset.train_inputs.shape[1:], len(dataset.class_names)
+    return Plan(
+        model=build(config, shape, classes, jax.default_backend(), steps),
+        tx=optimizer(options, steps),
+        train=parts.train,
+        test=parts.test,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=config.run.seed,
+        validation=parts.validation,
+        options=StepOptions(options.label_smoothing, config.run.seed),
+        devices=devices,
+    )
+
+
+def splits(dataset: Dataset, validation: float, devices: Devices = ONE) -> Splits:
+    """The test set, and the training set without a share of it, and that share: the same examples at any time.
+
+    Raises:
+        UsageError: the share is of no example.
+
+    """
+    examples = len(dataset.train_labels)
+    count = round(validation * examples)
+    if validation and not count:
+        raise UsageError(f"--validation {validation:g} of {examples} training examples is none: raise it")
+    test = _put(devices, dataset.test_inputs, dataset.test_labels)
+    if not count:
+        return Splits(_put(devices, dataset.train_inputs, dataset.train_labels), None, test)
+    order = np.random.default_rng(VALIDATION_SEED).permutation(examples)
+    rest, held = (
+        _put(devices, dataset.train_inputs[chosen], dataset.train_labels[chosen])
+        for chosen in (np.sort(order[count:]), np.sort(order[:count]))
+    )
+    return Splits(rest, held, test)
+
+
+def _put(devices: Devices, inputs: np.ndarray, labels: np.ndarray) -> Examples:
+    return Examples(devices.put(inputs), devices.put(labels))
