@@ -113,7 +113,8 @@ def cases(options: Options) -> Iterator[Case]:
     """All programs, those of one comparison after each other."""
     for target, name in itertools.product(options.targets, options.cases):
         shapes: Sequence[tuple[int, ...]] = [tuple(map(int, shape.split("x"))) for shape in options.shapes]
-        dtypes, remats = options.types, ("none",)
+        dtypes: Sequence[str] = options.types
+        remats: Sequence[Remat] = ("none",)
         if name == "resnet-50":
             shapes, dtypes, remats = [(IMAGES, SIZE, SIZE, 3)], ("bfloat16",), options.remat
         elif name == "mnist-cnn":
