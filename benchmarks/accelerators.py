@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,8 @@ def cases(options: Options) -> Iterator[Case]:
     """All programs, those of one comparison after each other."""
     for target, name in itertools.product(options.targets, options.cases):
         shapes: Sequence[tuple[int, ...]] = [tuple(map(int, shape.split("x"))) for shape in options.shapes]
-        dtypes, remats = options.types, ("none",)
+        dtypes: Sequence[str] = options.types
+        remats: Sequence[Remat] = ("none",)
         if name == "resnet-50":
             shapes, dtypes, remats = [(IMAGES, SIZE, SIZE, 3)], ("bfloat16",), options.remat
         elif name == "mnist-cnn":
@@ -126,6 +127,7 @@ def cases(options: Options) -> Iterator[Case]:
 def measure(case: Case) -> tuple[Measurement, Traffic]:
     """Compiles and counts."""
     compiled = case.compile()
+    memory: Any = compiled.memory_analysis()
     counted = traffic(compiled.as_text() or "")
     x_bytes = prod(case.shape) * jnp.dtype(case.dtype).itemsize
     on_gpu = TARGETS[case.target].platform == "cuda"  # a TPU's convolutions absorb what is next to them
@@ -141,7 +143,7 @@ def measure(case: Case) -> tuple[Measurement, Traffic]:
         floor=VARIANTS[case.name].floor if on_gpu and case.name in VARIANTS else None,
         kernels=len(counted.launched),
         bytes_in_loops=counted.bytes_in_loops,
-        temporary_bytes=compiled.memory_analysis().temp_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes,
     )
     return measurement, counted
 
@@ -179,7 +181,8 @@ def row(m: Measurement, measurements: Sequence[Measurement]) -> Sequence[str]:
 def main(options: Options) -> None:
     """Compiles, counts, prints, saves."""
     without_devices()
-    if missing := [name for name in options.targets if not compilers(name)]:
+    missing: list[TargetName] = [name for name in options.targets if not compilers(name)]
+    if missing:
         needed = ", ".join(dict.fromkeys(package for name in missing for package in TARGETS[name].compilers))
         raise SystemExit(f"no compiler for {', '.join(missing)}: pip install 'jaxbn[accelerators]' ({needed})")
     if options.quick:

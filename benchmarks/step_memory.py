@@ -11,7 +11,7 @@ that are not there, and counts the bytes that are moved.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -44,7 +44,7 @@ def main(options: Options) -> None:
     }
     records = []
     for name, (norm, remat) in cases.items():
-        program = resnet50(None, norm, remat, options.batch_size, options.image_size, options.dtype)
+        program: Any = resnet50(None, norm, remat, options.batch_size, options.image_size, options.dtype)
         size = program.memory_analysis().temp_size_in_bytes
         records.append({"name": name, "bytes": size, "of_flax": size / (records[0]["bytes"] if records else size)})
     rows = [(r["name"], f"{r['bytes'] / 2**20:,.0f}", f"{r['of_flax']:.2f}") for r in records]

@@ -121,7 +121,20 @@ def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array
 def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
     x, _ = readable(axes, inputs, vectors)
     z = (x - expand(vectors.shift, axes)) * expand(vectors.multiplier, axes) + expand(vectors.offset, axes)
-    return z if inputs.residual is None else z + _known(inputs.mask, inputs.residual, z.dtype)[0]
+    if inputs.residual is None:
+        return z
+    residual = inputs.residual if inputs.residual.dtype == z.dtype else _as_stored(inputs.residual)
+    return z + _known(inputs.mask, residual, z.dtype)[0]
+
+
+def _as_stored(array: jax.Array) -> jax.Array:
+    """The array as it is in memory, on a GPU.
+
+    Its compiler drops a rounding to a narrower type that is widened again: it would keep what a norm adds, mostly the
+    result of another, as a second array in the wider type. (A TPU's recomputes it from narrow arrays.)
+    """
+    barrier = jax.lax.optimization_barrier
+    return jax.lax.platform_dependent(array, cuda=barrier, rocm=barrier, default=lambda array: array)
 
 
 def _activated(form: Form, z: jax.Array) -> jax.Array:

@@ -101,7 +101,8 @@ def mnist_cnn(place: Sharding, norm: NormName, batch_size: int) -> jax.stages.Co
 
     model, tx = CNN(10, style=Style(norm_act), convolution=lax.conv_general_dilated), optax.adam(1e-3)
     images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
-    batch = Batches(images, jax.ShapeDtypeStruct((batch_size,), jnp.int32))
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    batch: Any = jax.eval_shape(Batches, images, labels)
     state = jax.eval_shape(lambda inputs: init_state(model, tx, inputs, seed=0), images)
     program = jax.jit(partial(train_step, model, tx), donate_argnums=0, in_shardings=place)
     return program.lower(state, batch).compile()
