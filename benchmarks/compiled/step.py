@@ -12,8 +12,8 @@ from jax.sharding import Sharding
 
 import jaxbn
 from benchmarks.norm_act import NormAct, NormName
-from train.models import CNN, Style
-from train.step import Batches, init_state, train_step
+from train.network.models import CNN, LayerOptions
+from train.training.step import Examples, init_state, train_step
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # features and blocks
 Remat = Literal["none", "blocks", "blocks-save-pre-norm", "network-save-pre-norm"]
@@ -99,10 +99,10 @@ def mnist_cnn(place: Sharding, norm: NormName, batch_size: int) -> jax.stages.Co
     def norm_act(activation: Any = None, max_pool: Any = None, **options: Any) -> nn.Module:
         return NormAct(norm, activation, max_pool, **options)
 
-    model, tx = CNN(10, style=Style(norm_act), convolution=lax.conv_general_dilated), optax.adam(1e-3)
+    model, tx = CNN(10, layers=LayerOptions(norm_act), convolution=lax.conv_general_dilated), optax.adam(1e-3)
     images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    batch: Any = jax.eval_shape(Batches, images, labels)
+    batch: Any = jax.eval_shape(Examples, images, labels)
     state = jax.eval_shape(lambda inputs: init_state(model, tx, inputs, seed=0), images)
     program = jax.jit(partial(train_step, model, tx), donate_argnums=0, in_shardings=place)
     return program.lower(state, batch).compile()
