@@ -109,7 +109,7 @@ def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: ja
     found = Centred(guess, offset, jnp.maximum(square - abs2(offset), 0))
     info = jnp.finfo(square.dtype)
     in_range = jnp.isfinite(square) & (square + epsilon >= info.tiny / info.eps)
-    return _Found(found, _is_far(found, epsilon), ~in_range)
+    return _Found(found, _is_far(found, abs2(offset), found.var + epsilon), ~in_range)
 
 
 def _scaled(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
@@ -135,13 +135,13 @@ def _in_units(
     found = Centred(
         guess, 2 * mean * unit.astype(mean.dtype), jnp.minimum(4 * var * unit * unit, jnp.finfo(var.dtype).max)
     )
-    return _Found(found, _is_far(found, epsilon), jnp.zeros_like(var, bool))
+    far = _is_far(found, abs2(mean), var + epsilon / unit / unit / 4)  # in the same units, as squares may be too large
+    return _Found(found, far, jnp.zeros_like(var, bool))
 
 
-def _is_far(found: Centred, epsilon: jax.Array) -> jax.Array:
+def _is_far(found: Centred, offset2: jax.Array, var: jax.Array) -> jax.Array:
     """Whether a nearer guess would make the variance more accurate, and there is one."""
-    near = abs2(found.offset) <= NEAR * (found.var + epsilon)
-    return ~near & (_moved(found) != found.shift)
+    return ~(offset2 <= NEAR * var) & (_moved(found) != found.shift)
 
 
 def _moved(found: Centred) -> jax.Array:
