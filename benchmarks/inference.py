@@ -2,32 +2,31 @@
 
     python -m benchmarks.inference [--run DIR] [--data-dir DIR] [--batch-sizes 1 32 256] [--seconds 10] [--json FILE]
 
-The network of `python -m train` for images, from `variables.npz` in the folder of a run, or else trained for an epoch
-here; once with its norms, once with `jaxbn.fold` applied to each convolution and no norm. Predictions are compared on
+The network of `python -m train` for images, from the checkpoint of a run, or else trained for an epoch here; once with
+its norms, once with `jaxbn.fold` applied to each convolution and no norm. Predictions are compared on
 every test image: of MNIST where --data-dir names a folder with its IDX files, else of the bundled digits.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
-from flax.traverse_util import unflatten_dict
 
-import jaxbn
-import jaxbn.linen
 from benchmarks import harness
+from train.config.sections import Config, ModelConfig, OptimizerConfig
 from train.data import Dataset, load
-from train.network.convolution import convolution_for
-from train.network.pooling import max_pool
+from train.network.folding import fold_norms
+from train.network.models import CNN, MLP
+from train.runs.restored import restore
+from train.training import loop
+from train.training.plan import make_plan
+from train.training.step import TrainState, prepare
 
 
 @dataclass(frozen=True)
@@ -47,111 +46,60 @@ class Options:
     """Print the table for pasting into the documentation."""
 
 
-class Network(nn.Module):
-    """The CNN of `python -m train`, with its norms, or with a bias in each convolution instead.
+class Network(NamedTuple):
+    """A network, and its variables."""
 
-    Attributes:
-        channels: features of each convolution.
-        hidden: features of the dense layer before the logits.
-        num_classes: logits.
-        epsilon: of the norms; None for the folded network.
-
-    """
-
-    channels: Sequence[int]
-    hidden: int
-    num_classes: int
-    epsilon: float | None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Images (N, H, W, 1) of bytes to logits (N, num_classes)."""
-        x = x.astype(jnp.float32) / 255
-        convolution = convolution_for(jax.default_backend())
-        for i, features in enumerate(self.channels, 1):
-            conv = partial(nn.Conv, features, (3, 3), padding="VALID", conv_general_dilated=convolution)
-            x = conv(use_bias=self.epsilon is None, name=f"conv{i}")(x)
-            if self.epsilon is not None:
-                norm = partial(jaxbn.linen.BatchNorm, momentum=0.9, epsilon=self.epsilon, name=f"norm{i}")
-                x = norm(use_running_average=not train)(x)
-            x = max_pool(nn.relu(x))
-        x = nn.Dense(self.hidden, name="dense")(x.reshape(x.shape[0], -1))
-        return nn.Dense(self.num_classes, name="logits")(x)
+    model: CNN
+    variables: dict[str, Any]
 
 
-def trained(dataset: Dataset, batch_size: int = 64) -> tuple[Network, Any]:
-    """A network after one epoch of Adam, and its variables."""
-    model = Network((32, 64), 256, len(dataset.class_names), epsilon=1e-5)
-    tx = optax.adam(1e-3)
-    images, labels = jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)
-
-    def loss(params: Any, batch_stats: Any, rows: jax.Array) -> tuple[jax.Array, Any]:
-        variables = {"params": params, "batch_stats": batch_stats}
-        logits, updates = model.apply(variables, images[rows], train=True, mutable=["batch_stats"])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
-        return losses.mean(), updates["batch_stats"]
-
-    def step(carry: Any, rows: jax.Array) -> tuple[Any, None]:
-        params, batch_stats, state = carry
-        gradients, batch_stats = jax.grad(loss, has_aux=True)(params, batch_stats, rows)
-        updates, state = tx.update(gradients, state)
-        return (optax.apply_updates(params, updates), batch_stats, state), None
-
-    variables = jax.jit(model.init)(jax.random.key(0), images[:2])
-    steps = len(labels) // batch_size
-    order = jax.random.permutation(jax.random.key(1), len(labels))[: steps * batch_size].reshape(steps, -1)
-    start = variables["params"], variables["batch_stats"], tx.init(variables["params"])
-    params, batch_stats, _ = jax.jit(partial(jax.lax.scan, step))(start, order)[0]
-    return model, {"params": params, "batch_stats": batch_stats}
+def trained(dataset: Dataset) -> tuple[Network, Network]:
+    """A network after one epoch of Adam, with its norms and folded."""
+    recipe = OptimizerConfig(
+        epochs=1, batch_size=64, optimizer="adam", learning_rate=1e-3, schedule="constant", label_smoothing=0.0
+    )
+    config = Config(model=ModelConfig(network="cnn"), optimizer=recipe)
+    plan = make_plan(config, dataset)
+    state = loop.initial_state(plan)
+    for snapshot in loop.run(plan, loop.compile_programs(plan, state), state):
+        state = snapshot.state
+    return both(plan.model, state, config)
 
 
-def of_run(folder: Path) -> tuple[Network, Any]:
-    """The network of a run, and its variables."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    with np.load(folder / "variables.npz") as file:
-        variables = unflatten_dict({name: jnp.asarray(array) for name, array in file.items()}, sep="/")
-    params = variables["params"]
-    channels = [params[f"conv{i}"]["kernel"].shape[-1] for i in range(1, 1 + sum("conv" in name for name in params))]
-    if not channels:
-        raise ValueError(f"{folder} holds no convolutional network: only such ones are timed here")
-    hidden, num_classes = (params[name]["kernel"].shape[-1] for name in ("dense", "logits"))
-    return Network(tuple(channels), hidden, num_classes, config["norm"]["norm_epsilon"]), variables
+def of_run(folder: Path) -> tuple[Network, Network]:
+    """The network of a run, with its norms and folded."""
+    run = restore(folder, folder.parent)
+    return both(run.model, run.state, run.config)
 
 
-def folded(model: Network, variables: Any) -> tuple[Network, Any]:
-    """The same function without norms."""
-    assert model.epsilon is not None
-    params = dict(variables["params"])
-    for i in range(1, 1 + len(model.channels)):
-        norm, stats = params.pop(f"norm{i}"), variables["batch_stats"][f"norm{i}"]
-        kernel, bias = jaxbn.fold(
-            jaxbn.BatchNormParams(norm["scale"], norm["bias"]),
-            jaxbn.BatchNormState(stats["mean"], stats["var"], jnp.zeros((), jnp.int32)),
-            params[f"conv{i}"]["kernel"],
-            epsilon=model.epsilon,
-        )
-        params[f"conv{i}"] = {"kernel": kernel, "bias": bias}
-    return model.clone(epsilon=None), {"params": params}
+def both(model: CNN | MLP, state: TrainState, config: Config) -> tuple[Network, Network]:
+    """A network with its norms, and the same function without."""
+    if not isinstance(model, CNN):
+        raise ValueError("this is no convolutional network: only such ones are timed here")
+    folded = fold_norms(model, state.params, state.batch_stats, config.norm.norm_epsilon)
+    assert isinstance(folded.model, CNN)
+    return Network(model, state.variables), Network(folded.model, folded.variables)
 
 
-def logits_of(model: Network, variables: Any, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
+def program(network: Network) -> Callable[[jax.Array | np.ndarray], jax.Array]:
+    """Images (N, H, W, C) of bytes to logits (N, classes)."""
+    apply = jax.jit(lambda variables, images: network.model.apply(variables, prepare(images), train=False))
+    return partial(apply, network.variables)
+
+
+def logits_of(network: Network, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
     """Of every image."""
-    program = jax.jit(model.apply)
-    return np.concatenate([program(variables, images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
-
-
-def call(model: Network, variables: Any, images: np.ndarray) -> Callable[[], object]:
-    """One batch through the network, on the device."""
-    return partial(jax.jit(model.apply), variables, jnp.asarray(images))
+    compiled = program(network)
+    return np.concatenate([compiled(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
 
 def main(options: Options) -> None:
     """Compares the predictions; times, prints, saves."""
     dataset = load("digits") if options.data_dir is None else load("mnist", data_dir=options.data_dir)
-    model, variables = trained(dataset) if options.run is None else of_run(options.run)
-    networks = {"with norms": (model, variables), "folded": folded(model, variables)}
+    normed_network, folded = trained(dataset) if options.run is None else of_run(options.run)
+    networks = {"with norms": normed_network, "folded": folded}
 
-    normed, plain = (logits_of(*network, dataset.test_inputs) for network in networks.values())
+    normed, plain = (logits_of(network, dataset.test_inputs) for network in networks.values())
     agreement = {
         "test images": len(normed),
         "same prediction": int((normed.argmax(-1) == plain.argmax(-1)).sum()),
@@ -166,7 +114,7 @@ def main(options: Options) -> None:
     records: list[dict[str, object]] = [{"name": "agreement", "dataset": dataset.name, **agreement}]
     for batch_size in options.batch_sizes:
         images = dataset.test_inputs[np.arange(batch_size) % len(dataset.test_inputs)]
-        functions = {name: call(*network, images) for name, network in networks.items()}
+        functions = {name: partial(program(network), jnp.asarray(images)) for name, network in networks.items()}
         timings = harness.time_side_by_side(functions, options.seconds)
         for name, timing in timings.items():
             low, median, high = (batch_size / seconds for seconds in reversed(timing.quartiles))

@@ -25,52 +25,6 @@ from benchmarks import harness
 
 ROOT = Path(__file__).parents[1]
 IMPORTS = ("pass", "import jax", "import jaxbn", "import flax.linen", "import jaxbn.linen")
-# Does what `python -m train` does, up to the end of the first step; each mark is a time of the processor so far.
-FIRST_STEP = """
-import json, os, resource, sys
-from train.host import program_cache
-from train.commands.cli import main
-
-marks = {}
-
-def mark(name):
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    marks[name] = used.ru_utime + used.ru_stime
-
-def between(module, name, before, after):
-    function = getattr(module, name)
-
-    def marked(*args, **kwargs):
-        mark(before)
-        result = function(*args, **kwargs)
-        mark(after)
-        return result
-
-    setattr(module, name, marked)
-
-def one_step(plan, programs, state, position):
-    import jax
-    order = programs.shuffle(jax.numpy.int32(1))
-    jax.block_until_ready(programs.train(state, plan.train, order, (jax.numpy.int32(0), jax.numpy.int32(1))))
-    mark("first step")
-    print(json.dumps(marks | {"compile seconds": programs.seconds}), file=sys.stderr, flush=True)
-    os._exit(0)
-
-class Around:
-    def __enter__(self):
-        self.kept = program_cache.kept()
-        self.kept.__enter__()
-        from train.training import loop
-        from train.commands import train
-        between(train, "load", "imports", "data")
-        between(loop, "compile_programs", "setting up", "programs")
-        loop.run = one_step
-
-    def __exit__(self, *_):
-        return False
-
-main(sys.argv[1:], Around)
-"""
 PHASES = ("imports", "data", "setting up", "programs", "first step")
 
 
@@ -127,7 +81,7 @@ def least(arguments: Sequence[str], cache: Path, repeat: int) -> Measured:
 def starts(options: Options, folder: Path) -> dict[str, Measured]:
     """The first start, with nothing compiled, and the best of the next ones."""
     data = ["--data-dir", str(options.data_dir.absolute())] if options.data_dir else []
-    command = ["-c", FIRST_STEP, "--dataset", options.dataset, *data, "--runs-dir", str(folder / "runs")]
+    command = ["-m", "benchmarks.first_step", "--dataset", options.dataset, *data, "--runs-dir", str(folder / "runs")]
     arguments = [*command, "--name", "run", "--overwrite"]
     cold = min((run(arguments, folder / f"cold{i}") for i in range(options.repeat)), key=lambda each: each.processor)
     return {"first start": cold, "second start": least(arguments, folder / "cold0", options.repeat)}

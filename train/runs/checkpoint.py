@@ -13,7 +13,6 @@ checkpoint is written to a temporary folder, which is renamed once everything is
 run itself is restored: see `train.runs.identity`.
 """
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -22,6 +21,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,8 @@ SUMS, POSITION, STATE = "SHA256SUMS", "position.json", "state"
 TEMPORARY = ".part-"
 OVERHEAD = 1 << 16  # bytes of a checkpoint beside its arrays, at most
 _log = logging.getLogger(__name__)
+
+Like = TrainState | Callable[[DataCard], TrainState]
 
 
 class UnusableError(Exception):
@@ -74,12 +76,6 @@ class Checkpoint(NamedTuple):
     state: TrainState
     position: Position
     data: DataCard  # what the run learns from
-    folder: Path
-
-    @property
-    def step(self) -> int:
-        """Steps taken by then."""
-        return int(self.state.step)
 
 
 def save(
@@ -144,12 +140,12 @@ def _prune(written: Path, keep: int, run: Identity | None) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def newest(parent: Path, like: TrainState, run: Identity | None = None) -> Checkpoint | None:
+def newest(parent: Path, like: Like, run: Identity | None = None) -> Checkpoint | None:
     """The newest intact checkpoint of a folder; None where there is none at all. Unusable ones are named in the log.
 
     Args:
         parent: the folder of such checkpoints.
-        like: a state of the same form, as arrays or shapes.
+        like: a state of the same form, as arrays or shapes, or what makes one of what the run learns from.
         run: which run it must be of; None: any.
 
     Raises:
@@ -170,7 +166,7 @@ def newest(parent: Path, like: TrainState, run: Identity | None = None) -> Check
     return None
 
 
-def restore(folder: Path, like: TrainState, run: Identity | None = None) -> Checkpoint:
+def restore(folder: Path, like: Like, run: Identity | None = None) -> Checkpoint:
     """Reads a checkpoint back, to the bit.
 
     Raises:
@@ -179,29 +175,15 @@ def restore(folder: Path, like: TrainState, run: Identity | None = None) -> Chec
 
     """
     contents = verify(folder, run)
-    target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+    shapes = like if isinstance(like, TrainState) else like(contents.data)
+    target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
     try:
         state = orbax_state.read(folder / STATE, target)
     except (ValueError, KeyError, OSError) as error:
         raise DamagedError(f"{folder} does not hold a state of this network and optimiser: {error}") from error
     if digest(state) != contents.arrays:
         raise DamagedError(f"{folder} is damaged: its arrays are not those that were written")
-    return Checkpoint(jax.tree.map(jax.numpy.asarray, state), contents.position, contents.data, folder)
-
-
-def data_of(parent: Path, run: Identity | None = None) -> DataCard | None:
-    """The data that a run learns from, by its newest intact checkpoint; None if it has no checkpoint.
-
-    Raises:
-        NoCheckpointError: there are checkpoints, and none can be used.
-
-    """
-    folders = _folders(parent)
-    for folder in folders:
-        with contextlib.suppress(UnusableError):
-            return verify(folder, run).data
-    _check_none(parent, folders)
-    return None
+    return Checkpoint(jax.tree.map(jax.numpy.asarray, state), contents.position, contents.data)
 
 
 def _check_none(parent: Path, unusable: list[Path]) -> None:

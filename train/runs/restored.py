@@ -1,5 +1,6 @@
 """The network of a run, restored from its folder alone: what evaluating, predicting and exporting begin with."""
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,12 +49,9 @@ def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
     config = config_file.read_run(folder)
     check(config)
     parent, own = folder / (results.BEST if best else results.CHECKPOINTS), identify(folder, config)
-    data = checkpoint.data_of(parent, own)
-    if data is not None:
-        model = build(config, data.input_shape, len(data.class_names), jax.default_backend(), STEPS)
-        found = checkpoint.newest(parent, _shapes(config, model, data), own)
-        if found is not None:
-            return Restored(folder, config, model, found.state, found.data)
+    found = checkpoint.newest(parent, functools.partial(_shapes, config), own)
+    if found is not None:
+        return Restored(folder, config, _model(config, found.data), found.state, found.data)
     if best:
         raise UsageError(f"{folder} kept no best checkpoint: a run does with --validation, as in --validation 0.1")
     raise UsageError(f"{folder} has no checkpoint yet")
@@ -72,7 +70,11 @@ def load_data(run: Restored, data_dir: Path | None) -> Dataset:
     return dataset
 
 
-def _shapes(config: Config, model: CNN | MLP, data: DataCard) -> TrainState:
+def _model(config: Config, data: DataCard) -> CNN | MLP:
+    return build(config, data.input_shape, len(data.class_names), jax.default_backend(), STEPS)
+
+
+def _shapes(config: Config, data: DataCard) -> TrainState:
     inputs = jax.ShapeDtypeStruct((1, *data.input_shape), jnp.dtype(data.input_dtype))
-    tx = optimizer(config.optimizer, STEPS)
+    model, tx = _model(config, data), optimizer(config.optimizer, STEPS)
     return jax.eval_shape(lambda x: init_state(model, tx, x, config.run.seed), inputs)

@@ -35,19 +35,6 @@ class Table(NamedTuple):
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def markdown(self) -> str:
-        """The table as GitHub shows it.
-
-        Example:
-            >>> print(Table(("rate", "accuracy (%)"), (("0.1", "97.0 ± 0.2"),)).markdown())
-            | rate | accuracy (%) |
-            | :--- | ---: |
-            | 0.1 | 97.0 ± 0.2 |
-
-        """
-        lines = [self.header, (":---", *("---:" for _ in self.header[1:])), *self.rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
 
 class Finding(NamedTuple):
     """What follows from the numbers of a study."""

@@ -168,7 +168,7 @@ def test_mnist_without_a_network_is_an_error_with_a_way_out(no_mnist, capsys, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--batch-size", "121"], "error: --batch-size must be at least 2"),
+        (["--batch-size", "121"], "error: --batch-size must be at most 120, the training examples of iris"),
         (["--epochs", "0"], "error: --epochs must be at least 1; got 0"),
         (["--data-dir", "files"], "error: iris is bundled with scikit-learn"),
         (["--norm-momentum", "2"], "error: momentum must be in [0, 1]"),

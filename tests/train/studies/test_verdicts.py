@@ -21,7 +21,7 @@ from train.studies import (
     smoothness,
     vanishing,
 )
-from train.studies.study import Table, differs, spread
+from train.studies.study import differs, spread
 
 NOISE = np.array([-0.1, 0.0, 0.1])  # of three seeds
 
@@ -238,7 +238,6 @@ def test_differs_needs_twice_the_standard_error():
     assert differs(seeds, seeds + 1.42)
 
 
-def test_spread_and_table():
+def test_spread():
     assert spread(np.array([1.0, 2.0, 3.0]), 2) == "2.00 ± 1.00"
     assert spread(np.array([np.nan, 1.0])) == "–"
-    assert Table(("a", "b"), (("1", "2"),)).markdown().splitlines() == ["| a | b |", "| :--- | ---: |", "| 1 | 2 |"]

@@ -1,0 +1,67 @@
+"""What `python -m train` does, up to the end of the first step: the program that `benchmarks.startup` runs and times.
+
+The last line on stderr is an object of marks: the time of the processor at the end of each phase, in seconds.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from train.commands.cli import main
+from train.host import program_cache
+
+marks: dict[str, float] = {}
+
+
+def mark(name: str) -> None:
+    """Writes down the time of the processor so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    marks[name] = used.ru_utime + used.ru_stime
+
+
+def between(module: ModuleType, name: str, before: str, after: str) -> None:
+    """Marks the beginning and the end of a function's calls."""
+    function = getattr(module, name)
+
+    @functools.wraps(function)
+    def marked(*arguments: Any, **options: Any) -> Any:
+        mark(before)
+        result = function(*arguments, **options)
+        mark(after)
+        return result
+
+    setattr(module, name, marked)
+
+
+def one_step(plan: Any, programs: Any, state: Any, position: Any) -> None:
+    """Stands in for the loop: one step, and the end of the process."""
+    import jax  # not before the program's own imports
+
+    order = programs.shuffle(jax.numpy.int32(1))
+    jax.block_until_ready(programs.train(state, plan.train, order, (jax.numpy.int32(0), jax.numpy.int32(1))))
+    mark("first step")
+    print(json.dumps(marks | {"compile seconds": programs.seconds}), file=sys.stderr, flush=True)
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def around() -> Iterator[None]:
+    """The context of the command: programs are kept, and the phases are marked."""
+    with program_cache.kept():
+        from train.commands import train
+        from train.training import loop
+
+        between(train, "load", "imports", "data")
+        between(loop, "compile_programs", "setting up", "programs")
+        loop.run = one_step  # pyright: ignore[reportAttributeAccessIssue]
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], around))
