@@ -7,6 +7,7 @@ import pytest
 
 from train.data import ChecksumError, DatasetUnavailableError, IdxError, download, fashion_mnist, load, mnist
 from train.data.dataset import Arrays
+from train.host.errors import UsageError
 
 
 @pytest.fixture
@@ -111,14 +112,14 @@ def test_bundled_sets_read_no_files(name, tmp_path):
     assert load(name, cache_dir=tmp_path / "unused").name == name
     assert not (tmp_path / "unused").exists()
     with pytest.raises(
-        ValueError, match=f"{name} is bundled with scikit-learn and reads no files: leave out --data-dir "
+        UsageError, match=f"{name} is bundled with scikit-learn and reads no files: leave out --data-dir "
     ):
         load(name, data_dir=tmp_path)
 
 
 def test_an_unknown_name():
     with pytest.raises(
-        ValueError, match="there is no dataset 'mnits'; choose one of auto, mnist, fashion_mnist, cifar10, "
+        UsageError, match="there is no dataset 'mnits'; choose one of auto, mnist, fashion_mnist, cifar10, "
     ):
         load("mnits")
 
