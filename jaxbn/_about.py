@@ -77,7 +77,8 @@ def _refined(
         better = jax.lax.cond(jnp.any(found.out), *again)
         return number + 1, jax.tree.map(partial(jnp.where, found.far | found.out), better, found)
 
-    return jax.lax.while_loop(goes_on, improved, (1, _plain(axes, entries, weight, guess, epsilon)))[1].centred
+    first = _plain(axes, entries, weight, guess, epsilon)
+    return jax.lax.while_loop(goes_on, improved, (jnp.asarray(1), first))[1].centred
 
 
 def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
