@@ -163,7 +163,8 @@ def _read(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[ja
     if mask is None:
         return x.astype(guess.dtype), None
     w, counts = in_units(mask, unit, x, axes)
-    return jnp.where(counts, x.astype(guess.dtype), expand(guess, axes)), w
+    known = jnp.where(counts, x, 0).astype(guess.dtype)  # for jax_debug_nans: no operation sees what does not count
+    return jnp.where(counts, known, expand(guess, axes)), w
 
 
 def _mean(axes: tuple[int, ...], w: jax.Array | None, weight: jax.Array, z: jax.Array) -> jax.Array:

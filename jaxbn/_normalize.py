@@ -97,7 +97,7 @@ def _tangent(
         z_dot = z_dot + _where_given(inputs.mask, inputs.residual, residual_dot.astype(x.dtype))
     uniform_dot = spread(offset_dot, x, form.axes)
     if form.activation is jax.nn.relu and not jnp.iscomplexobj(x):
-        return _through_relu(form, inputs, vectors, z_dot, jnp.broadcast_to(uniform_dot, z_dot.shape))
+        return _through_relu(form, inputs, vectors, z_dot, like(z_dot, uniform_dot))
     z_dot = z_dot + uniform_dot
     if form.activation is not None:
         _, z_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (z_dot,))

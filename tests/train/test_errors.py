@@ -112,7 +112,6 @@ def page(said: dict[Case, str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")  # where the disk is full
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.fault}: {case.command}")
 def test_what_is_said(case: Case, here: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "300")
