@@ -94,7 +94,7 @@ def ours_far(x: jax.Array) -> Pair:
 
 def sample_alone(x: jax.Array) -> Pair:
     """The median of a sample, which is the guess on a GPU."""
-    return middle(x, _rows(x))
+    return (middle(x, _rows(x)),) * 2
 
 
 FORMS: dict[str, Form] = {

@@ -1,11 +1,11 @@
-"""Mean and variance about a guess, exact for any data: one pass where the guess is good, and a better guess elsewhere.
+"""Mean and variance about a guess: one pass where the guess is good, and where it is not, more about a better one.
 
     d = x − guess     offset = Σwd / W     square = Σw|d|² / W     mean = guess + offset     var = square − |offset|²
 
 `x − guess` does not round where it matters: nearby floating-point numbers subtract exactly. The two sums round, by a
 share δ of `square` = var + |offset|², so that the relative error of var is at most about δ (1 + |offset|²/var). A guess
-is good where |offset|² ≤ 4 (var + ε). Where it is not, the guess moves to the mean and the sums are taken
-again. A pass brings the guess nearer by a factor of about 10⁷, so that one or two are enough. See docs/math.md.
+is good where |offset|² ≤ 4 (var + ε). Where it is not, the guess moves to the mean and the sums are taken again. A pass
+brings the guess nearer by a factor of about 10⁷, so that one or two are enough. See docs/math.md.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from jaxbn._axes import expand, is_known, size
 from jaxbn._copies import copy_below
-from jaxbn._sample import middle
-from jaxbn._sum import abs2, summed
+from jaxbn._sample import remedian, sample
+from jaxbn._sum import abs2, mean
 from jaxbn._weights import in_units, power_of_two
 
 NEAR = 4  # |offset|² over var + ε up to which a guess is good
@@ -47,13 +47,16 @@ class _Found(NamedTuple):
     out: jax.Array  # where squares may have left the range of the type
 
 
+@partial(jax.jit, static_argnums=0, inline=True)  # where nothing is jitted, the loop would be compiled at each call
 def about(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
     """The mean and the variance of `entries` along `axes`, of total weight `weight`.
 
-    The platforms differ. Elsewhere than on a GPU, the first pass is about the given guess: it can begin before x is
-    known as a whole, so that a TPU takes its sums inside the convolution that makes x. On a GPU, a loop whose end
-    depends on data makes the host wait, so that the guess is a median of a sample, which is good for all data that is
-    not made against the very places looked at; where no such sample can be had there are two passes.
+    The first pass is about the given guess. It does not wait for x as a whole, so that a TPU takes its sums inside the
+    convolution that makes x.
+
+    A GPU differs: there a loop whose end depends on data makes the host wait. So there is one pass, about the median of
+    a sample. It is good for all data that is not made against the very places looked at. Where no sample can be had,
+    there are two passes.
     """
     on_gpu = partial(_of_sample if _can_sample(axes, entries) else _twice, axes)
     branches: dict[str, Callable] = {"cuda": on_gpu, "rocm": on_gpu, "default": partial(_refined, axes)}
@@ -90,10 +93,11 @@ def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: ja
 def _of_sample(
     axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array
 ) -> Centred:
-    """One pass, about the median of a sample."""
-    del guess
-    guess, unit = middle(entries.x, axes)
-    return _in_units(axes, entries, weight, guess, unit, epsilon).centred
+    """One pass, about the median of a sample, in units of the sample."""
+    values = sample(entries.x, axes).astype(guess.dtype)
+    guess = remedian(values)
+    half, _ = _half_distance((0,), Entries(values, None, None), guess)
+    return _in_units(axes, entries, weight, guess, _unit(half, (0,)), epsilon).centred
 
 
 def _can_sample(axes: tuple[int, ...], entries: Entries) -> bool:
@@ -116,8 +120,7 @@ def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: ja
 def _scaled(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
     """About a guess, in units of the largest distance from it, so that no square leaves the range of the type."""
     half, _ = _half_distance(axes, entries, guess)
-    unit = power_of_two(jnp.maximum(abs(half.real), abs(half.imag)), axes)
-    return _in_units(axes, entries, weight, guess, unit, epsilon)
+    return _in_units(axes, entries, weight, guess, _unit(half, axes), epsilon)
 
 
 def _in_units(
@@ -131,12 +134,13 @@ def _in_units(
     """About a guess, in units of twice `unit`, a power of two."""
     half, w = _half_distance(axes, entries, guess)
     d = half * expand(1 / unit, axes).astype(half.dtype)
-    mean = _mean(axes, w, weight, d)
-    var = jnp.maximum(_mean(axes, w, weight, abs2(d)) - abs2(mean), 0)
-    found = Centred(
-        guess, 2 * mean * unit.astype(mean.dtype), jnp.minimum(4 * var * unit * unit, jnp.finfo(var.dtype).max)
-    )
-    far = _is_far(found, abs2(mean), var + epsilon / unit / unit / 4)  # in the same units, as squares may be too large
+    offset = _mean(axes, w, weight, d)
+    var = jnp.maximum(_mean(axes, w, weight, abs2(d)) - abs2(offset), 0)
+    most = jnp.finfo(var.dtype).max
+    found = Centred(guess, 2 * offset * unit.astype(offset.dtype), jnp.minimum(4 * var * unit * unit, most))
+    far = _is_far(
+        found, abs2(offset), var + epsilon / unit / unit / 4
+    )  # in the same units, as squares may be too large
     return _Found(found, far, jnp.zeros_like(var, bool))
 
 
@@ -147,14 +151,19 @@ def _is_far(found: Centred, offset2: jax.Array, var: jax.Array) -> jax.Array:
 
 def _moved(found: Centred) -> jax.Array:
     """The next guess: the mean, where it is a number."""
-    mean = found.shift + found.offset
-    return jnp.where(jnp.isfinite(mean), mean, found.shift)
+    middle = found.shift + found.offset
+    return jnp.where(jnp.isfinite(middle), middle, found.shift)
 
 
 def _half_distance(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """(x − guess)/2, which no finite numbers let overflow; and the weights."""
     x, w = _read(axes, entries, guess)
     return x * 0.5 - expand(guess, axes) * 0.5, w
+
+
+def _unit(half: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """A power of two near the largest of these."""
+    return power_of_two(jnp.maximum(abs(half.real), abs(half.imag)), axes)
 
 
 def _read(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -168,6 +177,4 @@ def _read(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[ja
 
 
 def _mean(axes: tuple[int, ...], w: jax.Array | None, weight: jax.Array, z: jax.Array) -> jax.Array:
-    """Σwz / W; 0 where nothing has weight."""
-    z = z if w is None else w.astype(z.dtype) * z
-    return summed(z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)
+    return mean(z if w is None else w.astype(z.dtype) * z, weight, axes)

@@ -7,6 +7,8 @@ to the finite range from one side, which changes no finite value, and which the 
 docs/performance.md has the measurements.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -21,6 +23,7 @@ def copy_above(vector: jax.Array) -> jax.Array:
     return vector if jnp.iscomplexobj(vector) else jnp.maximum(vector, jnp.finfo(vector.dtype).min)
 
 
+@partial(jax.jit, inline=True)
 def copy_on_accelerators(vector: jax.Array) -> jax.Array:
     """On a CPU the vector itself, elsewhere a copy: what is made of it twice is then computed twice."""
     return jax.lax.platform_dependent(vector, cpu=lambda v: v, default=copy_above)

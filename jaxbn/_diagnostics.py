@@ -11,9 +11,10 @@ from jaxbn import _check as check
 from jaxbn._axes import entries, feature_axes, reduction_axes
 from jaxbn._dtypes import promote
 from jaxbn._hyperparameter import to_dtype
-from jaxbn._moments import moments, weighted_mean
+from jaxbn._moments import moments
 from jaxbn._root import deviation, inverse_root
 from jaxbn._state import BatchNormParams, BatchNormState
+from jaxbn._sum import weighted_mean
 from jaxbn._weights import in_units, unit_of
 
 

@@ -1,11 +1,11 @@
-"""The mean and the variance of a batch: the one place where either is computed.
+"""The mean and the variance of a batch, of a part of it on each device or of all: every statistic comes from here.
 
 Both are taken about a `shift`, a value close to the middle of the data:
 
     d = x − shift     W = Σw     offset = Σwd / W     mean = shift + offset     var = Σw|d|² / W − |offset|²
 
-The pair (shift, offset) is kept apart, since `shift + offset` would round. `_about.py` finds the shift. Moments of
-parts merge into those of the whole as accurately. See docs/math.md.
+The pair (shift, offset) is kept apart, since `shift + offset` would round. `_about.py` finds the shift and takes
+the sums. Moments of parts merge into those of the whole as accurately. See docs/math.md.
 """
 
 import math

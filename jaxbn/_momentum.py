@@ -14,9 +14,10 @@ from jax.typing import ArrayLike
 
 from jaxbn._dtypes import promote
 from jaxbn._hyperparameter import hyperparameter, to_dtype, within, written
-from jaxbn._moments import Moments, weighted_mean
+from jaxbn._moments import Moments
 from jaxbn._placement import like
 from jaxbn._state import BatchNormState
+from jaxbn._sum import weighted_mean
 
 Schedule = Callable[[jax.Array], ArrayLike]
 

@@ -127,6 +127,7 @@ def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Arra
     return z + _known(inputs.mask, residual, z.dtype)[0]
 
 
+@partial(jax.jit, inline=True)
 def _as_stored(array: jax.Array) -> jax.Array:
     """The array as it is in memory, on a GPU.
 

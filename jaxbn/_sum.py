@@ -22,10 +22,15 @@ def summed(z: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     return z
 
 
+def mean(z: jax.Array, weight: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Σz / W along `axes`, of entries that are weighted already; 0 where the total weight W is 0."""
+    return summed(z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)
+
+
 def weighted_mean(z: jax.Array, w: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Total weight, and the mean along `axes`; 0 where nothing has weight."""
     weight = summed(w, axes)
-    return weight, summed(w.astype(z.dtype) * z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)
+    return weight, mean(w.astype(z.dtype) * z, weight, axes)
 
 
 def abs2(z: jax.Array) -> jax.Array:

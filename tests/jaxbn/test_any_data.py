@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.adversarial import KINDS, channels
-from jaxbn import BatchNormParams, BatchNormState, batch_norm, init
+from jaxbn import BatchNormParams, BatchNormState, _about, _moments, batch_norm, init
 from jaxbn._moments import moments
 from jaxbn._sample import middle, places
 
@@ -33,9 +33,8 @@ def mesh():
 def platform(request, monkeypatch):
     """What a platform does, computed by this one."""
     if request.param == "gpu":
-        monkeypatch.setattr(
-            jax.lax, "platform_dependent", lambda *arguments, default, cuda=None, **_: (cuda or default)(*arguments)
-        )
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cuda, **_: cuda(*arguments))
+        monkeypatch.setattr(_moments, "about", _about.about.__wrapped__)  # what is jitted remembers another platform
 
 
 def data(shape, **options):
@@ -149,6 +148,15 @@ def test_gradients(shape, platform):
         assert_as_promised(actual / count, wanted / count)
 
 
+def test_without_jit_the_loop_is_compiled_once():
+    """Each call would take half a second else."""
+    x, state = data((64,))
+    before = _about.about._cache_size()
+    for _ in range(2):
+        batch_norm(PARAMS, state, x, True)
+    assert _about.about._cache_size() <= before + 1
+
+
 def test_a_good_guess_is_kept_and_a_bad_one_is_not():
     """What is about the guess took one pass."""
     x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32) * 2 + 5
@@ -203,7 +211,7 @@ def test_a_sample_is_near_the_middle_of_any_data_that_does_not_know_it():
     """Within 3 deviations of the mean, whatever few entries are outliers; where all places are, nobody can tell."""
     for shape in SHAPES:
         x, _ = data(shape)
-        found, _ = jax.jit(lambda x: middle(x, tuple(range(x.ndim - 1))))(x)
+        found = jax.jit(lambda x: middle(x, tuple(range(x.ndim - 1))))(x)
         reduced = tuple(range(x.ndim - 1))
         distance = np.abs(found - oracle.wide(x).mean(reduced))
         assert (distance <= 3 * oracle.wide(x).std(reduced) + 1e-6).all()
