@@ -50,7 +50,7 @@ class Options:
     """Of the layers' x; these are a ResNet's."""
     norms: tuple[NormName, ...] = ("flax", "flax-two-pass", "jaxbn", "jaxbn-fused")
     remat: tuple[Remat, ...] = ("none", "blocks")
-    """What a ResNet-50 computes again for its backward pass."""
+    """The parts of a ResNet-50 that are computed again for its backward pass."""
     quick: bool = False
     """The first type and shape and the first two cases only, and not Flax's accurate variance."""
     detail: bool = False
@@ -88,7 +88,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was counted in one program."""
+    """The counts of one program."""
 
     target: str
     case: str
@@ -105,7 +105,7 @@ class Measurement:
 
     @property
     def program(self) -> tuple[str, ...]:
-        """What norms are compared on."""
+        """The program but for its norm: two norms are compared where this is the same."""
         return self.target, self.case, self.shape, self.dtype, self.remat
 
 

@@ -1,4 +1,4 @@
-"""What is asked of the bytes and the memory of programs compiled for GPUs and TPUs."""
+"""The goals for bytes and memory of programs compiled for GPUs and TPUs."""
 
 from collections.abc import Callable
 from functools import partial

@@ -11,7 +11,7 @@ from benchmarks.norm_act import NormAct, NormName
 
 
 class Variant(NamedTuple):
-    """What follows the norm, and the least number of passes over x."""
+    """The operations behind the norm, and the least number of passes over x."""
 
     title: str
     relu: bool

@@ -30,7 +30,7 @@ class Kernel(NamedTuple):
 
     @property
     def bytes(self) -> float:
-        """What it moves."""
+        """The bytes that it moves."""
         return sum(size for _, size in (*self.reads, *self.writes))
 
     @property
@@ -51,12 +51,12 @@ class Traffic(NamedTuple):
 
     @property
     def bytes(self) -> float:
-        """What those move."""
+        """The bytes that those move."""
         return sum(kernel.bytes for kernel in self.launched)
 
     @property
     def bytes_in_loops(self) -> float:
-        """What a single run of every loop's body and every branch moves."""
+        """The bytes that a single run of every loop's body and every branch moves."""
         return sum(kernel.bytes for kernel in self.kernels) - self.bytes
 
 

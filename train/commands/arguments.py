@@ -18,7 +18,7 @@ from train.host.errors import UsageError
 
 Options = TypeVar("Options")
 
-registry = ConstructorRegistry()
+readers = ConstructorRegistry()
 
 
 class ArgumentError(UsageError):
@@ -53,7 +53,7 @@ def parse(
                 args=arguments,
                 prog=prog,
                 config=config,
-                registry=registry,
+                registry=readers,
                 return_unknown_args=True,
                 add_help=False,
                 **start,
@@ -118,7 +118,7 @@ def _unknown(word: str, kind: type, prog: str) -> str:
     return f"there is no option {name}{perhaps or '.'} {prog} --help{every} lists all"
 
 
-@registry.primitive_rule
+@readers.primitive_rule
 def _value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """How the value of an option is read: one of some words, a number, or a path; `none` where it may be left open."""
     hint, optional = info.type, False

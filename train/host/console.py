@@ -1,5 +1,8 @@
 """The terminal, by rich; as for everything that is printed, `main` is told when nobody reads any more."""
 
+from types import TracebackType
+from typing import Self
+
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -14,17 +17,29 @@ class Console(RichConsole):
         raise BrokenPipeError
 
 
-def bar(console: RichConsole) -> Progress:
-    """A bar between a task's description and its field `left`; it shows nothing outside a terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
-        TextColumn("{task.fields[left]}", justify="right"),
-        expand=True,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+class WithBar:
+    """A context manager that shows a bar between a task's description and its field `left`; nothing outside a terminal."""
+
+    def __init__(self, console: RichConsole) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
+            TextColumn("{task.fields[left]}", justify="right"),
+            expand=True,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
 
 
 def say(console: RichConsole, text: str) -> None:

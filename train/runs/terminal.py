@@ -4,8 +4,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import jax
 from rich.console import Console
@@ -13,7 +11,7 @@ from rich.table import Table
 
 from train.config.sections import Config
 from train.data import Dataset
-from train.host.console import SILENCE, bar, say
+from train.host.console import SILENCE, WithBar, say
 from train.host.words import count, duration
 from train.network.summary import Layer
 from train.runs.keeping import best
@@ -90,7 +88,7 @@ def _network_table(layers: Iterable[Layer]) -> Table:
     return table
 
 
-class Monitor:
+class Monitor(WithBar):
     """Shows the progress of a run: a context manager that is told of everything that `train.training.loop.run` yields.
 
     In a terminal a bar; elsewhere a line for each epoch, and in between where nothing was said for a while.
@@ -106,23 +104,13 @@ class Monitor:
     def __init__(
         self, console: Console, plan: Plan, done: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = console
+        super().__init__(console)
         self._plan = plan
         self._clock = clock
         self._start = self._said = clock()
         self._before = done
-        self._bar = bar(console)
         self._steps = plan.epochs * plan.steps_per_epoch
         self._task = self._bar.add_task("the first steps", total=self._steps, completed=done, left="")
-
-    def __enter__(self) -> Self:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.__exit__(kind, error, trace)
 
     def show(self, event: Progress | Epoch) -> None:
         """Something happened."""

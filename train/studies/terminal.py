@@ -3,19 +3,18 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from train.host.console import SILENCE, bar, say
+from train.host.console import SILENCE, WithBar, say
 from train.host.words import count, duration
 from train.studies.study import Finding
 
 
-class Monitor:
+class Monitor(WithBar):
     """Shows how many of a study's networks are trained: a bar in a terminal, a line now and then anywhere else.
 
     Args:
@@ -29,22 +28,16 @@ class Monitor:
     def __init__(
         self, console: Console, title: str, networks: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console, self._title, self._networks, self._clock = console, title, networks, clock
+        super().__init__(console)
+        self._title, self._networks, self._clock = title, networks, clock
         self._done, self._start = 0, clock()
         self._said = self._start
-        self._bar = bar(console)
         self._task = self._bar.add_task(title, total=networks, left=self._count())
 
     def __enter__(self) -> Self:
         if not self._console.is_terminal:
             say(self._console, f"{self._title}: {count(self._networks, 'network')} to train")
-        self._bar.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.__exit__(kind, error, trace)
+        return super().__enter__()
 
     def advance(self, networks: int) -> None:
         """So many more are trained."""
