@@ -26,7 +26,7 @@ PASSES = 12  # at most: from one end of the numbers to the other
 
 
 class Entries(NamedTuple):
-    """The entries that the statistics are taken of, as they were given: each reader converts them, and no copy is kept."""
+    """The entries as they were given: each reader converts them, so that no copy is kept."""
 
     x: jax.Array
     mask: jax.Array | None  # which entries count, or their weights; what does not count may be NaN or inf in x

@@ -18,7 +18,7 @@ class Console(RichConsole):
 
 
 class WithBar:
-    """A context manager that shows a bar between a task's description and its field `left`; nothing outside a terminal."""
+    """A context manager that shows a bar, with the field `left` of its task behind it; nothing outside a terminal."""
 
     def __init__(self, console: RichConsole) -> None:
         self._console = console
