@@ -35,9 +35,7 @@ def platform(request, monkeypatch):
     """What a platform does, computed by this one."""
     if request.param == "gpu":
         monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cuda, **_: cuda(*arguments))
-        monkeypatch.setattr(
-            _moments, "about", inspect.unwrap(_about.about)
-        )  # what is jitted remembers another platform
+        monkeypatch.setattr(_moments, "about", inspect.unwrap(_about.about))  # jitted, it remembers
 
 
 def data(shape, **options):
