@@ -137,7 +137,7 @@ def test_the_goals():
     assert temporaries(records[1:2], "H100", 0.4) is None
 
 
-@pytest.mark.parametrize(("target", "flax", "ours"), [("h100", 24.0, 23.1), ("v5e", 18.0, 18.1)])
+@pytest.mark.parametrize(("target", "flax", "ours"), [("h100", 24.0, 23.1), ("v5e", 18.0, 17.1)])
 def test_no_change_costs_a_pass(target, flax, ours, tmp_path: Path):
     """A norm with residual and relu in one, of 256×56×56×64 in bfloat16; fewer passes are welcome."""
     if not compilers(target):
