@@ -41,6 +41,6 @@ def remedian(values: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(values):
         return jax.lax.complex(remedian(values.real), remedian(values.imag))
     for _ in range(THREES):
-        a, b, c = jnp.moveaxis(values.reshape(-1, 3, *values.shape[1:]), 1, 0)
+        a, b, c = jnp.moveaxis(values.reshape(len(values) // 3, 3, *values.shape[1:]), 1, 0)
         values = jnp.maximum(jnp.minimum(a, b), jnp.minimum(jnp.maximum(a, b), c))
     return values[0]
