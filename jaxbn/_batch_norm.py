@@ -1,25 +1,20 @@
 """Batch normalization as one pure function: the composition that reads like the paper's algorithm."""
 
-from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from collections.abc import Hashable, Sequence
 from typing import TypeVar, cast
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxbn import _check as check
-from jaxbn._axes import feature_axes, is_known, reduction_axes, size
-from jaxbn._dtypes import promote
+from jaxbn._arguments import arguments
+from jaxbn._coefficients import coefficients
 from jaxbn._max_pool import MaxPool, normalize_and_pool
-from jaxbn._moments import Moments, moments
-from jaxbn._momentum import Schedule, check_momentum, update
-from jaxbn._normalize import Activation, ActivationName, Form, Inputs, Vectors, normalize
-from jaxbn._placement import as_before, beside, join_first, split_first
-from jaxbn._policy import name_input
-from jaxbn._renorm import BatchRenorm, check_renorm, corrections
-from jaxbn._root import inverse_root
-from jaxbn._sharing import sharing, vary_like
+from jaxbn._moments import moments, of_running
+from jaxbn._momentum import Schedule, update
+from jaxbn._normalize import Activation, ActivationName, Vectors
+from jaxbn._placement import as_before
+from jaxbn._renorm import BatchRenorm
+from jaxbn._sharing import vary_like
 from jaxbn._state import BatchNormParams, BatchNormState
 
 StateT = TypeVar("StateT", bound=BatchNormState | None)
@@ -117,7 +112,7 @@ def batch_norm(
     Flax averages the shards' masked means whatever their weights; here they are weighted. See docs/semantics.md.
 
     """
-    return compute(
+    given = arguments(
         params,
         state,
         x,
@@ -125,7 +120,6 @@ def batch_norm(
         axis=axis,
         momentum=momentum,
         epsilon=epsilon,
-        unbiased=unbiased,
         mask=mask,
         axis_name=axis_name,
         axis_index_groups=axis_index_groups,
@@ -135,98 +129,23 @@ def batch_norm(
         activation=activation,
         max_pool=max_pool,
         dtype=dtype,
-        too_few=check.refuse,
     )
+    inputs, form, running, epsilon = given.inputs, given.form, given.state, given.epsilon
+    new_state = state
 
-
-def compute(
-    params: BatchNormParams,
-    state: StateT,
-    x: ArrayLike,
-    train: bool,
-    *,
-    axis: int | Sequence[int],
-    momentum: ArrayLike | Schedule,
-    epsilon: ArrayLike,
-    unbiased: bool,
-    mask: ArrayLike | None,
-    axis_name: Hashable | Sequence[Hashable] | None,
-    axis_index_groups: Sequence[Sequence[int]] | None,
-    ghost_batch_size: int | None,
-    renorm: BatchRenorm | None,
-    residual: ArrayLike | None,
-    activation: ActivationName | Activation | None,
-    max_pool: MaxPool | None,
-    dtype: DTypeLike | None,
-    too_few: Callable[[str], None],
-) -> tuple[jax.Array, StateT]:
-    """`batch_norm`; `too_few` is told of a batch with one value per channel, and raises where that is an error."""
-    running = cast(BatchNormState | None, state)
-    arrays = check.values(params, running)
-    array = check.array(x)
-    features = feature_axes(axis, array.ndim)
-    train, epsilon = check.training(train), check.epsilon(epsilon)
-    momentum = check_momentum(momentum, tuple(array.shape[a] for a in features))
-    check_renorm(renorm, running, array.dtype)
-    check.shapes(arrays, array.shape, features)
-    rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, train, axis_name is not None)
-    shared = sharing(axis_name, axis_index_groups) if train or running is None or axis_name is None else None
-
-    # In an explicit mesh: the vectors, which may be sharded in any way, as the features of x are.
-    params, placed = jax.tree.map(lambda v: beside(array, v, features[: jnp.ndim(v)]), (params, running))
-    inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))
-    axes = reduction_axes(features, array.ndim)
-    entries = size(array.shape, axes)
-    empty = is_known(entries) and entries == 0
-    rows = rows if train and not empty else None
-    if rows is not None:  # the groups become one more feature axis, in front
-        inputs = jax.tree.map(partial(split_first, rows=rows), inputs)
-        params, axes = jax.tree.map(lambda vector: vector[None], params), tuple(a + 1 for a in axes)
-
-    new_state = running
-    if train or running is None:
-        values = None if empty else check.count(inputs.x.shape, axes, shared.sharers if shared else 1, too_few)
-        guess = None if placed is None else placed.mean
-        batch = moments(inputs.x, axes, inputs.mask, shared, guess=guess, epsilon=epsilon)
-        if running is not None and placed is not None and values is not None:
-            values = values if mask is None and is_known(values) and values != 1 else None
-            new_state = update(placed, batch, momentum, unbiased=unbiased, grouped=rows is not None, values=values)
-            new_state = jax.tree.map(as_before, new_state, running)
+    # μ and σ²: the batch's, which the running ones take in, or the running ones.
+    if running is None or given.by_batch:
+        guess = None if running is None else running.mean
+        used = moments(inputs.x, form.axes, inputs.mask, given.shared, guess=guess, epsilon=epsilon)
+        if running is not None and not given.empty:
+            updated = update(
+                running, used, given.momentum, unbiased=unbiased, grouped=given.grouped, values=given.values
+            )
+            new_state = cast(StateT, jax.tree.map(as_before, updated, state))
     else:
-        batch = Moments(jnp.ones(()), placed.mean, jnp.zeros_like(placed.mean), placed.var)
+        used = of_running(running)
 
-    wide = promote(*(a.dtype for a in (inputs.x, inputs.residual) if a is not None))
-    vectors = _coefficients(params, placed, batch, epsilon, renorm if train else None, wide)
-    computed = vectors[0].dtype
-    form = Form(axes, check.activation(activation, computed), check.result_dtype(dtype, computed, array.dtype))
-    whole = Vectors(*vary_like(inputs.x, *vectors))
-    if max_pool is None:
-        y = beside(array, join_first(normalize(form, inputs, whole), array.ndim), range(array.ndim))
-    else:
-        y = normalize_and_pool(check.max_pool(max_pool, computed), form, inputs, whole, array.shape)
-    return y, cast(StateT, new_state)
-
-
-def _coefficients(
-    params: BatchNormParams,
-    state: BatchNormState | None,
-    batch: Moments,
-    epsilon: float | jax.Array,
-    renorm: BatchRenorm | None,
-    dtype: DTypeLike,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The vectors of y = (x − shift) · multiplier + offset, all of one shape and of a type that `dtype` fits into."""
-    dtype = promote(dtype, batch.shift.dtype, *(v.dtype for v in params if v is not None))
-    shift, remainder = batch.shift.astype(dtype), batch.offset.astype(dtype)
-    multiplier = inverse_root(batch.var.astype(jnp.finfo(dtype).dtype), epsilon).astype(dtype)
-    correction = jnp.zeros_like(multiplier)
-    if renorm is not None and state is not None:
-        r, correction = corrections(renorm, state, batch, epsilon)
-        multiplier, correction = multiplier * r.astype(dtype), correction.astype(dtype)
-    if params.scale is not None:
-        scale = params.scale.astype(dtype)
-        multiplier, correction = multiplier * scale, correction * scale
-    offset = correction - remainder * multiplier
-    if params.bias is not None:
-        offset = offset + params.bias.astype(dtype)
-    return shift, multiplier, offset
+    # y = γ (x − μ) / √(σ² + ε) + β
+    vectors = coefficients(given.params, running, used, epsilon, given.renorm, given.computed)
+    y = normalize_and_pool(given.max_pool, form, inputs, Vectors(*vary_like(inputs.x, *vectors)), given.x)
+    return y, new_state

@@ -1,6 +1,8 @@
 """What the arguments of `batch_norm` must be, and what a person is told where they are not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from sys import float_info
 
 import jax
@@ -148,8 +150,12 @@ def activation(
     return ACTIVATIONS[activation]
 
 
-def max_pool(max_pool: Callable[[jax.Array], jax.Array], dtype: jnp.dtype) -> Callable[[jax.Array], jax.Array]:
+def max_pool(
+    max_pool: Callable[[jax.Array], jax.Array] | None, dtype: jnp.dtype
+) -> Callable[[jax.Array], jax.Array] | None:
     """The pooling, a function of real arrays."""
+    if max_pool is None:
+        return None
     if not callable(max_pool):
         raise TypeError(
             "max_pool must be None or a function of an array, such as "
@@ -184,20 +190,32 @@ def ghost_batch_size(
     return int(rows) if shape[0] else None
 
 
-def refuse(fault: str) -> None:
-    """Raises for a batch that no statistics can be taken of."""
-    raise ValueError(f"{fault}. Use a larger batch, or normalise with the running statistics (train=False)")
-
-
-def count(shape: tuple[int, ...], axes: tuple[int, ...], sharers: int, too_few: Callable[[str], None] = refuse) -> int:
-    """The values that a channel's statistics are taken of; `too_few` is told where they are known not to be several."""
+def count(shape: tuple[int, ...], axes: tuple[int, ...], sharers: int) -> int:
+    """The values that a channel's statistics are taken of; `told` hears where they are known not to be several."""
     values = size(shape, axes) * sharers
     if is_known(values) and values < 2:
-        too_few(
+        _told.get()(
             "the statistics of a batch need more than one value per channel: with one, the variance is 0 and the "
             f"output is the bias whatever x holds; x of shape {shape} reduced over axes {axes} has {values}"
         )
     return values
+
+
+def _refuse(fault: str) -> None:
+    raise ValueError(f"{fault}. Use a larger batch, or normalise with the running statistics (train=False)")
+
+
+_told: ContextVar[Callable[[str], None]] = ContextVar("told", default=_refuse)
+
+
+@contextmanager
+def too_few(told: Callable[[str], None]) -> Iterator[None]:
+    """Inside, a batch with one value per channel is no error: `told` hears of it, as the modules want it."""
+    before = _told.set(told)
+    try:
+        yield
+    finally:
+        _told.reset(before)
 
 
 def result_dtype(dtype: DTypeLike | None, computed: jnp.dtype, given: jnp.dtype) -> jnp.dtype:

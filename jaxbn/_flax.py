@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbn import _check as check
-from jaxbn._batch_norm import batch_norm, compute
+from jaxbn._batch_norm import batch_norm
 from jaxbn._dtypes import promote
 from jaxbn._momentum import Schedule
 from jaxbn._renorm import BatchRenorm
@@ -94,7 +94,8 @@ def apply(
         x = x.astype(promote(dtype))
     mean, var, *count = statistics
     state = BatchNormState(mean, var, count[0] if count else jnp.zeros((), jnp.int32))
-    y, state = compute(params, state, x, train, mask=mask, residual=residual, dtype=dtype, too_few=too_few, **options)
+    with check.too_few(too_few):
+        y, state = batch_norm(params, state, x, train, mask=mask, residual=residual, dtype=dtype, **options)
     return y, [_kept(old, new) for old, new in zip(statistics, state, strict=False)]
 
 

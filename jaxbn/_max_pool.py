@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxbn._axes import expand
 from jaxbn._dtypes import described
 from jaxbn._normalize import ACTIVATIONS, Form, Inputs, Vectors, normalize, readable
-from jaxbn._placement import join_first, split_first
+from jaxbn._placement import beside, join_first, split_first
 from jaxbn._policy import recomputed
 
 MaxPool = Callable[[jax.Array], jax.Array]
@@ -27,28 +27,30 @@ _NEVER_DECREASE = (None, *(ACTIVATIONS[name] for name in ("relu", "leaky_relu", 
 
 
 def normalize_and_pool(
-    max_pool: MaxPool, form: Form, inputs: Inputs, vectors: Vectors, shape: tuple[int, ...]
+    max_pool: MaxPool | None, form: Form, inputs: Inputs, vectors: Vectors, x: jax.Array
 ) -> jax.Array:
-    """max_pool(normalize(form, inputs, vectors)).
+    """max_pool(normalize(form, inputs, vectors)), in the shape and the place of `x`.
 
     Args:
-        max_pool: the greatest entry of each window, of an array of the shape that `x` was given in.
+        max_pool: the greatest entry of each window, of an array of the shape of `x`; None to pool nothing.
         form: that of the normalization.
         inputs: its inputs, whose first axis may be split into ghost batches.
         vectors: its vectors.
-        shape: the one that `x` was given in.
+        x: the input as it was given.
 
     Raises:
         ValueError: `max_pool` does not keep the number of dimensions, of examples and of features.
 
     """
-    pool = partial(_pool, max_pool, form.axes, shape)
+    if max_pool is None:
+        return beside(x, join_first(normalize(form, inputs, vectors), x.ndim), range(x.ndim))
+    pool = partial(_pool, max_pool, form.axes, x.shape)
     if inputs.residual is not None or form.activation not in _NEVER_DECREASE:
         y = recomputed(lambda *given: pool(normalize(form, *given)))(inputs, vectors)
     else:
         picked = _pick(pool, form.axes, inputs, vectors)
         y = normalize(form, Inputs(picked, mask=None, residual=None), vectors)
-    return join_first(y, len(shape))
+    return join_first(y, x.ndim)
 
 
 @partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors

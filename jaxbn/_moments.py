@@ -22,6 +22,7 @@ from jaxbn._dtypes import promote
 from jaxbn._placement import beside, like
 from jaxbn._policy import name_statistics, recomputed
 from jaxbn._sharing import Sharing, expand_right, gather, total, vary_like
+from jaxbn._state import BatchNormState
 from jaxbn._sum import abs2, summed, weighted_mean
 from jaxbn._weights import in_units, power_of_two, unit_of, without_unit
 
@@ -68,6 +69,11 @@ def moments(
     part = _moments(axes, shared, x, mask, _start(x, axes, guess), jnp.asarray(epsilon))
     found = part.moments._replace(weight=without_unit(part.moments.weight, part.unit))
     return Moments(*name_statistics(tuple(found)))
+
+
+def of_running(state: BatchNormState) -> Moments:
+    """The running statistics, as moments."""
+    return Moments(jnp.ones(()), state.mean, jnp.zeros_like(state.mean), state.var)
 
 
 def merge(parts: Moments) -> Moments:
