@@ -147,7 +147,7 @@ class BatchNorm(nnx.Module):
         self.promote_dtype = promote_dtype
         self.unbiased = unbiased
         self.ghost_batch_size = ghost_batch_size
-        self.renorm = renorm
+        self.renorm = nnx.data(renorm) if any(isinstance(bound, jax.Array) for bound in renorm or ()) else renorm
         self.activation = activation
         self.max_pool = max_pool
 

@@ -83,6 +83,14 @@ def test_a_sweep_of_bounds():
     assert_close(jax.vmap(run)(*bounds.T), jax.tree.map(lambda *leaves: jnp.stack(leaves), *found))
 
 
+def test_bounds_of_an_nnx_module_as_arrays():
+    def run(r_max, d_max):
+        module = jaxbn.nnx.BatchNorm(3, renorm=BatchRenorm(r_max, d_max), rngs=nnx.Rngs(0))
+        return nnx.jit(lambda module, x: module(x))(module, batch())
+
+    assert_close(run(jnp.float32(1.5), 0.5), run(1.5, 0.5))
+
+
 def test_a_schedule_may_return_one_value_per_channel():
     def schedule(count):
         return jnp.where(count > 0, 1.0, MOMENTA)
