@@ -10,10 +10,10 @@ from jaxbn._batch_norm import batch_norm
 from jaxbn._decay import decay_mask
 from jaxbn._diagnostics import Diagnostics, diagnostics
 from jaxbn._fold import fold, fold_into_next
-from jaxbn._momentum import cumulative, debiased
 from jaxbn._policy import save_pre_norm
 from jaxbn._recalibrate import recalibrate
 from jaxbn._renorm import BatchRenorm, batch_renorm_ramp
+from jaxbn._schedules import accumulated, cumulative, debiased
 from jaxbn._state import BatchNormParams, BatchNormState, init
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "BatchNormState",
     "BatchRenorm",
     "Diagnostics",
+    "accumulated",
     "batch_norm",
     "batch_renorm_ramp",
     "cumulative",

@@ -12,11 +12,12 @@ from jaxbn import _check as check
 from jaxbn._axes import feature_axes, is_known, reduction_axes, size
 from jaxbn._dtypes import promote
 from jaxbn._max_pool import MaxPool
-from jaxbn._momentum import Schedule, check_momentum
+from jaxbn._momentum import check_momentum
 from jaxbn._normalize import Activation, ActivationName, Form, Inputs
 from jaxbn._placement import beside, split_first
 from jaxbn._policy import name_input
 from jaxbn._renorm import BatchRenorm, check_renorm
+from jaxbn._schedules import Schedule
 from jaxbn._sharing import Sharing, sharing
 from jaxbn._state import BatchNormParams, BatchNormState
 

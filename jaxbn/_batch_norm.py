@@ -10,10 +10,11 @@ from jaxbn._arguments import arguments
 from jaxbn._coefficients import coefficients
 from jaxbn._max_pool import MaxPool, normalize_and_pool
 from jaxbn._moments import moments, of_running
-from jaxbn._momentum import Schedule, update
+from jaxbn._momentum import update
 from jaxbn._normalize import Activation, ActivationName, Vectors
 from jaxbn._placement import as_before
 from jaxbn._renorm import BatchRenorm
+from jaxbn._schedules import Schedule
 from jaxbn._sharing import vary_like
 from jaxbn._state import BatchNormParams, BatchNormState
 

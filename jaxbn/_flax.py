@@ -13,8 +13,8 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxbn import _check as check
 from jaxbn._batch_norm import batch_norm
 from jaxbn._dtypes import promote
-from jaxbn._momentum import Schedule
 from jaxbn._renorm import BatchRenorm
+from jaxbn._schedules import Schedule
 from jaxbn._state import BatchNormParams, BatchNormState
 
 CALL = {"mask", "residual", "dtype"}  # what each call of a module decides anew

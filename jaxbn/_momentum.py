@@ -1,12 +1,4 @@
-"""How the running statistics follow the batches.
-
-A momentum is the weight that the old statistic keeps: a number, or a schedule, a function of the number of updates
-folded in so far.
-"""
-
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+"""How the running statistics follow the batches: the old statistic keeps the weight `momentum`."""
 
 import jax
 import jax.numpy as jnp
@@ -16,92 +8,9 @@ from jaxbn._dtypes import promote
 from jaxbn._hyperparameter import hyperparameter, to_dtype, within, written
 from jaxbn._moments import Moments
 from jaxbn._placement import like
+from jaxbn._schedules import Schedule
 from jaxbn._state import BatchNormState
 from jaxbn._sum import weighted_mean
-
-Schedule = Callable[[jax.Array], ArrayLike]
-
-
-@dataclass(frozen=True)
-class Cumulative:
-    """The schedule t / (t + 1)."""
-
-    def __call__(self, count: ArrayLike) -> jax.Array:
-        """The weight of the old statistic after `count` updates."""
-        count = jnp.asarray(count, float)
-        return count / (count + 1)
-
-
-@dataclass(frozen=True)
-class Debiased:
-    """The schedule decay · (1 − decayᵗ) / (1 − decayᵗ⁺¹)."""
-
-    decay: float
-
-    def __call__(self, count: ArrayLike) -> jax.Array:
-        """The weight of the old statistic after `count` updates."""
-        if self.decay == 0:
-            return jnp.zeros_like(count, jnp.float32)
-        log, count = math.log(self.decay), jnp.asarray(count, float)
-        return self.decay * jnp.expm1(count * log) / jnp.expm1((count + 1) * log)
-
-
-def cumulative() -> Cumulative:
-    """The momentum that makes the running statistics the equal-weight average of all batches so far.
-
-    With t updates folded in, the old statistic keeps the weight t / (t + 1).
-
-    Returns:
-        a schedule for the argument `momentum` of `jaxbn.batch_norm`: a value, which is equal to any other of its kind.
-
-    Example:
-        >>> import jaxbn
-        >>> [round(float(jaxbn.cumulative()(t)), 3) for t in range(4)]
-        [0.0, 0.5, 0.667, 0.75]
-
-    Source: PyTorch's `momentum=None`.
-
-    """
-    return Cumulative()
-
-
-def debiased(decay: float) -> Debiased:
-    """The momentum of an exponential average that is exact from the first batch on.
-
-    An average that begins at 0 and keeps the weight `decay`, divided by 1 − decayᵗ, the weights given out after t
-    updates, as Adam divides its own. As a weight of the old, already divided average that is
-
-        decay · (1 − decayᵗ) / (1 − decayᵗ⁺¹)
-
-    so that no state beyond the count is needed.
-
-    Args:
-        decay: in [0, 1), the weight that the old average keeps after many updates.
-
-    Returns:
-        a schedule for the argument `momentum` of `jaxbn.batch_norm`: a value, equal to those of the same decay.
-
-    Raises:
-        TypeError: `decay` is not a number that is known while tracing.
-        ValueError: `decay` is out of its range.
-
-    Example:
-        >>> import jaxbn
-        >>> [round(float(jaxbn.debiased(0.9)(t)), 3) for t in (0, 1, 2, 1000)]
-        [0.0, 0.474, 0.631, 0.9]
-
-    Source: Haiku's `ExponentialMovingAverage(zero_debias=True)`; Kingma & Ba, "Adam", 2015, section 3.
-
-    """
-    known = hyperparameter(decay)
-    if not isinstance(known, float):
-        raise TypeError(
-            f"decay must be a number that is known while tracing, such as 0.99; got {written(decay)}. To sweep it, "
-            "pass a function of the count that computes the weight from a traced decay"
-        )
-    if not 0 <= known < 1:
-        raise ValueError(f"decay must be at least 0 and below 1, such as 0.99; got {decay!r}")
-    return Debiased(known)
 
 
 def check_momentum(momentum: ArrayLike | Schedule, features: tuple[int, ...]) -> float | jax.Array | Schedule:

@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 
 from jaxbn._hyperparameter import hyperparameter, to_dtype, within, written
 from jaxbn._moments import Moments
-from jaxbn._momentum import Schedule
 from jaxbn._root import deviation
+from jaxbn._schedules import Schedule
 from jaxbn._state import BatchNormState
 
 

@@ -15,10 +15,10 @@ from jax.typing import ArrayLike
 from jaxbn._axes import feature_axes
 from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, warn
 from jaxbn._max_pool import MaxPool
-from jaxbn._momentum import Schedule
 from jaxbn._normalize import Activation, ActivationName
 from jaxbn._recording import BY_RUNNING, add, which
 from jaxbn._renorm import BatchRenorm
+from jaxbn._schedules import Schedule
 from jaxbn._state import BatchNormParams
 
 __all__ = ["BatchNorm"]

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxbn import _check as check
-from jaxbn._momentum import debiased
+from jaxbn._schedules import debiased
 from jaxbn._state import BatchNormParams, BatchNormState
 from jaxbn.interop._layer import (
     Layer,

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxbn import _check as check
 from jaxbn._axes import feature_axes
-from jaxbn._momentum import debiased
+from jaxbn._schedules import debiased
 from jaxbn._state import BatchNormParams, BatchNormState
 from jaxbn.interop._layer import (
     Layer,

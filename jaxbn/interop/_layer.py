@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxbn import _check as check
 from jaxbn._dtypes import can_compute, promote
-from jaxbn._momentum import Schedule
+from jaxbn._schedules import Schedule
 from jaxbn._state import BatchNormParams, BatchNormState
 
 MOST_UPDATES = np.iinfo(np.int32).max

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 
 from jaxbn import _check as check
-from jaxbn._momentum import cumulative
+from jaxbn._schedules import cumulative
 from jaxbn._state import BatchNormParams, BatchNormState
 from jaxbn.interop._layer import Layer, Options, check_names, count, mapping, own, proportion, state_of, vectors
 

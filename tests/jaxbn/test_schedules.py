@@ -12,13 +12,15 @@ from flax import nnx
 
 import jaxbn.linen
 import jaxbn.nnx
-from jaxbn import batch_renorm_ramp, cumulative, debiased, interop
+from jaxbn import accumulated, batch_renorm_ramp, cumulative, debiased, interop
 
 MAKE = {
     "cumulative": cumulative,
     "debiased": lambda: debiased(0.9),
     "debiased, from an array": lambda: debiased(np.float64(0.9)),  # pyright: ignore[reportArgumentType]
     "debiased by nothing": lambda: debiased(0),
+    "accumulated": lambda: accumulated(0.9, 4),
+    "accumulated, of a schedule": lambda: accumulated(cumulative(), 4),
     "ramp": batch_renorm_ramp,
     "PyTorch": lambda: interop.options_from_torch(None)["momentum"],
     "Haiku": lambda: interop.options_from_haiku(0.9)["momentum"],
