@@ -46,6 +46,13 @@ def running(use_running_average: object, choice: str) -> bool:
     return bool(use_running_average)
 
 
+def updating(constructed: bool, called: bool | None) -> bool:
+    """Whether the running statistics take in a batch: as the call says, or else the construction."""
+    update = constructed if called is None else called
+    check.known("update_statistics", update, "momentum=jnp.where(update_statistics, momentum, 1.0)")
+    return bool(update)
+
+
 def warn(fault: str) -> None:
     """Warns of a batch that no statistics can be taken of, which Flax trains on silently."""
     warnings.warn(

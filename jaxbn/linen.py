@@ -13,7 +13,7 @@ from flax.typing import Dtype, Initializer
 from jax.typing import ArrayLike
 
 from jaxbn._axes import feature_axes
-from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, warn
+from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, updating, warn
 from jaxbn._max_pool import MaxPool
 from jaxbn._normalize import Activation, ActivationName
 from jaxbn._recording import BY_RUNNING, add, which
@@ -56,6 +56,8 @@ class BatchNorm(nn.Module):
         renorm: bounds of batch renormalization.
         activation: applied after normalization and residual.
         max_pool: applied last.
+        update_statistics: False to leave the running statistics alone where the batch's normalise: `batch_stats` need
+            not be mutable then. `jaxbn.recalibrate` estimates them all the same.
 
     Where `momentum` or `renorm` is a schedule, the number of updates is kept too, as `batch_stats/count`.
 
@@ -94,6 +96,7 @@ class BatchNorm(nn.Module):
     renorm: BatchRenorm | None = dataclasses.field(default=None, kw_only=True)
     activation: ActivationName | Activation | None = dataclasses.field(default=None, kw_only=True)
     max_pool: MaxPool | None = dataclasses.field(default=None, kw_only=True)
+    update_statistics: bool = dataclasses.field(default=True, kw_only=True)
 
     @nn.compact
     def __call__(
@@ -103,6 +106,7 @@ class BatchNorm(nn.Module):
         *,
         mask: ArrayLike | None = None,
         residual: ArrayLike | None = None,
+        update_statistics: bool | None = None,
     ) -> jax.Array:
         """Normalises `x` by the batch's statistics, or by the running ones.
 
@@ -111,6 +115,7 @@ class BatchNorm(nn.Module):
             use_running_average: True for the running statistics; here or at construction.
             mask: which entries count: bool, or weights, broadcastable to `x`.
             residual: of the shape of `x`, added before the activation.
+            update_statistics: takes precedence over the one of the construction.
 
         Returns:
             The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
@@ -121,6 +126,7 @@ class BatchNorm(nn.Module):
             nn.merge_param("use_running_average", self.use_running_average, use_running_average), _CHOICE
         )
         initializing = self.is_initializing()
+        updates = updating(self.update_statistics, update_statistics) and not (use_running_average or initializing)
         features = feature_axes(self.axis, x.ndim)
         shape = tuple(x.shape[a] for a in features)
         variables, params = self._running_statistics(shape), self._parameters(shape)
@@ -140,7 +146,7 @@ class BatchNorm(nn.Module):
         if recording is not None:  # for `jaxbn.recalibrate`
             record = add(self.get_variable("batch_stats", recording), x, mask=mask, **options_of(self))
             self.put_variable("batch_stats", recording, record)
-        elif not (use_running_average or initializing):
+        elif updates:
             for variable, value in zip(variables, statistics, strict=True):
                 variable.value = value
         return y

@@ -14,7 +14,7 @@ from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
 from jaxbn._axes import feature_axes
-from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, warn
+from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, updating, warn
 from jaxbn._max_pool import MaxPool
 from jaxbn._normalize import Activation, ActivationName
 from jaxbn._recalibrate_nnx import recalibrate
@@ -88,6 +88,7 @@ class BatchNorm(nnx.Module):
         renorm: BatchRenorm | None = None,
         activation: ActivationName | Activation | None = None,
         max_pool: MaxPool | None = None,
+        update_statistics: bool = True,
     ) -> None:
         """Makes the variables.
 
@@ -119,6 +120,8 @@ class BatchNorm(nnx.Module):
             renorm: bounds of batch renormalization.
             activation: applied after normalization and residual.
             max_pool: applied last.
+            update_statistics: False to leave the running statistics alone where the batch's normalise; `nnx.view` sets
+                it too. `jaxbn.nnx.recalibrate` estimates them all the same.
 
         """
         shape = tuple(num_features) if isinstance(num_features, Sequence) else (num_features,)
@@ -150,6 +153,7 @@ class BatchNorm(nnx.Module):
         self.renorm = nnx.data(renorm) if any(isinstance(bound, jax.Array) for bound in renorm or ()) else renorm
         self.activation = activation
         self.max_pool = max_pool
+        self.update_statistics = update_statistics
 
     def __call__(
         self,
@@ -158,6 +162,7 @@ class BatchNorm(nnx.Module):
         *,
         mask: ArrayLike | None = None,
         residual: ArrayLike | None = None,
+        update_statistics: bool | None = None,
     ) -> jax.Array:
         """Normalises `x` by the batch's statistics, and updates the running ones; or normalises by the running ones.
 
@@ -166,6 +171,7 @@ class BatchNorm(nnx.Module):
             use_running_average: True for the running statistics; takes precedence over what was set before.
             mask: which entries count: bool, or weights, broadcastable to `x`.
             residual: of the shape of `x`, added before the activation.
+            update_statistics: takes precedence over the one of the construction.
 
         Returns:
             The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
@@ -173,6 +179,7 @@ class BatchNorm(nnx.Module):
         """
         given = first_from(use_running_average, self.use_running_average, error_msg=_NOT_GIVEN)
         use_running_average = running(given, _CHOICE)
+        updates = updating(self.update_statistics, update_statistics) and not use_running_average
         variables = [variable for variable in (self.mean, self.var, self.count) if variable is not None]
         params = BatchNormParams(*(None if p is None else p[...] for p in (self.scale, self.bias)))
         x = jnp.asarray(x)
@@ -193,20 +200,23 @@ class BatchNorm(nnx.Module):
         if recording is not None:  # for `jaxbn.nnx.recalibrate`
             record = getattr(self, recording)
             record.set_value(add(record.get_value(), x, mask=mask, **options_of(self)))
-        elif not use_running_average:
+        elif updates:
             for variable, value in zip(variables, statistics, strict=True):
                 _update(variable, jax.lax.stop_gradient(value))
         return y
 
-    def set_view(self, use_running_average: bool | None = None) -> None:
+    def set_view(self, use_running_average: bool | None = None, update_statistics: bool | None = None) -> None:
         """Used by `nnx.view`; `nnx.view_info` reads this text, which it knows by its indentation.
 
         Args:
           use_running_average: if True, normalise with the running statistics; if False, with those of the batch.
+          update_statistics: if False, leave the running statistics alone.
 
         """
         if use_running_average is not None:
             self.use_running_average = use_running_average
+        if update_statistics is not None:
+            self.update_statistics = update_statistics
 
     def _promoted(self, x: jax.Array, params: BatchNormParams) -> tuple[jax.Array, BatchNormParams, Dtype]:
         """The input and the parameters to compute with, and the type of the result."""
