@@ -20,7 +20,7 @@ import tyro
 
 from benchmarks import harness
 from jaxbn._copies import copy_below
-from jaxbn._moments import moments
+from jaxbn._moments import batch_moments
 from jaxbn._sample import middle
 
 SHAPES = ((128, 26, 26, 32), (256, 32, 32, 64), (4096, 512))
@@ -82,13 +82,13 @@ def pair_of_sums(x: jax.Array) -> Pair:
 
 def ours(x: jax.Array) -> Pair:
     """What jaxbn does about a good guess: one pass, each sum with a difference of its own, and the check."""
-    result = moments(x, _rows(x), guess=jnp.zeros(x.shape[-1]))
+    result = batch_moments(x, _rows(x), guess=jnp.zeros(x.shape[-1]))
     return result.mean, result.var
 
 
 def ours_far(x: jax.Array) -> Pair:
     """The same about a guess that is three deviations off: two passes."""
-    result = moments(x, _rows(x), guess=jnp.full(x.shape[-1], 3.0))
+    result = batch_moments(x, _rows(x), guess=jnp.full(x.shape[-1], 3.0))
     return result.mean, result.var
 
 

@@ -10,11 +10,13 @@ from jaxbn._batch_norm import batch_norm
 from jaxbn._decay import decay_mask
 from jaxbn._diagnostics import Diagnostics, diagnostics
 from jaxbn._fold import fold, fold_into_next
+from jaxbn._moments import Moments
 from jaxbn._policy import save_pre_norm
 from jaxbn._recalibrate import recalibrate
 from jaxbn._renorm import BatchRenorm, batch_renorm_ramp
 from jaxbn._schedules import accumulated, cumulative, debiased
 from jaxbn._state import BatchNormParams, BatchNormState, init
+from jaxbn._statistics import merge, moments
 
 if TYPE_CHECKING:
     from jaxbn import linen, nnx
@@ -26,6 +28,7 @@ __all__ = [
     "BatchNormState",
     "BatchRenorm",
     "Diagnostics",
+    "Moments",
     "accumulated",
     "batch_norm",
     "batch_renorm_ramp",
@@ -38,6 +41,8 @@ __all__ = [
     "init",
     "interop",
     "linen",
+    "merge",
+    "moments",
     "nnx",
     "recalibrate",
     "save_pre_norm",

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxbn._arguments import arguments
 from jaxbn._coefficients import coefficients
 from jaxbn._max_pool import MaxPool, normalize_and_pool
-from jaxbn._moments import moments, of_running
+from jaxbn._moments import batch_moments, of_running
 from jaxbn._momentum import update
 from jaxbn._normalize import Activation, ActivationName, Vectors
 from jaxbn._placement import as_before
@@ -137,7 +137,7 @@ def batch_norm(
     # μ and σ²: the batch's, which the running ones take in, or the running ones.
     if running is None or given.by_batch:
         guess = None if running is None else running.mean
-        used = moments(inputs.x, form.axes, inputs.mask, given.shared, guess=guess, epsilon=epsilon)
+        used = batch_moments(inputs.x, form.axes, inputs.mask, given.shared, guess=guess, epsilon=epsilon)
         if running is not None and not given.empty:
             updated = update(
                 running, used, given.momentum, unbiased=unbiased, grouped=given.grouped, values=given.values

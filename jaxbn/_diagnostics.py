@@ -11,7 +11,7 @@ from jaxbn import _check as check
 from jaxbn._axes import entries, feature_axes, reduction_axes
 from jaxbn._dtypes import promote
 from jaxbn._hyperparameter import to_dtype
-from jaxbn._moments import moments
+from jaxbn._moments import batch_moments
 from jaxbn._root import deviation, inverse_root
 from jaxbn._state import BatchNormParams, BatchNormState
 from jaxbn._sum import weighted_mean
@@ -90,7 +90,7 @@ def diagnostics(
     axes = reduction_axes(features, x.ndim)
     check.count(x.shape, axes, 1)
     weights = check.mask(mask, x.shape)
-    batch = moments(x, axes, weights)
+    batch = batch_moments(x, axes, weights)
 
     real = batch.var.dtype
     running = state.var.astype(promote(real))

@@ -28,7 +28,18 @@ from jaxbn._weights import in_units, power_of_two, unit_of, without_unit
 
 
 class Moments(NamedTuple):
-    """Mean and biased variance; arrays have the shape of the feature axes, for ghost batches with the groups first."""
+    """Weight, mean and biased variance of each channel; arrays of the shape of the feature axes.
+
+    The mean is kept as the sum of two numbers, so that it is exact where it is large against the deviation. Moments
+    that are known as plain numbers are written `Moments(weight, mean, jnp.zeros_like(mean), var)`.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbn
+        >>> known = jaxbn.Moments(jnp.array(4.0), jnp.array([1.0]), jnp.array([0.0]), jnp.array([2.0]))
+        >>> print(known.mean, jaxbn.merge([known, jaxbn.moments(jnp.ones((4, 1)))]).var)
+        [1.] [1.]
+
+    """
 
     weight: jax.Array  # total weight, real, or something that broadcasts to it
     shift: jax.Array  # a value close to the entries, without gradient
@@ -41,7 +52,7 @@ class Moments(NamedTuple):
         return self.shift + self.offset
 
 
-def moments(
+def batch_moments(
     x: jax.Array,
     axes: tuple[int, ...],
     mask: jax.Array | None = None,
@@ -76,7 +87,7 @@ def of_running(state: BatchNormState) -> Moments:
     return Moments(jnp.ones(()), state.mean, jnp.zeros_like(state.mean), state.var)
 
 
-def merge(parts: Moments) -> Moments:
+def merged(parts: Moments) -> Moments:
     """The moments of the union of parts, which lie along the first axis; parts of weight 0 have no influence."""
     weighs, unit = parts.weight > 0, power_of_two(parts.weight, (0,))
     weights = parts.weight / unit[None]
@@ -149,7 +160,7 @@ def _of_shards(part: _Part, shared: Sharing, masked: bool) -> _Part:
     if unit is not None:
         units, unit = unit, power_of_two(jnp.where(weight > 0, unit, 0), (0,))
         weight = weight * (units / unit[None])
-    return _Part(merge(Moments(weight, shift, offset, var)), unit)
+    return _Part(merged(Moments(weight, shift, offset, var)), unit)
 
 
 @_moments.defjvp

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxbn._batches import check_batches, joined, weighted
 from jaxbn._moments import Moments
 from jaxbn._paths import names
-from jaxbn._recording import BY_BATCH, BY_RUNNING, empty, union
+from jaxbn._recording import BY_BATCH, BY_RUNNING, empty
+from jaxbn._statistics import union
 
 Path = tuple[Any, ...]  # of a norm, in the tree of running statistics
 TOLERANCE = 1e-6  # in deviations, or relative: what is computed twice differs by less

@@ -16,11 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxbn import _check as check
-from jaxbn._axes import feature_axes, reduction_axes
 from jaxbn._dtypes import promote
-from jaxbn._moments import Moments, merge, moments
-from jaxbn._sharing import sharing
+from jaxbn._moments import Moments
+from jaxbn._statistics import moments, union
 
 BY_BATCH, BY_RUNNING = "moments_by_batch", "moments_by_running"
 
@@ -51,17 +49,5 @@ def add(
     Other options of `batch_norm` do not matter: ghost batches, for one, are only normalised apart.
     """
     x = x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(promote())
-    axes = reduction_axes(feature_axes(axis, x.ndim), x.ndim)
-    return union(record, moments(x, axes, check.mask(mask, x.shape), sharing(axis_name, axis_index_groups)))
-
-
-def union(a: Moments, b: Moments) -> Moments:
-    """The moments of both together; what has no weight, or one below 0, has no influence."""
-
-    def pair(left: jax.Array, right: jax.Array) -> jax.Array:
-        dtype = promote(left.dtype, right.dtype)
-        shape = jnp.broadcast_shapes(left.shape, right.shape)
-        return jnp.stack([jnp.broadcast_to(part.astype(dtype), shape) for part in (left, right)])
-
-    parts = Moments(*map(pair, a, b))
-    return merge(parts._replace(weight=jnp.maximum(parts.weight, 0)))
+    own = moments(x, axis=axis, mask=mask, axis_name=axis_name, axis_index_groups=axis_index_groups)
+    return union(record, own)

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from benchmarks.adversarial import KINDS, channels
 from jaxbn import BatchNormParams, BatchNormState, _about, _moments, batch_norm, init
-from jaxbn._moments import moments
+from jaxbn._moments import batch_moments
 from jaxbn._sample import middle, places
 
 PARAMS = BatchNormParams(None, None)
@@ -168,7 +168,7 @@ def test_a_good_guess_is_kept_and_a_bad_one_is_not():
     """What is about the guess took one pass."""
     x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32) * 2 + 5
     guess = jnp.asarray([5.0, 8.0, 2.0, 30.0])
-    found = jax.jit(lambda x, guess: moments(x, (0,), guess=guess))(x, guess)
+    found = jax.jit(lambda x, guess: batch_moments(x, (0,), guess=guess))(x, guess)
     np.testing.assert_array_equal(found.shift == guess, [True, True, True, False])
     np.testing.assert_allclose(found.shift[3], 5, atol=2)
 
