@@ -7,6 +7,7 @@ docs/migrating.md shows each library's names and conventions beside these, and h
 from jaxbn.interop._equinox import from_equinox, options_from_equinox, to_equinox
 from jaxbn.interop._haiku import from_haiku, options_from_haiku, to_haiku
 from jaxbn.interop._keras import from_keras, options_from_keras, to_keras
+from jaxbn.interop._kernels import kernel_from_torch, kernel_to_torch
 from jaxbn.interop._layer import Layer, Options
 from jaxbn.interop._torch import from_torch, options_from_torch, to_torch
 
@@ -17,6 +18,8 @@ __all__ = [
     "from_haiku",
     "from_keras",
     "from_torch",
+    "kernel_from_torch",
+    "kernel_to_torch",
     "options_from_equinox",
     "options_from_haiku",
     "options_from_keras",
