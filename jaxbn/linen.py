@@ -1,7 +1,8 @@
 """Flax Linen's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from jaxbn._renorm import BatchRenorm
 from jaxbn._schedules import Schedule
 from jaxbn._state import BatchNormParams
 
-__all__ = ["BatchNorm"]
+__all__ = ["BatchNorm", "substituted"]
 
 _CHOICE = (
     "jax.lax.cond(use_running_average, lambda: model.apply(..., use_running_average=True, mutable=['batch_stats']), "
@@ -121,45 +122,114 @@ class BatchNorm(nn.Module):
             The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
 
         """
-        x = jnp.asarray(x)
-        use_running_average = running(
-            nn.merge_param("use_running_average", self.use_running_average, use_running_average), _CHOICE
-        )
-        initializing = self.is_initializing()
-        updates = updating(self.update_statistics, update_statistics) and not (use_running_average or initializing)
-        features = feature_axes(self.axis, x.ndim)
-        shape = tuple(x.shape[a] for a in features)
-        variables, params = self._running_statistics(shape), self._parameters(shape)
-        unshared: dict[str, Any] = {"axis_name": None, "axis_index_groups": None, "ghost_batch_size": None}
-        recording = None if use_running_average or initializing else which(partial(self.has_variable, "batch_stats"))
-        y, statistics = apply(
-            params,
-            [variable.value for variable in variables],
-            x,
-            canonicalize_dtype(x, *params, dtype=self.dtype),
-            train=not (use_running_average or recording == BY_RUNNING),
-            mask=mask,
-            residual=residual,
-            options=options_of(self) | (unshared if initializing else {}),
-            too_few=ignore if initializing or recording is not None else warn,
-        )
-        if recording is not None:  # for `jaxbn.recalibrate`
-            record = add(self.get_variable("batch_stats", recording), x, mask=mask, **options_of(self))
-            self.put_variable("batch_stats", recording, record)
-        elif updates:
-            for variable, value in zip(variables, statistics, strict=True):
-                variable.value = value
-        return y
+        return _normalised(self, self, x, use_running_average, mask, residual, update_statistics)
 
-    @nn.nowrap
-    def _running_statistics(self, shape: tuple[int, ...]) -> list[nn.Variable[jax.Array]]:
-        """The variables for mean and variance, and for the count where a schedule reads it."""
-        dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
-        initial = initial_statistics(shape, dtype, self.momentum, self.renorm)
-        return [self.variable("batch_stats", name, make) for name, make in initial.items()]
 
-    @nn.nowrap
-    def _parameters(self, shape: tuple[int, ...]) -> BatchNormParams:
-        scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else None
-        bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else None
-        return BatchNormParams(scale, bias)
+def _normalised(
+    norm: BatchNorm,
+    module: nn.Module,
+    x: ArrayLike,
+    use_running_average: bool | None,
+    mask: ArrayLike | None = None,
+    residual: ArrayLike | None = None,
+    update_statistics: bool | None = None,
+) -> jax.Array:
+    """The call of a norm with the variables of a module: its own, or those of the module that it stands in for."""
+    x = jnp.asarray(x)
+    use_running_average = running(
+        nn.merge_param("use_running_average", norm.use_running_average, use_running_average), _CHOICE
+    )
+    initializing = module.is_initializing()
+    updates = updating(norm.update_statistics, update_statistics) and not (use_running_average or initializing)
+    features = feature_axes(norm.axis, x.ndim)
+    shape = tuple(x.shape[a] for a in features)
+    variables, params = _running_statistics(norm, module, shape), _parameters(norm, module, shape)
+    unshared: dict[str, Any] = {"axis_name": None, "axis_index_groups": None, "ghost_batch_size": None}
+    recording = None if use_running_average or initializing else which(partial(module.has_variable, "batch_stats"))
+    y, statistics = apply(
+        params,
+        [variable.value for variable in variables],
+        x,
+        canonicalize_dtype(x, *params, dtype=norm.dtype),
+        train=not (use_running_average or recording == BY_RUNNING),
+        mask=mask,
+        residual=residual,
+        options=options_of(norm) | (unshared if initializing else {}),
+        too_few=ignore if initializing or recording is not None else warn,
+    )
+    if recording is not None:  # for `jaxbn.recalibrate`
+        record = add(module.get_variable("batch_stats", recording), x, mask=mask, **options_of(norm))
+        module.put_variable("batch_stats", recording, record)
+    elif updates:
+        for variable, value in zip(variables, statistics, strict=True):
+            variable.value = value
+    return y
+
+
+def _running_statistics(norm: BatchNorm, module: nn.Module, shape: tuple[int, ...]) -> list[nn.Variable[jax.Array]]:
+    """The variables for mean and variance, and for the count where a schedule reads it."""
+    dtype = jnp.float32 if norm.force_float32_reductions else norm.param_dtype
+    initial = initial_statistics(shape, dtype, norm.momentum, norm.renorm)
+    return [module.variable("batch_stats", name, make) for name, make in initial.items()]
+
+
+def _parameters(norm: BatchNorm, module: nn.Module, shape: tuple[int, ...]) -> BatchNormParams:
+    scale = module.param("scale", norm.scale_init, shape, norm.param_dtype) if norm.use_scale else None
+    bias = module.param("bias", norm.bias_init, shape, norm.param_dtype) if norm.use_bias else None
+    return BatchNormParams(scale, bias)
+
+
+@contextmanager
+def substituted(**options: Any) -> Iterator[None]:  # noqa: ANN401
+    """A context in which Flax's Linen BatchNorm computes as `jaxbn.linen.BatchNorm`, in models that cannot be edited.
+
+    The variables are the same, and so are their names. It is a decorator, too, which is the safer form under `jax.jit`:
+    what counts is where a function is traced, and a function that was traced outside stays as it is.
+
+    Args:
+        options: arguments of `jaxbn.linen.BatchNorm` that differ from what the model gives, such as `axis_name` or
+            `ghost_batch_size`.
+
+    Raises:
+        TypeError: there is no such argument.
+
+    Example:
+        >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxbn.linen
+        >>> model, x = nn.BatchNorm(use_running_average=False), jnp.array([[10000.0], [10001.0]])
+        >>> variables = model.init(jax.random.key(0), x)
+        >>> exact = jaxbn.linen.substituted()(model.apply)
+        >>> y, _ = jax.jit(lambda variables, x: exact(variables, x, mutable=["batch_stats"]))(variables, x)
+        >>> print(y.round(3))
+        [[-1.]
+         [ 1.]]
+
+    Differs elsewhere: a subclass of Flax's that defines a call of its own keeps it.
+
+    """
+    names = {field.name for field in dataclasses.fields(BatchNorm)} - {"parent", "name"}
+    if unknown := sorted(options.keys() - names):
+        raise TypeError(f"substituted takes arguments of jaxbn.linen.BatchNorm; got {', '.join(unknown)}")
+
+    def interceptor(
+        next_fun: Callable, args: tuple, kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> object:
+        module = context.module
+        if context.method_name != "__call__" or type(module).__call__ is not nn.BatchNorm.__call__:
+            return next_fun(*args, **kwargs)
+        given = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name in names}
+        return _call(BatchNorm(**(given | options), parent=None), module, *args, **kwargs)
+
+    with nn.intercept_methods(interceptor):
+        yield
+
+
+def _call(
+    norm: BatchNorm,
+    module: nn.Module,
+    x: ArrayLike,
+    use_running_average: bool | None = None,
+    *,
+    mask: ArrayLike | None = None,
+) -> jax.Array:
+    """Flax's signature."""
+    return _normalised(norm, module, x, use_running_average, mask)

@@ -111,8 +111,8 @@ def test_gradients():
         ([], ValueError, "one or more"),
         ([1.0], TypeError, "sequence of jaxbn.Moments"),
         (3, TypeError, "sequence of jaxbn.Moments"),
-        ([jaxbn.BatchNormState(*[np.zeros(3)] * 3)], TypeError, "got .'BatchNormState'"),
-        ([Moments(*[np.ones(n)] * 4) for n in (2, 3)], ValueError, "the same channels"),
+        ([jaxbn.init(3)[1]], TypeError, "got .'BatchNormState'"),
+        ([Moments(*[jnp.ones(n)] * 4) for n in (2, 3)], ValueError, "the same channels"),
     ],
 )
 def test_errors_of_merge(parts: Any, error, words):
