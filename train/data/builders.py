@@ -23,6 +23,7 @@ from tensorflow_datasets.image_classification import cifar, mnist
 from train.data import cifar10, idx
 from train.data.dataset import Arrays
 from train.data.download import Archive
+from train.data.published import PUBLISHED
 from train.host import absl_log
 
 Examples = Iterator[tuple[int, dict[str, Any]]]  # numbered
@@ -38,7 +39,9 @@ def _idx_splits(_: tfds.core.DatasetInfo, paths: Paths) -> Splits:
 
 
 def _cifar10_splits(info: tfds.core.DatasetInfo, paths: Paths) -> Splits:
-    cast("Any", info.features)["label"].names = list(cifar10.CLASS_NAMES)  # the stock builder reads them in the archive
+    cast("Any", info.features)["label"].names = list(
+        PUBLISHED["cifar10"].class_names
+    )  # the stock builder reads them in the archive
     *train, test = cifar10.read_archive(paths["all"])
     return {"train": _of_cifar("train_", train), "test": _of_cifar("test_", [test])}
 
