@@ -12,9 +12,9 @@ import numpy as np
 from jax import export as jax_export
 
 from train.commands.options import Export
-from train.inference import artifact, classify
+from train.inference import artifact
 from train.inference.artifact import Description
-from train.inference.classify import Classifier, forward, unfolded
+from train.inference.classify import classifier_of, describe, forward, unfolded
 from train.network.folding import Folded, fold_norms
 from train.runs import restored, results
 from train.runs.restored import Restored
@@ -33,7 +33,7 @@ def export(options: Export) -> None:
     """
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
     network, remark = fold(run)
-    description = _describe(run, network)
+    description = describe(run, network)
     program = serialize(network, description)
     path = options.output or run.folder / results.EXPORT
     digest = artifact.write(path, artifact.Artifact(description, program))
@@ -84,16 +84,6 @@ def _difference(run: Restored, original: Folded, folded: Folded) -> float:
     shape = (PROBES, *run.data.input_shape)
     probes = random.integers(0, 256, shape) if run.data.input_dtype == "uint8" else random.normal(size=shape)
     before, after = (
-        _classifier(run, network).logits(probes.astype(run.data.input_dtype)) for network in (original, folded)
+        classifier_of(run, network).logits(probes.astype(run.data.input_dtype)) for network in (original, folded)
     )
     return float(np.abs(before - after).max() / np.abs(before).max())
-
-
-def _classifier(run: Restored, network: Folded) -> Classifier:
-
-    return Classifier(str(run.folder), _describe(run, network), forward(network.model, network.variables))
-
-
-def _describe(run: Restored, network: Folded) -> Description:
-
-    return classify.describe(run, network)

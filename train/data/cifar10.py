@@ -4,7 +4,6 @@ The six files hold equally many images: five for training, one for testing.
 """
 
 import functools
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from train.data import archives, places
 from train.data.cifar10_files import BATCHES, ENDINGS, CifarError, Part, read_binary, read_python
 from train.data.dataset import Arrays, Dataset
 from train.data.published import Published, compare
+from train.host import files
 
 _READERS = {"binary": read_binary, "Python": read_python}
 _FOLDERS = {
@@ -149,11 +149,6 @@ def _compare(published: Published, found: Found, contents: dict[str, bytes], cou
         return compare(published, dict(zip(BATCHES, contents.values(), strict=True)))
     if found.place.is_dir():
         return None, ""  # there is nothing to compare with
-    if _sha256(found.place) == published.archives["all"].sha256:
+    if files.sha256(found.place) == published.archives["all"].sha256:
         return True, ""
     return None, f"{found.place.name} is not the published archive (by its SHA-256): packed again, or other data"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

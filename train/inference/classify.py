@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from jax import export, lax
 from jax.tree_util import Partial
+from scipy.special import softmax
 
 from train.inference import artifact
 from train.inference.artifact import Artifact, ArtifactError, Description
-from train.inference.softmax import softmax
 from train.network.folding import Folded
 from train.network.models import CNN, MLP
 from train.runs import results
@@ -36,8 +36,8 @@ class Classifier(NamedTuple):
         return np.concatenate(parts) if parts else np.zeros((0, len(self.description.class_names)), np.float32)
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        """Of each class, for each input."""
-        return softmax(self.logits(inputs))
+        """Of each class, for each input, in float64."""
+        return softmax(self.logits(inputs).astype(np.float64), axis=-1)
 
 
 @jax.jit
@@ -92,7 +92,11 @@ def unfolded(model: CNN | MLP, state: TrainState) -> Folded:
 
 def of_run(run: Restored) -> Classifier:
     """The network of a run, with its norms."""
-    network = unfolded(run.model, run.state)
+    return classifier_of(run, unfolded(run.model, run.state))
+
+
+def classifier_of(run: Restored, network: Folded) -> Classifier:
+    """The network of a run in another form."""
     return Classifier(str(run.folder), describe(run, network), forward(network.model, network.variables))
 
 

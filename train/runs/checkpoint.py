@@ -225,8 +225,7 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
 def sums(folder: Path) -> str:
     """The SHA-256 of every file in a folder, as `sha256sum` prints them, sorted by name."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    digests = [(hashlib.sha256((folder / name).read_bytes()).hexdigest(), name) for name in names if name != SUMS]
-    return "".join(f"{value}  {name}\n" for value, name in digests)
+    return "".join(f"{files.sha256(folder / name)}  {name}\n" for name in names if name != SUMS)
 
 
 def digest(tree: Any) -> str:  # noqa: ANN401

@@ -105,22 +105,11 @@ def clear(folder: Path) -> None:
 
 
 def record(folder: Path, dataset: Dataset, event: Progress | Epoch) -> None:
-    """An event, in the file for its kind."""
+    """One line of metrics.jsonl or progress.jsonl, whichever is for such an event."""
+    line = dataclasses.asdict(event)
     if isinstance(event, Epoch):
-        append_metrics(folder, event, dataset)
-    else:
-        append_progress(folder, event)
-
-
-def append_metrics(folder: Path, epoch: Epoch, dataset: Dataset) -> None:
-    """One line of metrics.jsonl."""
-    record = EpochRecord(**dataclasses.asdict(epoch), dataset=dataset.name, source=dataset.source, note=dataset.note)
-    records.append(folder / METRICS, dataclasses.asdict(record))
-
-
-def append_progress(folder: Path, progress: Progress) -> None:
-    """One line of progress.jsonl."""
-    records.append(folder / PROGRESS, dataclasses.asdict(progress))
+        line |= {"dataset": dataset.name, "source": dataset.source, "note": dataset.note}
+    records.append(folder / (METRICS if isinstance(event, Epoch) else PROGRESS), line)
 
 
 def measured(folder: Path) -> list[records.Record]:

@@ -66,7 +66,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
 def percentiles(model: MLP, state: TrainState, inputs: jax.Array, layer: str) -> jax.Array:
     """Over some inputs, of what a layer hands to its activation in evaluation: (percentile, unit)."""
     _, kept = model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
+        state.variables,
         prepare(inputs),
         train=False,
         capture_intermediates=lambda module, _: module.name == layer,

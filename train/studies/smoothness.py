@@ -159,7 +159,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
 def training_loss(model: MLP, state: TrainState, batch: Examples, seed: jax.Array, params: Any) -> jax.Array:  # noqa: ANN401
     """The loss of a batch in training mode; of a step always with the same noise."""
     logits, _ = model.apply(
-        {"params": params, "batch_stats": state.batch_stats},
+        state._replace(params=params).variables,
         prepare(batch.inputs),
         train=True,
         mutable=["batch_stats"],

@@ -71,7 +71,7 @@ def gradient_norms(model: MLP, state: TrainState, batch: Examples) -> jax.Array:
     """‖∂loss/∂W‖ of each hidden layer's kernel, from the first to the last, in training mode."""
 
     def loss(params: Any) -> jax.Array:  # noqa: ANN401
-        variables = {"params": params, "batch_stats": state.batch_stats}
+        variables = state._replace(params=params).variables
         logits, _ = model.apply(variables, prepare(batch.inputs), train=True, mutable=["batch_stats"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 

@@ -25,7 +25,7 @@ from train.commands.cli import main
 from train.config import config_file
 from train.runs import checkpoint, keeping, results
 from train.runs.restored import restore
-from train.training.loop import Epoch, Position
+from train.training.loop import Epoch, Position, Progress
 
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("JAXBN_KILLS", "2"))
@@ -67,14 +67,14 @@ def signals_at(monkeypatch):
     """Sends this process a signal when a run reports a step."""
 
     def install(step, number):
-        append = results.append_progress
+        write = results.record
 
-        def record(folder, progress):
-            append(folder, progress)
-            if progress.step == step:
+        def record(folder, dataset, event):
+            write(folder, dataset, event)
+            if isinstance(event, Progress) and event.step == step:
                 os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(results, "append_progress", record)
+        monkeypatch.setattr(results, "record", record)
 
     return install
 
@@ -105,11 +105,11 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
 
 
 def test_a_second_signal_stops_at_once(monkeypatch, tmp_path, capsys):
-    def record(folder, progress):
+    def record(*_):
         for _ in range(2):
             signal.raise_signal(signal.SIGINT)  # to this thread: others might be told later
 
-    monkeypatch.setattr(results, "append_progress", record)
+    monkeypatch.setattr(results, "record", record)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may have been ignored
     try:
         assert run(tmp_path) == 130
@@ -157,7 +157,7 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_anew(monkeypatch, uninterr
     def fail(*_):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(results, "append_progress", fail)
+    monkeypatch.setattr(results, "record", fail)
     assert run(tmp_path) == 1
     monkeypatch.undo()
     assert main(["--resume", "run", "--runs-dir", str(tmp_path)]) == 0
@@ -166,15 +166,15 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_anew(monkeypatch, uninterr
 
 def test_a_run_on_a_full_disk_stops_and_goes_on_once_there_is_room(monkeypatch, uninterrupted, tmp_path, capsys):
     """From step 24 on the system refuses larger files, until the run is resumed."""
-    append = results.append_progress
+    write = results.record
     with contextlib.ExitStack() as disk:
 
-        def record(folder, progress):
-            append(folder, progress)
-            if progress.step == 24:
+        def record(folder, dataset, event):
+            write(folder, dataset, event)
+            if isinstance(event, Progress) and event.step == 24:
                 disk.enter_context(small_disk(1000))
 
-        monkeypatch.setattr(results, "append_progress", record)
+        monkeypatch.setattr(results, "record", record)
         assert run(tmp_path, "--checkpoint-epochs", "1") == 1
     monkeypatch.undo()
     folder = tmp_path / "run"

@@ -86,7 +86,7 @@ def test_the_configuration_is_written_option_by_option(tmp_path):
 def test_each_epoch_is_a_line(tmp_path, blobs, recorded):
     noted = dataclasses.replace(blobs, note="öffentlich")
     for epoch in recorded.epochs:
-        results.append_metrics(tmp_path, epoch, noted)
+        results.record(tmp_path, noted, epoch)
     lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     expected = [
         dataclasses.asdict(epoch) | {"dataset": "blobs", "source": "drawn", "note": "öffentlich"}
