@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import logging
 import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -94,11 +93,10 @@ def run(arguments: Sequence[str], around: Callable[[], AbstractContextManager[No
 
 def versions() -> str:
     """The versions of jaxbn and of what it runs on."""
-    import jax  # slow to import
+    from train.host import machine  # imports jax, which is slow
 
-    import jaxbn
-
-    return f"jaxbn {jaxbn.__version__}, jax {jax.__version__}, Python {platform.python_version()}"
+    found = machine.versions("jax")
+    return f"jaxbn {found['jaxbn']}, jax {found['jax']}, Python {found['python']}"
 
 
 def select(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -11,10 +11,9 @@ import numpy as np
 
 from train.config import options
 from train.data import Dataset
-from train.host import files, words
+from train.host import files, machine, words
 from train.inference import classify
 from train.network.summary import summarize
-from train.report.environment import environment
 from train.report.norm_table import norm_table
 from train.report.norms import diagnose
 from train.report.pictures import PICTURES, Picture, write_pictures
@@ -68,7 +67,7 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
         layers=summarize(run.model, run.state.variables, prepare(jnp.asarray(dataset.test_inputs[:1]))),
         epochs=epochs(run.folder),
         options=options.listed(run.config),
-        environment=environment(),
+        environment=machine.environment(),
     )
 
 

@@ -1,6 +1,5 @@
 """What a person sees while a run goes on: a bar in a terminal, plain lines anywhere else."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.table import Table
 from train.config.sections import Config
 from train.data import Dataset
 from train.host.console import SILENCE, WithBar, say
+from train.host.machine import processors
 from train.host.words import count, duration
 from train.network.summary import Layer
 from train.runs.keeping import best
@@ -47,8 +47,7 @@ def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, 
 def describe_devices(plan: Plan) -> str:
     """What computes, and how much of a batch each does."""
     device, count, processes = jax.devices()[0], plan.devices.count, jax.process_count()
-    processors = f", {os.cpu_count()} processors" if device.platform == "cpu" else ""
-    versions = f"{processors}, jax {jax.__version__}"
+    versions = f"{processors()}, jax {jax.__version__}"
     if count == 1:
         return device.device_kind + versions
     of_processes = f" in {processes} processes" if processes > 1 else ""

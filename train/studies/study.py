@@ -61,6 +61,7 @@ class Study:
         measure: trains them all.
         conclude: the finding from the numbers alone.
         draw: the figure from the numbers alone.
+        height: of the figure, in inches.
 
     """
 
@@ -75,6 +76,18 @@ class Study:
     measure: Callable[[Data, Any], Numbers]
     conclude: Callable[[Numbers, Any], Finding]
     draw: Callable[[Numbers, Any, Figure], None]
+    height: float = 3.9
+
+
+def verdict(*parts: object) -> Verdict:
+    """Whether all parts of a claim hold, some, or none.
+
+    Example:
+        >>> verdict(True, False), verdict(False)
+        ('partly reproduced', 'not reproduced')
+
+    """
+    return "reproduced" if all(parts) else "partly reproduced" if any(parts) else "not reproduced"
 
 
 def spread(values: np.ndarray, digits: int = 1) -> str:
