@@ -141,7 +141,11 @@ def accuracy(model: nn.Module, data: Examples) -> Callable[[TrainState], jax.Arr
 
 
 def training_loss(
-    model: nn.Module, state: TrainState, batch: Examples, seed: jax.Array | int, params: Any  # noqa: ANN401
+    model: nn.Module,
+    state: TrainState,
+    batch: Examples,
+    seed: jax.Array | int,
+    params: Any,  # noqa: ANN401
 ) -> jax.Array:
     """The loss of a batch in training mode; of a step always with the same noise."""
     logits, _ = model.apply(

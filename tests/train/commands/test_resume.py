@@ -25,6 +25,7 @@ from train.commands.cli import main
 from train.config import config_file
 from train.runs import checkpoint, keeping, results
 from train.runs.restored import restore
+from train.runs.writer import Writer
 from train.training.loop import Epoch, Position, Progress
 
 ROOT = Path(__file__).parents[3]
@@ -141,13 +142,13 @@ def test_without_a_report_everything_else_is_saved(monkeypatch, tmp_path, capsys
 
 
 def test_a_signal_that_comes_too_late_to_stop_training_leaves_out_the_report(monkeypatch, tmp_path, capsys):
-    write = results.write_variables
+    finish = Writer.finish
 
-    def interrupted(folder, state):
+    def interrupted(writer, state):
         signal.raise_signal(signal.SIGINT)
-        write(folder, state)
+        finish(writer, state)
 
-    monkeypatch.setattr(results, "write_variables", interrupted)
+    monkeypatch.setattr(Writer, "finish", interrupted)
     assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "run", *TINY]) == 130
     assert "the run is finished and saved, but for its report" in capsys.readouterr().err
     assert (tmp_path / "run" / results.VARIABLES).exists()
@@ -261,7 +262,7 @@ def test_only_damaged_checkpoints_are_an_error_with_a_way_out(tmp_path, capsys):
 
 
 def test_two_processes_do_not_train_in_one_folder(stopped, capsys):
-    with results.claim(stopped):
+    with Writer(stopped).claim():
         assert main(["--resume", str(stopped)]) == 1
     assert "another process is training there at this moment" in capsys.readouterr().err
 
