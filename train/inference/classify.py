@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from scipy.special import softmax
 
 from train.inference import artifact
-from train.inference.artifact import Artifact, ArtifactError, Description
+from train.inference.artifact import ArtifactError, Description
 from train.network.folding import Folded
 from train.network.models import CNN, MLP
 from train.runs import results
@@ -107,20 +107,15 @@ def of_file(path: Path) -> Classifier:
         ArtifactError: there is none, it is damaged, or this JAX or this platform cannot run it.
 
     """
-    return of_artifact(path, artifact.read(path))
-
-
-def of_artifact(path: Path, stored: Artifact) -> Classifier:
-    """An exported network whose file has been read."""
-    description, platform = stored.description, export.default_export_platform()
+    (description, program), platform = artifact.read(path), export.default_export_platform()
     if platform not in description.platforms:
         raise ArtifactError(
             f"{path} runs on {', '.join(description.platforms)}, and JAX uses {platform} here: set JAX_PLATFORMS=cpu"
         )
     one = jax.ShapeDtypeStruct((1, *description.input_shape), description.input_dtype)
     try:
-        program = export.deserialize(bytearray(stored.program))
-        output = jax.jit(program.call).lower(one).out_info
+        function = export.deserialize(bytearray(program)).call
+        output = jax.jit(function).lower(one).out_info
     except Exception as error:  # whatever it is: the bytes are those that were written
         reason = next(iter(str(error).splitlines()), "")[:LONGEST_REASON]
         raise ArtifactError(
@@ -129,4 +124,4 @@ def of_artifact(path: Path, stored: Artifact) -> Classifier:
         ) from error
     if getattr(output, "shape", None) != (1, len(description.class_names)):
         raise ArtifactError(f"{path} holds a program that does not do what its description says: export it again")
-    return Classifier(str(path), description, Partial(program.call))
+    return Classifier(str(path), description, Partial(function))

@@ -176,8 +176,3 @@ def print_end(
     if first is not None:
         say(console, f"best validation accuracy {first.validation_accuracy:.2%} after epoch {first.epoch}: kept apart")
     say(console, f"results in {folder}")
-
-
-def print_finished(console: Console, folder: Path) -> None:
-    """A run that is resumed was at its end."""
-    say(console, f"{folder} is finished: nothing is left to train, and its results are written again")

@@ -16,7 +16,7 @@ from train.network.models import MLP, LayerOptions
 from train.studies import figures
 from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start, training_loss
-from train.training.step import Examples, TrainState
+from train.training.step import TrainState
 
 KINDS = ("with", "without", "noisy")
 LABELS = {"with": "with norm", "without": "without", "noisy": "norm, then noise"}
@@ -140,8 +140,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
         right = accuracy(model, data.test)
 
         def at(state: TrainState) -> Landscape:
-            rows = order[state.step]  # the batch that comes next
-            batch = Examples(data.train.inputs[rows], data.train.labels[rows])
+            batch = data.train.at(order[state.step])  # the one that comes next
             loss = partial(training_loss, model, state, batch, seed)
             return Landscape(**look(loss, state.params, settings, rate), accuracy=right(state))
 

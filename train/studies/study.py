@@ -22,11 +22,7 @@ class Data(NamedTuple):
 
     def first(self, train: int, test: int) -> "Data":
         """The first examples of each set; all, where there are fewer."""
-        return Data(
-            self.name,
-            Examples(self.train.inputs[:train], self.train.labels[:train]),
-            Examples(self.test.inputs[:test], self.test.labels[:test]),
-        )
+        return Data(self.name, self.train.at(slice(train)), self.test.at(slice(test)))
 
 
 class Table(NamedTuple):

@@ -119,7 +119,7 @@ def fit(
     options = StepOptions(seed=seed)  # pyright: ignore[reportArgumentType]
 
     def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
-        state, metrics = train_step(model, tx, state, Examples(data.inputs[rows], data.labels[rows]), options)
+        state, metrics = train_step(model, tx, state, data.at(rows), options)
         return state, metrics.loss / rows.size
 
     def interval(state: TrainState, rows: jax.Array) -> tuple[TrainState, tuple[jax.Array, Tree]]:
@@ -140,13 +140,7 @@ def accuracy(model: nn.Module, data: Examples) -> Callable[[TrainState], jax.Arr
     return measure
 
 
-def training_loss(
-    model: nn.Module,
-    state: TrainState,
-    batch: Examples,
-    seed: jax.Array | int,
-    params: Any,  # noqa: ANN401
-) -> jax.Array:
+def training_loss(model: nn.Module, state: TrainState, batch: Examples, seed: jax.Array | int, params: Tree) -> Tree:
     """The loss of a batch in training mode; of a step always with the same noise."""
     logits, _ = model.apply(
         state._replace(params=params).variables,

@@ -52,7 +52,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
         model = MLP(10, (settings.width,) * settings.depth, layers)
         state = start(model, tx, data.train, seed)
         order = orders(seed, examples, settings.steps, settings.batch_size)
-        norms = gradient_norms(model, state, Examples(data.train.inputs[order[0]], data.train.labels[order[0]]))
+        norms = gradient_norms(model, state, data.train.at(order[0]))
         _, _, right = fit(model, tx, state, data.train, order, accuracy(model, data.test), every=settings.steps)
         return norms, right[-1]
 
