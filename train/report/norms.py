@@ -1,9 +1,11 @@
 """How healthy the norms of a network are, on a batch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 import jaxbn
 import jaxbn.linen
@@ -34,3 +36,31 @@ def _diagnose(model: CNN | MLP, variables: dict[str, Any], x: jax.Array) -> dict
     with nn.intercept_methods(look):
         model.apply(variables, x, train=False)
     return reports
+
+
+def rows(reports: Mapping[str, jaxbn.Diagnostics]) -> list[dict[str, str]]:
+    """A row a norm, by column: what is furthest from healthy among its channels.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> report = jaxbn.diagnostics(*jaxbn.init(2), jnp.array([[1.0, 7.0], [5.0, 7.0]]))
+        >>> list(rows({"norm1": report})[0].values())
+        ['norm1', '2', '7.00 σ', '0.00 to 4.00', '1', '2']
+
+    """
+    found = []
+    for name, report in reports.items():
+        gap, ratio, dead, size = (
+            np.asarray(a).ravel() for a in (report.mean_gap, report.variance_ratio, report.dead, report.effective_size)
+        )
+        found.append(
+            {
+                "norm": name,
+                "channels": f"{gap.size:,}",
+                "largest gap of means": f"{np.abs(gap).max():.2f} σ",
+                "variance / running": f"{ratio.min():.2f} to {ratio.max():.2f}",
+                "dead": f"{dead.sum():,}",
+                "effective size": f"{size.min():,.0f}",
+            }
+        )
+    return found
