@@ -41,11 +41,9 @@ def main(
 ) -> int:
     """Does what the command line says, in the context `around`; returns the exit code.
 
-    0; 1 after an error, which is printed in one line; 2 for unknown options and values;
-    130
-    after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on;
-    141, without a word, where nobody reads any more what is printed. Characters that the output's encoding lacks are
-    replaced.
+    0; 1 after an error, which is printed in one line; 2 for unknown options and values; 130 after Ctrl-C and 143 after
+    SIGTERM: a run that was training has saved where it was then, and says how to go on; 141, without a word, where
+    nobody reads any more what is printed. Characters that the output's encoding lacks are replaced.
     """
     for stream in (sys.stdout, sys.stderr):
         encoding.tolerate(stream)

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from train.config.sections import Config
 from train.data import Dataset
-from train.host.console import SILENCE, WithBar, say
+from train.host.console import WithBar, say
 from train.host.machine import processors
-from train.host.words import count, duration
+from train.host.words import count
 from train.network.summary import Layer
 from train.runs.keeping import best
 from train.training.loop import Epoch, Progress
@@ -103,11 +103,8 @@ class Monitor(WithBar):
     def __init__(
         self, console: Console, plan: Plan, done: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(console)
-        self._plan = plan
-        self._clock = clock
-        self._start = self._said = clock()
-        self._before = done
+        super().__init__(console, clock)
+        self._plan, self._before = plan, done
         self._steps = plan.epochs * plan.steps_per_epoch
         self._task = self._bar.add_task("the first steps", total=self._steps, completed=done, left="")
 
@@ -120,9 +117,7 @@ class Monitor(WithBar):
 
     def advance(self, done: Progress) -> None:
         """A part of an epoch has been done."""
-        now = self._clock()
-        seconds = (now - self._start) / (done.step - self._before) * (self._steps - done.step)
-        left = f"{duration(seconds)} left"
+        left = self._left(done.step - self._before, self._steps - done.step)
         parts = [
             self._epoch(done),
             f"step {done.step:>{len(f'{self._steps:,}')},}/{self._steps:,}",
@@ -130,8 +125,7 @@ class Monitor(WithBar):
             f"accuracy {done.accuracy:7.2%}",
             f"{done.images_per_second:,.0f} images/s",
         ]
-        if not self._console.is_terminal and now - self._said >= SILENCE:
-            self._say("  ".join([*parts, left]))
+        self._say_now_and_then("  ".join([*parts, left]))
         while len("  ".join(parts)) > self._console.width - LEAST_BAR - len(left):
             parts.pop()
         self._bar.update(self._task, completed=done.step, description="  ".join(parts), left=left)
@@ -147,10 +141,6 @@ class Monitor(WithBar):
 
     def _epoch(self, done: Progress | Epoch) -> str:
         return f"epoch {done.epoch:>{len(str(self._plan.epochs))}}/{self._plan.epochs}"
-
-    def _say(self, text: str) -> None:
-        self._said = self._clock()
-        say(self._console, text)
 
 
 def _held_out(done: Epoch) -> str:
