@@ -15,7 +15,7 @@ from train.host.cache_folder import default_folder
 from train.host.errors import UsageError
 
 BUNDLED = {"digits": bundled.digits, "iris": bundled.iris}
-READERS = {"mnist": idx.dataset, "fashion_mnist": idx.dataset, "cifar10": cifar10.from_folder}  # of own files
+READERS = {"idx": idx.dataset, "cifar10": cifar10.from_folder}  # by the form of the files
 NAMES = ("auto", *PUBLISHED, *BUNDLED)
 
 
@@ -55,7 +55,7 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
         return BUNDLED[name]()
     published = PUBLISHED["mnist" if name == "auto" else name]
     if data_dir is not None:
-        return READERS[published.name](published, Path(data_dir).expanduser())
+        return READERS[published.form](published, Path(data_dir).expanduser())
 
     cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else default_folder()
     try:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping
+from typing import Literal
 
 from train.data.download import Archive
 from train.host.errors import UsageError
@@ -22,6 +23,7 @@ class Published:
     Attributes:
         name: there, and on the command line.
         title: as people write it.
+        form: of its files.
         class_names: one name a class.
         archives: what there is to download; the builder knows them by these keys.
         files: what a folder must hold to be read instead, as a phrase.
@@ -31,6 +33,7 @@ class Published:
 
     name: str
     title: str
+    form: Literal["idx", "cifar10"]
     class_names: tuple[str, ...]
     archives: Mapping[str, Archive]
     files: str
@@ -47,7 +50,7 @@ def _in_idx(
         size, sha256, md5[file] = line.split()
         archives[field] = Archive(f"{url}{file}.gz", int(size), sha256)
     phrase = f"its four IDX files ({', '.join(f'{file}.gz' for file in IDX_FILES.values())})"
-    return Published(name, title, class_names, archives, phrase, md5, first_labels)
+    return Published(name, title, "idx", class_names, archives, phrase, md5, first_labels)
 
 
 # Sizes and SHA-256 are those that tensorflow-datasets registers.
@@ -84,6 +87,7 @@ _DATASETS = (
     Published(
         name="cifar10",
         title="CIFAR-10",
+        form="cifar10",
         class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         archives={
             "all": Archive(

@@ -164,9 +164,9 @@ def test_a_server_error_at_any_file_keeps_the_files_before(folder, small_set, ar
 
 def test_tensorflow_datasets_checks_the_archives_too(mnist_folder, small_set, tmp_path):
     field = "test_labels"
-    wrong = {**small_set.archives, field: dataclasses.replace(small_set.archives[field], sha256="0" * 64)}
+    archives = {**small_set.archives, field: dataclasses.replace(small_set.archives[field], sha256="0" * 64)}
     with pytest.raises(NonMatchingChecksumError, match="t10k-labels"):
-        builders.prepare("mnist", wrong, mnist_folder, tmp_path / "prepared")
+        builders.prepare(dataclasses.replace(small_set, archives=archives), mnist_folder, tmp_path / "prepared")
 
 
 def test_an_exception_while_preparing(folder, small_set, server, small_mnist, monkeypatch):
