@@ -14,8 +14,8 @@ from jax import export as jax_export
 from train.commands.options import Export
 from train.inference import artifact
 from train.inference.artifact import Description
-from train.inference.classify import classifier_of, describe, forward, unfolded
-from train.network.folding import Folded, fold_norms
+from train.inference.classify import classifier_of, describe, forward
+from train.network.folding import Folded, fold_norms, unfolded
 from train.runs import restored, results
 from train.runs.restored import Restored
 
@@ -46,7 +46,7 @@ def export(options: Export) -> None:
 
 def fold(run: Restored) -> tuple[Folded, str]:
     """The network with its norms folded if they can be, and what is to be said of it."""
-    network = fold_norms(run.model, run.state.params, run.state.batch_stats, run.config.norm.norm_epsilon)
+    network = fold_norms(run.model, run.state.variables, run.config.norm.norm_epsilon)
     if network.norms == "none":
         return network, "the network has none"
     if network.norms == "evaluation mode":
@@ -54,7 +54,7 @@ def fold(run: Restored) -> tuple[Folded, str]:
             "kept, with their running statistics: activation, pooling or padding stands between "
             "one of them and the layers that it could be folded into"
         )
-    original = unfolded(run.model, run.state)
+    original = unfolded(run.model, run.state.variables)
     difference, allowed = _difference(run, original, network), TOLERANCE[run.config.model.precision]
     if not difference <= allowed:
         return original, (

@@ -12,11 +12,11 @@ from scipy.special import softmax
 
 from train.inference import artifact
 from train.inference.artifact import ArtifactError, Description
-from train.network.folding import Folded
+from train.network.folding import Folded, unfolded
 from train.network.models import CNN, MLP
 from train.runs import results
 from train.runs.restored import Restored
-from train.training.step import TrainState, prepare
+from train.training.step import prepare
 
 BATCH = 250
 LONGEST_REASON = 300  # characters of another program's error
@@ -84,15 +84,9 @@ def measured_accuracy(run: Restored) -> float | None:
     return next((record["test_accuracy"] for record in results.measured(run.folder) if record["step"] == step), None)
 
 
-def unfolded(model: CNN | MLP, state: TrainState) -> Folded:
-    """The network as it was trained, evaluating with its running statistics."""
-    norms = "none" if model.layers.norm is None else "evaluation mode"
-    return Folded(model, state.variables, norms)
-
-
 def of_run(run: Restored) -> Classifier:
     """The network of a run, with its norms."""
-    return classifier_of(run, unfolded(run.model, run.state))
+    return classifier_of(run, unfolded(run.model, run.state.variables))
 
 
 def classifier_of(run: Restored, network: Folded) -> Classifier:

@@ -19,7 +19,12 @@ class Folded(NamedTuple):
     norms: Norms
 
 
-def fold_norms(model: CNN | MLP, params: dict[str, Any], batch_stats: dict[str, Any], epsilon: float) -> Folded:
+def unfolded(model: CNN | MLP, variables: dict[str, Any]) -> Folded:
+    """The network as it was trained, evaluating with its running statistics."""
+    return Folded(model, variables, "none" if model.layers.norm is None else "evaluation mode")
+
+
+def fold_norms(model: CNN | MLP, variables: dict[str, Any], epsilon: float) -> Folded:
     """Folds all norms of a network, where they can be.
 
     Where activation, pooling or padding stands between a norm and the layers on both sides of it, the network stays as
@@ -27,15 +32,13 @@ def fold_norms(model: CNN | MLP, params: dict[str, Any], batch_stats: dict[str, 
 
     Args:
         model: the network.
-        params: its parameters.
-        batch_stats: its running statistics.
+        variables: its parameters and running statistics.
         epsilon: the norms' ε.
 
     """
-    if model.layers.norm is None:
-        return Folded(model, {"params": params}, "none")
-    if not can_fold(model):
-        return Folded(model, {"params": params, "batch_stats": batch_stats}, "evaluation mode")
+    if model.layers.norm is None or not can_fold(model):
+        return unfolded(model, variables)
+    params, batch_stats = variables["params"], variables["batch_stats"]
     folded = {name: layer for name, layer in params.items() if name not in batch_stats}
     for name, statistics in batch_stats.items():
         into_next = model.layers.after or name == "norm0"
