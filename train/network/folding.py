@@ -1,8 +1,10 @@
 """A network without its norms, that computes the same: each is folded into the layer in front of it, or behind."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 import jaxbn
@@ -45,8 +47,7 @@ def fold_norms(model: CNN | MLP, variables: dict[str, Any], epsilon: float) -> F
         layer = layer_of(model, int(name.removeprefix("norm")) + into_next)
         fold = jaxbn.fold_into_next if into_next else jaxbn.fold
         kernel, bias = fold(
-            jaxbn.BatchNormParams(params[name]["scale"], params[name]["bias"]),
-            jaxbn.BatchNormState(statistics["mean"], statistics["var"], jnp.zeros((), jnp.int32)),
+            *norm_arrays(params[name], statistics),
             folded[layer]["kernel"],
             folded[layer].get("bias"),
             epsilon=epsilon,
@@ -54,6 +55,17 @@ def fold_norms(model: CNN | MLP, variables: dict[str, Any], epsilon: float) -> F
         folded[layer] = {"kernel": kernel, "bias": bias}
     layers = dataclasses.replace(model.layers, norm=None)  # without a norm, layers have a bias
     return Folded(model.clone(layers=layers), {"params": folded}, "folded")
+
+
+def norm_arrays(
+    params: Mapping[str, jax.Array], statistics: Mapping[str, jax.Array]
+) -> tuple[jaxbn.BatchNormParams, jaxbn.BatchNormState]:
+    """A Flax norm's arrays as `jaxbn` takes them; of how many batches the statistics are, Flax does not say."""
+    count = jnp.zeros((), jnp.int32)
+    return (
+        jaxbn.BatchNormParams(params.get("scale"), params.get("bias")),
+        jaxbn.BatchNormState(statistics["mean"], statistics["var"], count),
+    )
 
 
 def can_fold(model: CNN | MLP) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 import jaxbn
 import jaxbn.linen
+from train.network.folding import norm_arrays
 from train.network.models import CNN, MLP
 from train.training.step import TrainState, prepare
 
@@ -24,13 +25,8 @@ def _diagnose(model: CNN | MLP, variables: dict[str, Any], x: jax.Array) -> dict
     def look(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:  # noqa: ANN401
         norm = context.module
         if isinstance(norm, jaxbn.linen.BatchNorm) and context.method_name == "__call__":
-            params, stats = norm.variables["params"], norm.variables["batch_stats"]
-            reports["/".join(norm.path)] = jaxbn.diagnostics(
-                jaxbn.BatchNormParams(params.get("scale"), params.get("bias")),
-                jaxbn.BatchNormState(stats["mean"], stats["var"], jax.numpy.zeros((), jax.numpy.int32)),
-                args[0],
-                epsilon=norm.epsilon,
-            )
+            arrays = norm_arrays(norm.variables["params"], norm.variables["batch_stats"])
+            reports["/".join(norm.path)] = jaxbn.diagnostics(*arrays, args[0], epsilon=norm.epsilon)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(look):
