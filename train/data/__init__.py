@@ -1,9 +1,10 @@
 """The datasets to train on, by name."""
 
 import dataclasses
+import importlib
 from pathlib import Path
 
-from train.data import bundled, cifar10, idx, preparation
+from train.data import bundled, preparation
 from train.data.cifar10 import CifarError as CifarError
 from train.data.dataset import Dataset as Dataset
 from train.data.download import ChecksumError as ChecksumError
@@ -15,7 +16,6 @@ from train.host.cache_folder import default_folder
 from train.host.errors import UsageError
 
 BUNDLED = {"digits": bundled.digits, "iris": bundled.iris}
-READERS = {"idx": idx.dataset, "cifar10": cifar10.from_folder}  # by the form of the files
 NAMES = ("auto", *PUBLISHED, *BUNDLED)
 
 
@@ -55,7 +55,8 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
         return BUNDLED[name]()
     published = PUBLISHED["mnist" if name == "auto" else name]
     if data_dir is not None:
-        return READERS[published.form](published, Path(data_dir).expanduser())
+        reader = importlib.import_module(f"train.data.{published.form}")
+        return reader.from_folder(published, Path(data_dir).expanduser())
 
     cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else default_folder()
     try:

@@ -23,7 +23,7 @@ class Published:
     Attributes:
         name: there, and on the command line.
         title: as people write it.
-        form: of its files.
+        form: of its files: the module that reads them.
         class_names: one name a class.
         archives: what there is to download; the builder knows them by these keys.
         files: what a folder must hold to be read instead, as a phrase.
