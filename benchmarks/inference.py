@@ -76,7 +76,7 @@ def both(model: CNN | MLP, state: TrainState, config: Config) -> tuple[Network, 
     """A network with its norms, and the same function without."""
     if not isinstance(model, CNN):
         raise ValueError("this is no convolutional network: only such ones are timed here")
-    folded = fold_norms(model, state.params, state.batch_stats, config.norm.norm_epsilon)
+    folded = fold_norms(model, state.variables, config.norm.norm_epsilon)
     assert isinstance(folded.model, CNN)
     return Network(model, state.variables), Network(folded.model, folded.variables)
 

@@ -26,6 +26,7 @@ from train.inference.artifact import Artifact, Description, Preprocessing
 from train.runs import checkpoint, results
 from train.runs.identity import Identity
 from train.runs.restored import restore
+from train.runs.writer import Writer
 from train.training.loop import Position
 
 Context = Callable[[], contextlib.AbstractContextManager[object]]
@@ -345,7 +346,7 @@ FOLDERS = [
         "Folders and disks",
         "in use by another process",
         IRIS + "--name b --overwrite",
-        around=lambda: results.claim(Path("runs/b")),
+        around=lambda: Writer(Path("runs/b")).claim(),
     ),
     Case(
         "Folders and disks",

@@ -6,15 +6,15 @@ import difflib
 import io
 import itertools
 import re
-import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from train.host.errors import UsageError
+from train.host.typed import without_none
 
 Options = TypeVar("Options")
 
@@ -121,10 +121,7 @@ def _unknown(word: str, kind: type, prog: str) -> str:
 @readers.primitive_rule
 def _value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """How the value of an option is read: one of some words, a number, or a path; `none` where it may be left open."""
-    hint, optional = info.type, False
-    if get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
-        (hint,) = (each for each in get_args(hint) if each is not type(None))
-        optional = True
+    hint, optional = without_none(info.type)
     several = get_origin(hint) is tuple and get_args(hint)[-1] is ...
     read = _reader(get_args(hint)[0] if several else hint)
     if read is None:

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import logging
 import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -42,11 +41,9 @@ def main(
 ) -> int:
     """Does what the command line says, in the context `around`; returns the exit code.
 
-    0; 1 after an error, which is printed in one line; 2 for unknown options and values;
-    130
-    after Ctrl-C and 143 after SIGTERM: a run that was training has saved where it was then, and says how to go on;
-    141, without a word, where nobody reads any more what is printed. Characters that the output's encoding lacks are
-    replaced.
+    0; 1 after an error, which is printed in one line; 2 for unknown options and values; 130 after Ctrl-C and 143 after
+    SIGTERM: a run that was training has saved where it was then, and says how to go on; 141, without a word, where
+    nobody reads any more what is printed. Characters that the output's encoding lacks are replaced.
     """
     for stream in (sys.stdout, sys.stderr):
         encoding.tolerate(stream)
@@ -94,11 +91,10 @@ def run(arguments: Sequence[str], around: Callable[[], AbstractContextManager[No
 
 def versions() -> str:
     """The versions of jaxbn and of what it runs on."""
-    import jax  # slow to import
+    from train.host import machine  # imports jax, which is slow
 
-    import jaxbn
-
-    return f"jaxbn {jaxbn.__version__}, jax {jax.__version__}, Python {platform.python_version()}"
+    found = machine.versions("jax")
+    return f"jaxbn {found['jaxbn']}, jax {found['jax']}, Python {found['python']}"
 
 
 def select(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -12,10 +12,10 @@ import numpy as np
 from jax import export as jax_export
 
 from train.commands.options import Export
-from train.inference import artifact, classify
+from train.inference import artifact
 from train.inference.artifact import Description
-from train.inference.classify import Classifier, forward, unfolded
-from train.network.folding import Folded, fold_norms
+from train.inference.classify import classifier_of, describe, forward
+from train.network.folding import Folded, fold_norms, unfolded
 from train.runs import restored, results
 from train.runs.restored import Restored
 
@@ -33,7 +33,7 @@ def export(options: Export) -> None:
     """
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")
     network, remark = fold(run)
-    description = _describe(run, network)
+    description = describe(run, network)
     program = serialize(network, description)
     path = options.output or run.folder / results.EXPORT
     digest = artifact.write(path, artifact.Artifact(description, program))
@@ -46,7 +46,7 @@ def export(options: Export) -> None:
 
 def fold(run: Restored) -> tuple[Folded, str]:
     """The network with its norms folded if they can be, and what is to be said of it."""
-    network = fold_norms(run.model, run.state.params, run.state.batch_stats, run.config.norm.norm_epsilon)
+    network = fold_norms(run.model, run.state.variables, run.config.norm.norm_epsilon)
     if network.norms == "none":
         return network, "the network has none"
     if network.norms == "evaluation mode":
@@ -54,7 +54,7 @@ def fold(run: Restored) -> tuple[Folded, str]:
             "kept, with their running statistics: activation, pooling or padding stands between "
             "one of them and the layers that it could be folded into"
         )
-    original = unfolded(run.model, run.state)
+    original = unfolded(run.model, run.state.variables)
     difference, allowed = _difference(run, original, network), TOLERANCE[run.config.model.precision]
     if not difference <= allowed:
         return original, (
@@ -84,16 +84,6 @@ def _difference(run: Restored, original: Folded, folded: Folded) -> float:
     shape = (PROBES, *run.data.input_shape)
     probes = random.integers(0, 256, shape) if run.data.input_dtype == "uint8" else random.normal(size=shape)
     before, after = (
-        _classifier(run, network).logits(probes.astype(run.data.input_dtype)) for network in (original, folded)
+        classifier_of(run, network).logits(probes.astype(run.data.input_dtype)) for network in (original, folded)
     )
     return float(np.abs(before - after).max() / np.abs(before).max())
-
-
-def _classifier(run: Restored, network: Folded) -> Classifier:
-
-    return Classifier(str(run.folder), _describe(run, network), forward(network.model, network.variables))
-
-
-def _describe(run: Restored, network: Folded) -> Description:
-
-    return classify.describe(run, network)

@@ -6,13 +6,13 @@ import inspect
 import itertools
 import shutil
 import textwrap
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from train.config.datasets import DATASETS
 from train.config.options import text
+from train.host.typed import without_none
 
 FIRST = (  # of the options of a run
     *("preset", "dataset", "data_dir", "validation", "network", "channels", "hidden", "norm_placement"),
@@ -87,8 +87,9 @@ def value_of(hint: Any) -> str:  # noqa: ANN401
         ('N or none', 'a|b', 'N ... or none', '')
 
     """
-    if get_origin(hint) in (Union, types.UnionType):
-        return f"{value_of(next(each for each in get_args(hint) if each is not type(None)))} or none"
+    hint, optional = without_none(hint)
+    if optional:
+        return f"{value_of(hint)} or none"
     if get_origin(hint) is tuple:
         return f"{value_of(get_args(hint)[0])} ..."
     if get_origin(hint) is Literal:

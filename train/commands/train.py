@@ -96,7 +96,8 @@ def carry_out(run: Run, start: Start) -> None:
     inputs = jax.eval_shape(prepare, run.dataset.test_inputs[:1])
     layers = summarize(run.plan.model, start.state.variables, inputs)
     terminal.print_start(run.console, run.config, run.dataset, run.plan, layers)
-    with Interruption(stopping.answerer(run.console), stopping.ender(run.console, run.folder)) as interruption:
+    answer = functools.partial(stopping.answer, run.console)
+    with Interruption(answer, functools.partial(stopping.end, run.console, run.folder)) as interruption:
         try:
             trained = learn(run, start, interruption)
         except KeyboardInterrupt:

@@ -1,21 +1,22 @@
 """The datasets to train on, by name."""
 
 import dataclasses
+import importlib
 from pathlib import Path
 
-from train.data import bundled, cifar10, fashion_mnist, mnist, preparation
+from train.data import bundled, preparation
 from train.data.cifar10 import CifarError as CifarError
 from train.data.dataset import Dataset as Dataset
 from train.data.download import ChecksumError as ChecksumError
 from train.data.download import DownloadError as DownloadError
 from train.data.idx import IdxError as IdxError
+from train.data.published import PUBLISHED
 from train.data.published import DatasetUnavailableError as DatasetUnavailableError
 from train.host.cache_folder import default_folder
 from train.host.errors import UsageError
 
 BUNDLED = {"digits": bundled.digits, "iris": bundled.iris}
-SOURCES = {"mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}
-NAMES = ("auto", *SOURCES, *BUNDLED)
+NAMES = ("auto", *PUBLISHED, *BUNDLED)
 
 
 def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> Dataset:
@@ -52,13 +53,14 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
         if data_dir is not None:
             raise UsageError(f"{name} is bundled with scikit-learn and reads no files: leave out --data-dir {data_dir}")
         return BUNDLED[name]()
-    source = SOURCES["mnist" if name == "auto" else name]
+    published = PUBLISHED["mnist" if name == "auto" else name]
     if data_dir is not None:
-        return source.from_folder(Path(data_dir).expanduser())
+        reader = importlib.import_module(f"train.data.{published.form}")
+        return reader.from_folder(published, Path(data_dir).expanduser())
 
     cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else default_folder()
     try:
-        return preparation.from_tensorflow_datasets(source.PUBLISHED, cache_folder)
+        return preparation.from_tensorflow_datasets(published, cache_folder)
     except DatasetUnavailableError as error:
         if name != "auto":
             raise

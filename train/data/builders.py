@@ -8,7 +8,7 @@ import it where it is used.
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +18,10 @@ from PIL import Image
 from tensorflow_datasets.core import hashing
 from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.utils import Size
-from tensorflow_datasets.image_classification import cifar, mnist
 
 from train.data import cifar10, idx
 from train.data.dataset import Arrays
-from train.data.download import Archive
+from train.data.published import Published
 from train.host import absl_log
 
 Examples = Iterator[tuple[int, dict[str, Any]]]  # numbered
@@ -30,29 +29,27 @@ Splits = dict[str, Examples]
 Paths = Mapping[str, Path]  # of the archives
 
 
-def _idx_splits(_: tfds.core.DatasetInfo, paths: Paths) -> Splits:
+def _idx_splits(_published: Published, _info: tfds.core.DatasetInfo, paths: Paths) -> Splits:
     return {
         "train": _of_idx(paths["train_inputs"], paths["train_labels"]),
         "test": _of_idx(paths["test_inputs"], paths["test_labels"]),
     }
 
 
-def _cifar10_splits(info: tfds.core.DatasetInfo, paths: Paths) -> Splits:
-    cast("Any", info.features)["label"].names = list(cifar10.CLASS_NAMES)  # the stock builder reads them in the archive
+def _cifar10_splits(published: Published, info: tfds.core.DatasetInfo, paths: Paths) -> Splits:
+    # The stock builder reads them in the archive.
+    cast("Any", info.features)["label"].names = list(published.class_names)
     *train, test = cifar10.read_archive(paths["all"])
     return {"train": _of_cifar("train_", train), "test": _of_cifar("test_", [test])}
 
 
-STOCK: dict[str, tuple[Any, Callable[[tfds.core.DatasetInfo, Paths], Splits]]] = {
-    "mnist": (mnist.MNIST, _idx_splits),
-    "fashion_mnist": (mnist.FashionMNIST, _idx_splits),
-    "cifar10": (cifar.Cifar10, _cifar10_splits),
-}
+SPLITS = {"idx": _idx_splits, "cifar10": _cifar10_splits}  # by the form of the files
 
 
-def builder(name: str, archives: Mapping[str, Archive], prepared_folder: Path) -> tfds.core.DatasetBuilder:
+def builder(published: Published, prepared_folder: Path) -> tfds.core.DatasetBuilder:
     """The stock builder of a dataset, but for archives that lie in tensorflow-datasets' "manual" folder."""
-    stock, splits = STOCK[name]
+    stock: Any = tfds.builder_cls(published.name)
+    archives = published.archives
 
     class FromArchives(stock, skip_registration=True):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
         @property
@@ -65,18 +62,17 @@ def builder(name: str, archives: Mapping[str, Archive], prepared_folder: Path) -
 
         def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> Splits:
             paths = dl_manager.download({field: archive.url for field, archive in archives.items()})
-            return splits(self.info, {field: Path(path) for field, path in paths.items()})
+            return SPLITS[published.form](published, self.info, {field: Path(path) for field, path in paths.items()})
 
-    FromArchives.name = name
+    FromArchives.name = published.name
     return FromArchives(data_dir=prepared_folder, file_format="array_record")
 
 
-def prepare(name: str, archives: Mapping[str, Archive], archive_folder: Path, prepared_folder: Path) -> Arrays:
+def prepare(published: Published, archive_folder: Path, prepared_folder: Path) -> Arrays:
     """Prepares a dataset and reads it back.
 
     Args:
-        name: its name in tensorflow-datasets.
-        archives: what is published.
+        published: which dataset.
         archive_folder: where the archives lie.
         prepared_folder: the `data_dir` of tensorflow-datasets; must not hold the dataset yet.
 
@@ -87,8 +83,9 @@ def prepare(name: str, archives: Mapping[str, Archive], archive_folder: Path, pr
         manual_dir=archive_folder, try_download_gcs=False, force_checksums_validation=True
     )
     with _quiet():
-        builder(name, archives, prepared_folder).download_and_prepare(download_config=config)
-        return Arrays(*_read_split(name, prepared_folder, "train"), *_read_split(name, prepared_folder, "test"))
+        builder(published, prepared_folder).download_and_prepare(download_config=config)
+        parts = [_read_split(published.name, prepared_folder, split) for split in ("train", "test")]
+        return Arrays(*parts[0], *parts[1])
 
 
 def _of_idx(images_path: Path, labels_path: Path) -> Examples:

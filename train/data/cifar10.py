@@ -4,7 +4,6 @@ The six files hold equally many images: five for training, one for testing.
 """
 
 import functools
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,9 @@ import numpy as np
 from train.data import archives, places
 from train.data.cifar10_files import BATCHES, ENDINGS, CifarError, Part, read_binary, read_python
 from train.data.dataset import Arrays, Dataset
-from train.data.download import Archive
 from train.data.published import Published, compare
+from train.host import files
 
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _READERS = {"binary": read_binary, "Python": read_python}
 _FOLDERS = {
     "binary": ("cifar-10-batches-bin",),
@@ -31,29 +29,6 @@ _ARCHIVES = {  # as published, or as Keras calls them
 _ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz", "_archive")
 _EACH = 10_000  # images a file, as published
 
-# Size and digest are those that tensorflow-datasets registers.
-PUBLISHED = Published(
-    name="cifar10",
-    title="CIFAR-10",
-    class_names=CLASS_NAMES,
-    archives={
-        "all": Archive(
-            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-            170_052_171,
-            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-        )
-    },
-    files="cifar-10-binary.tar.gz, or cifar-10-python.tar.gz, or the files of either",
-    md5={  # of the files of the Python version; none of the binary files is known
-        "data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "data_batch_4": "634d18415352ddfa80567beed471001a",
-        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "test_batch": "40351d587109b95175f43aff81a1287e",
-    },
-)
-
 
 class Found(NamedTuple):
     """The six files, found somewhere."""
@@ -63,13 +38,14 @@ class Found(NamedTuple):
     contents: Callable[[], dict[str, bytes]]  # by their own names, in the order of `BATCHES`
 
 
-def from_folder(folder: Path) -> Dataset:
+def from_folder(published: Published, folder: Path) -> Dataset:
     """CIFAR-10 from a folder: the six files, or the folder or the archive that they are published in.
 
     Where there are both, the binary files are read. Python's files may be pickled by any protocol and end in `.pkl`;
     the archive may be called as Keras does, be compressed otherwise, or not at all.
 
     Args:
+        published: what there is to compare with.
         folder: holds `data_batch_1.bin` … `test_batch.bin`, or `data_batch_1` … `test_batch`, or
             `cifar-10-batches-bin/`, `cifar-10-batches-py/`, `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`.
 
@@ -90,7 +66,7 @@ def from_folder(folder: Path) -> Dataset:
             "data_batch_5.bin and test_batch.bin, with the files of the Python version, or with cifar-10-binary.tar.gz "
             "or cifar-10-python.tar.gz"
         )
-    return _dataset(found)
+    return _dataset(published, found)
 
 
 def read_archive(archive: Path, kind: str = "binary") -> list[Part]:
@@ -146,14 +122,14 @@ def _parts(found: Found, contents: dict[str, bytes]) -> list[Part]:
     return [_READERS[found.kind](f"{found.place}{joint}{name}", content) for name, content in contents.items()]
 
 
-def _dataset(found: Found) -> Dataset:
+def _dataset(published: Published, found: Found) -> Dataset:
     contents = found.contents()
     parts = _parts(found, contents)
     counts = [len(labels) for _, labels in parts]
     if len(set(counts)) > 1:  # a file cut short at the end of a record is told by this alone
         each = ", ".join(f"{batch}: {count}" for batch, count in zip(BATCHES, counts, strict=True))
         raise CifarError(f"{found.place}: the six files must hold equally many images; got {each}")
-    published, note = _compare(found, contents, counts[0])
+    known, note = _compare(published, found, contents, counts[0])
     train, (test_images, test_labels) = parts[:-1], parts[-1]
     arrays = Arrays(
         np.concatenate([images for images, _ in train]),
@@ -162,22 +138,17 @@ def _dataset(found: Found) -> Dataset:
         test_labels,
     )
     source = str(found.place) if found.place.is_file() else f"{found.kind} files in {found.place}"
-    return Dataset("cifar10", source, *arrays, class_names=CLASS_NAMES, note=note, published=published)
+    return Dataset(published.name, source, *arrays, class_names=published.class_names, note=note, published=known)
 
 
-def _compare(found: Found, contents: dict[str, bytes], count: int) -> tuple[bool | None, str]:
+def _compare(published: Published, found: Found, contents: dict[str, bytes], count: int) -> tuple[bool | None, str]:
     """The verdict: whether these are the published files, and the note for the user."""
     if count != _EACH:
         return False, f"not the published CIFAR-10, whose files hold {_EACH:,} images each: these hold {count:,}"
     if found.kind == "Python":
-        return compare(PUBLISHED, dict(zip(BATCHES, contents.values(), strict=True)))
+        return compare(published, dict(zip(BATCHES, contents.values(), strict=True)))
     if found.place.is_dir():
         return None, ""  # there is nothing to compare with
-    if _sha256(found.place) == PUBLISHED.archives["all"].sha256:
+    if files.sha256(found.place) == published.archives["all"].sha256:
         return True, ""
     return None, f"{found.place.name} is not the published archive (by its SHA-256): packed again, or other data"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

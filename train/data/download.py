@@ -16,6 +16,7 @@ from threading import Thread
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from train.host import files
 from train.host.errors import UsageError
 
 _OPEN_SECONDS = 4.0  # name look-up, connection and the answer's first line, all together
@@ -66,7 +67,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
         ChecksumError: what arrived is not the published file. Nothing of it is kept.
     """
     path = folder / archive.file_name
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == archive.sha256:
+    if path.is_file() and files.sha256(path) == archive.sha256:
         return path
     part = path.with_name(path.name + ".part")
     try:

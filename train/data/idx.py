@@ -14,7 +14,7 @@ import numpy as np
 
 from train.data import forms, places
 from train.data.dataset import Arrays, Dataset
-from train.data.published import Published, compare
+from train.data.published import IDX_FILES, PUBLISHED, Published, compare
 from train.host.errors import UsageError
 
 IMAGE_MAGIC = 0x00000803
@@ -25,29 +25,17 @@ _TYPES = {  # the third byte
     **{0x0D: "floats", 0x0E: "doubles"},
 }
 _KINDS = {IMAGE_MAGIC: "IDX images", LABEL_MAGIC: "IDX labels"}
-_FILES = {
-    "train_inputs": ("train-images", "idx3"),
-    "train_labels": ("train-labels", "idx1"),
-    "test_inputs": ("t10k-images", "idx3"),
-    "test_labels": ("t10k-labels", "idx1"),
-}
-FILES = (  # as a phrase
-    "its four IDX files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
-    "t10k-labels-idx1-ubyte.gz)"
-)
 _OFFICIAL_COUNTS = (60_000, 10_000)  # training and test examples of MNIST, and of Fashion-MNIST
-# The first labels of the test sets, which tell them apart: their files have the same names.
-_FIRST_LABELS = {"MNIST": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9], "Fashion-MNIST": [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]}
 
 
 class IdxError(UsageError):
     """An IDX file is not what its name or its header says."""
 
 
-def dataset(published: Published, folder: Path) -> Dataset:
+def from_folder(published: Published, folder: Path) -> Dataset:
     """A dataset in the four IDX files of a folder; see `read_folder` for their names and the errors."""
     arrays = read_folder(folder, published.title)
-    contents = {_spellings(*_FILES[field])[0]: encode(array) for field, array in arrays._asdict().items()}
+    contents = {IDX_FILES[field]: encode(array) for field, array in arrays._asdict().items()}
     known, note = compare(published, contents)
     source = f"IDX files in {folder}"
     return Dataset(published.name, source, *arrays, class_names=published.class_names, note=note, published=known)
@@ -76,10 +64,12 @@ def read_folder(folder: Path, title: str = "MNIST") -> Arrays:
             f"{folder}: the train files hold 10000 examples and the t10k files 60000, which is {title} the wrong "
             "way round; rename the files"
         )
-    for other, first in _FIRST_LABELS.items():
-        if other != title and test_labels[: len(first)].tolist() == first:
-            name = other.lower().replace("-", "_")
-            raise IdxError(f"{folder} holds {other}, not {title}, whose files have the same names: --dataset {name}")
+    for other in PUBLISHED.values():
+        first = other.first_labels
+        if first and other.title != title and tuple(test_labels[: len(first)].tolist()) == first:
+            raise IdxError(
+                f"{folder} holds {other.title}, not {title}, whose files have the same names: --dataset {other.name}"
+            )
     return Arrays(train_inputs, train_labels, test_inputs, test_labels)
 
 
@@ -90,7 +80,7 @@ def find(folder: Path, title: str = "MNIST") -> dict[str, Path]:
     # torchvision's: the root, and the dataset's own.
     candidates = (folder, folder / "raw", folder / title.replace("-", "") / "raw")
     place, found = next(((place, found) for place in candidates if (found := _lying(place))), (folder, {}))
-    missing = [_spellings(*parts)[0] for field, parts in _FILES.items() if field not in found]
+    missing = [name for field, name in IDX_FILES.items() if field not in found]
     if missing:
         raise FileNotFoundError(
             f"{place} lacks {', '.join(missing)} (each also found as .gz, or with a dot for the second dash): "
@@ -102,8 +92,8 @@ def find(folder: Path, title: str = "MNIST") -> dict[str, Path]:
 def _lying(place: Path) -> dict[str, Path]:
     """Those of the four files that lie in a folder, each by itself or in a folder of its name."""
     entries, found = places.entries(place), {}
-    for field, parts in _FILES.items():
-        names = _spellings(*parts)
+    for field, name in IDX_FILES.items():
+        names = _spellings(name)
         paths = [entries[name] for name in names if name in entries]
         within = [inner for path in paths for name in names if (inner := places.entries(path).get(name))]
         path = next((path for path in (*paths, *within) if path.is_file()), None)
@@ -112,8 +102,8 @@ def _lying(place: Path) -> dict[str, Path]:
     return found
 
 
-def _spellings(stem: str, kind: str) -> list[str]:
-    return [f"{stem}{joint}{kind}-ubyte{ending}" for joint in ("-", ".") for ending in ("", ".gz")]
+def _spellings(name: str) -> list[str]:
+    return [spelling + ending for spelling in (name, name.replace("-idx", ".idx")) for ending in ("", ".gz")]
 
 
 def read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:

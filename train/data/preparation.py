@@ -94,7 +94,7 @@ def _prepare(published: Published, cache_folder: Path) -> Arrays:
     try:
         from train.data import builders
 
-        return builders.prepare(published.name, published.archives, archive_folder, prepared_folder)
+        return builders.prepare(published, archive_folder, prepared_folder)
     except ImportError as error:
         reason = f"tensorflow-datasets does not work here ({error}), install it with: pip install -e '.[train]'"
         raise DatasetUnavailableError(published, reason) from error

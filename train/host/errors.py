@@ -12,8 +12,8 @@ class UsageError(Exception):
     code = 1
 
 
-class InterruptedRunError(Exception):
-    """A run was told to stop, and has saved what it had.
+class _StoppedError(BaseException):
+    """A run was told to stop.
 
     Attributes:
         code: the exit code: 128 + the signal's number, as a shell has it: 130 after Ctrl-C, 143 after SIGTERM.
@@ -25,14 +25,9 @@ class InterruptedRunError(Exception):
         self.code = code
 
 
-class StoppedAtOnceError(KeyboardInterrupt):
-    """A run was told to stop at once, and says what it has left undone.
+class InterruptedRunError(_StoppedError, Exception):
+    """A run was told to stop, and has saved what it had."""
 
-    Attributes:
-        code: the exit code, as above.
 
-    """
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
+class StoppedAtOnceError(_StoppedError, KeyboardInterrupt):
+    """A run was told to stop at once, and says what it has left undone."""

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, also after a crash or a power failure; and errors that name them."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,12 @@ def append(path: Path, line: str) -> None:
     """Adds a line to a file."""
     with naming(path), path.open("ab") as file:
         file.write(line.encode() + b"\n")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -59,7 +59,8 @@ class Interruption:
     ) -> None:
         self._left.set()
         if self._before:
-            self._restore()
+            for each, handler in self._before.items():
+                signal.signal(each, handler)  # pyright: ignore[reportArgumentType]  (what signal.signal returned)
             signal.set_wakeup_fd(self._wakeup)
             self._writer.close()
             self._thread.join()
@@ -87,7 +88,3 @@ class Interruption:
         elif not self._left.wait(PATIENCE):
             self._end()
             os._exit(128 + number)
-
-    def _restore(self) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)  # pyright: ignore[reportArgumentType]  (what signal.signal returned)

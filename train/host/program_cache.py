@@ -6,14 +6,13 @@ removed at the next start and compiled anew, without a word.
 """
 
 import contextlib
-import hashlib
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from train.host import cache_folder
+from train.host import cache_folder, files
 
 FOLDER, SECONDS = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 PROGRAM, DIGEST = "-cache", ".sha256"  # how JAX's names end, and what is added to them here
@@ -57,7 +56,7 @@ def seal() -> None:
         digest = path.with_name(path.name + DIGEST)
         with contextlib.suppress(OSError):  # without a digest the program is compiled anew, no more
             if not digest.exists():
-                digest.write_text(_digest(path), encoding="ascii")
+                digest.write_text(files.sha256(path), encoding="ascii")
 
 
 def verify(folder: Path) -> None:
@@ -76,13 +75,9 @@ def verify(folder: Path) -> None:
 
 def _sound(path: Path) -> bool:
     try:
-        return path.with_name(path.name + DIGEST).read_bytes() == _digest(path).encode()
+        return path.with_name(path.name + DIGEST).read_bytes() == files.sha256(path).encode()
     except OSError:
         return False
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _age(path: Path) -> float:

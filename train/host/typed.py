@@ -55,7 +55,7 @@ def read(kind: type[Kind], values: Any, name: str = "", noun: str = "option") ->
     found = check(kind, values, name, noun)
     hints, required = _fields(kind)
     for key in required - found.keys():
-        if not _is_optional(hints[key]):
+        if not without_none(hints[key])[1]:
             raise ValueError(f"{f'{name}.{key}' if name else key} is missing")
         found[key] = None
     return kind(**found)
@@ -110,16 +110,25 @@ def _fields(kind: type) -> tuple[dict[str, Any], frozenset[str]]:
     return {field.name: hints[field.name] for field in fields}, frozenset(required)
 
 
-def _is_optional(hint: Any) -> bool:  # noqa: ANN401
-    return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
+def without_none(hint: Any) -> tuple[Any, bool]:  # noqa: ANN401
+    """A type without None, and whether that was one of its values.
+
+    Example:
+        >>> without_none(int | None), without_none(int)
+        ((<class 'int'>, True), (<class 'int'>, False))
+
+    """
+    if get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
+        (hint,) = (each for each in get_args(hint) if each is not type(None))
+        return hint, True
+    return hint, False
 
 
 def _value(hint: Any, value: Any, label: str, noun: str) -> Any:  # noqa: ANN401  (of the type that the hint says)
     """A value of a field's type."""
-    if _is_optional(hint):
-        if value is None:
-            return None
-        (hint,) = (each for each in get_args(hint) if each is not type(None))
+    hint, optional = without_none(hint)
+    if optional and value is None:
+        return None
     parts = get_args(hint)
     if dataclasses.is_dataclass(hint):
         return read(hint, value, label, noun)  # pyright: ignore[reportArgumentType]  (a class, since it is a type hint)

@@ -8,15 +8,15 @@ import jax
 import numpy as np
 from jax import export, lax
 from jax.tree_util import Partial
+from scipy.special import softmax
 
 from train.inference import artifact
-from train.inference.artifact import Artifact, ArtifactError, Description
-from train.inference.softmax import softmax
-from train.network.folding import Folded
+from train.inference.artifact import ArtifactError, Description
+from train.network.folding import Folded, unfolded
 from train.network.models import CNN, MLP
 from train.runs import results
 from train.runs.restored import Restored
-from train.training.step import TrainState, prepare
+from train.training.step import prepare
 
 BATCH = 250
 LONGEST_REASON = 300  # characters of another program's error
@@ -36,8 +36,8 @@ class Classifier(NamedTuple):
         return np.concatenate(parts) if parts else np.zeros((0, len(self.description.class_names)), np.float32)
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        """Of each class, for each input."""
-        return softmax(self.logits(inputs))
+        """Of each class, for each input, in float64."""
+        return softmax(self.logits(inputs).astype(np.float64), axis=-1)
 
 
 @jax.jit
@@ -84,15 +84,13 @@ def measured_accuracy(run: Restored) -> float | None:
     return next((record["test_accuracy"] for record in results.measured(run.folder) if record["step"] == step), None)
 
 
-def unfolded(model: CNN | MLP, state: TrainState) -> Folded:
-    """The network as it was trained, evaluating with its running statistics."""
-    norms = "none" if model.layers.norm is None else "evaluation mode"
-    return Folded(model, state.variables, norms)
-
-
 def of_run(run: Restored) -> Classifier:
     """The network of a run, with its norms."""
-    network = unfolded(run.model, run.state)
+    return classifier_of(run, unfolded(run.model, run.state.variables))
+
+
+def classifier_of(run: Restored, network: Folded) -> Classifier:
+    """The network of a run in another form."""
     return Classifier(str(run.folder), describe(run, network), forward(network.model, network.variables))
 
 
@@ -103,20 +101,15 @@ def of_file(path: Path) -> Classifier:
         ArtifactError: there is none, it is damaged, or this JAX or this platform cannot run it.
 
     """
-    return of_artifact(path, artifact.read(path))
-
-
-def of_artifact(path: Path, stored: Artifact) -> Classifier:
-    """An exported network whose file has been read."""
-    description, platform = stored.description, export.default_export_platform()
+    (description, program), platform = artifact.read(path), export.default_export_platform()
     if platform not in description.platforms:
         raise ArtifactError(
             f"{path} runs on {', '.join(description.platforms)}, and JAX uses {platform} here: set JAX_PLATFORMS=cpu"
         )
     one = jax.ShapeDtypeStruct((1, *description.input_shape), description.input_dtype)
     try:
-        program = export.deserialize(bytearray(stored.program))
-        output = jax.jit(program.call).lower(one).out_info
+        function = export.deserialize(bytearray(program)).call
+        output = jax.jit(function).lower(one).out_info
     except Exception as error:  # whatever it is: the bytes are those that were written
         reason = next(iter(str(error).splitlines()), "")[:LONGEST_REASON]
         raise ArtifactError(
@@ -125,4 +118,4 @@ def of_artifact(path: Path, stored: Artifact) -> Classifier:
         ) from error
     if getattr(output, "shape", None) != (1, len(description.class_names)):
         raise ArtifactError(f"{path} holds a program that does not do what its description says: export it again")
-    return Classifier(str(path), description, Partial(program.call))
+    return Classifier(str(path), description, Partial(function))

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from train.host.words import count
-from train.inference.softmax import softmax
 from train.report import style
 from train.report.predictions import Predictions
 
@@ -39,7 +39,8 @@ def worst(class_names: Sequence[str], labels: np.ndarray, logits: np.ndarray, mo
         (0, 'a', 'b')
 
     """
-    probabilities, said, rows = softmax(logits), logits.argmax(-1), np.arange(len(labels))
+    probabilities, said = softmax(logits.astype(np.float64), axis=-1), logits.argmax(-1)
+    rows = np.arange(len(labels))
     of_true, of_said = probabilities[rows, labels], probabilities[rows, said]
     candidates = np.flatnonzero(said != labels)
     candidates = candidates if candidates.size else rows

@@ -1,12 +1,15 @@
 """How healthy the norms of a network are, on a batch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 import jaxbn
 import jaxbn.linen
+from train.network.folding import norm_arrays
 from train.network.models import CNN, MLP
 from train.training.step import TrainState, prepare
 
@@ -22,15 +25,38 @@ def _diagnose(model: CNN | MLP, variables: dict[str, Any], x: jax.Array) -> dict
     def look(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:  # noqa: ANN401
         norm = context.module
         if isinstance(norm, jaxbn.linen.BatchNorm) and context.method_name == "__call__":
-            params, stats = norm.variables["params"], norm.variables["batch_stats"]
-            reports["/".join(norm.path)] = jaxbn.diagnostics(
-                jaxbn.BatchNormParams(params.get("scale"), params.get("bias")),
-                jaxbn.BatchNormState(stats["mean"], stats["var"], jax.numpy.zeros((), jax.numpy.int32)),
-                args[0],
-                epsilon=norm.epsilon,
-            )
+            arrays = norm_arrays(norm.variables["params"], norm.variables["batch_stats"])
+            reports["/".join(norm.path)] = jaxbn.diagnostics(*arrays, args[0], epsilon=norm.epsilon)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(look):
         model.apply(variables, x, train=False)
     return reports
+
+
+def rows(reports: Mapping[str, jaxbn.Diagnostics]) -> list[dict[str, str]]:
+    """A row a norm, by column: what is furthest from healthy among its channels.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> report = jaxbn.diagnostics(*jaxbn.init(2), jnp.array([[1.0, 7.0], [5.0, 7.0]]))
+        >>> list(rows({"norm1": report})[0].values())
+        ['norm1', '2', '7.00 σ', '0.00 to 4.00', '1', '2']
+
+    """
+    found = []
+    for name, report in reports.items():
+        gap, ratio, dead, size = (
+            np.asarray(a).ravel() for a in (report.mean_gap, report.variance_ratio, report.dead, report.effective_size)
+        )
+        found.append(
+            {
+                "norm": name,
+                "channels": f"{gap.size:,}",
+                "largest gap of means": f"{np.abs(gap).max():.2f} σ",
+                "variance / running": f"{ratio.min():.2f} to {ratio.max():.2f}",
+                "dead": f"{dead.sum():,}",
+                "effective size": f"{size.min():,.0f}",
+            }
+        )
+    return found

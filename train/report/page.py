@@ -11,12 +11,10 @@ import numpy as np
 
 from train.config import options
 from train.data import Dataset
-from train.host import files, words
+from train.host import files, machine, words
 from train.inference import classify
 from train.network.summary import summarize
-from train.report.environment import environment
-from train.report.norm_table import norm_table
-from train.report.norms import diagnose
+from train.report import norms
 from train.report.pictures import PICTURES, Picture, write_pictures
 from train.report.predictions import Predictions
 from train.runs.restored import Restored
@@ -55,20 +53,19 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
     surroundings = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    norms = norm_table(diagnose(run.model, run.state, jnp.asarray(dataset.test_inputs[:NORM_BATCH])))
+    diagnoses = norms.diagnose(run.model, run.state, jnp.asarray(dataset.test_inputs[:NORM_BATCH]))
     return surroundings.from_string(source).render(
         name=run.folder.name,
         count=words.count,
         dataset=dataset,
         results=results(run, dataset, logits),
         pictures=pictures(run.folder),
-        norm_columns=[str(column.header) for column in norms.columns],
-        norm_rows=list(zip(*(column.cells for column in norms.columns), strict=True)),
+        norms=norms.rows(diagnoses),
         norm_batch=min(NORM_BATCH, len(dataset.test_labels)),
         layers=summarize(run.model, run.state.variables, prepare(jnp.asarray(dataset.test_inputs[:1]))),
         epochs=epochs(run.folder),
         options=options.listed(run.config),
-        environment=environment(),
+        environment=machine.environment(),
     )
 
 

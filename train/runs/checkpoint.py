@@ -104,7 +104,8 @@ def save(
     try:
         with files.naming(folder):
             parent.mkdir(parents=True, exist_ok=True)
-            _remove_parts(parent)
+            for interrupted in parent.glob(f"{TEMPORARY}*"):
+                shutil.rmtree(interrupted, ignore_errors=True)
             part.mkdir()
             _check_room(part / "room", host)
             orbax_state.write(part / STATE, host)
@@ -162,7 +163,8 @@ def newest(parent: Path, like: Like, run: Identity | None = None) -> Checkpoint 
         if folder != folders[0]:
             _log.warning("going on from %s, the newest that is sound", folder)
         return found
-    _check_none(parent, folders)
+    if folders:
+        raise NoCheckpointError(f"no checkpoint in {parent} is sound: nothing can be restored")
     return None
 
 
@@ -184,11 +186,6 @@ def restore(folder: Path, like: Like, run: Identity | None = None) -> Checkpoint
     if digest(state) != contents.arrays:
         raise DamagedError(f"{folder} is damaged: its arrays are not those that were written")
     return Checkpoint(jax.tree.map(jax.numpy.asarray, state), contents.position, contents.data)
-
-
-def _check_none(parent: Path, unusable: list[Path]) -> None:
-    if unusable:
-        raise NoCheckpointError(f"no checkpoint in {parent} is sound: nothing can be restored")
 
 
 def verify(folder: Path, run: Identity | None = None) -> Contents:
@@ -225,8 +222,7 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
 def sums(folder: Path) -> str:
     """The SHA-256 of every file in a folder, as `sha256sum` prints them, sorted by name."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    digests = [(hashlib.sha256((folder / name).read_bytes()).hexdigest(), name) for name in names if name != SUMS]
-    return "".join(f"{value}  {name}\n" for value, name in digests)
+    return "".join(f"{files.sha256(folder / name)}  {name}\n" for name in names if name != SUMS)
 
 
 def digest(tree: Any) -> str:  # noqa: ANN401
@@ -244,12 +240,6 @@ def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
     return sorted((path for path in parent.iterdir() if re.fullmatch(r"step-\d{9,}", path.name)), reverse=True)
-
-
-def _remove_parts(parent: Path) -> None:
-    """Removes what an interrupted save left behind."""
-    for path in parent.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_room(path: Path, state: TrainState) -> None:

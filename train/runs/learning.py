@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 
 from train.host import program_cache
+from train.host.console import say
 from train.host.errors import InterruptedRunError
 from train.host.interruption import Interruption
 from train.runs import results, stopping, tensorboard, terminal
@@ -37,7 +38,7 @@ def learn(run: Run, start: Start, interruption: Interruption) -> Trained:
     plan, patience = run.plan, run.config.run.patience
     state, progress, epochs = start.state, list(start.progress), list(start.epochs)
     if start.position.epoch > plan.epochs or out_of_patience(epochs, patience):
-        terminal.print_finished(run.console, run.folder)
+        say(run.console, f"{run.folder} is finished: nothing is left to train, and its results are written again")
         return Trained(state, progress, epochs)
     with run.console.status("compiling"):
         programs = loop.compile_programs(plan, state)

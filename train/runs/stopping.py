@@ -3,7 +3,6 @@
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -11,28 +10,20 @@ from rich.console import Console
 from train.host.console import say
 
 
-def answerer(console: Console) -> Callable[[signal.Signals], None]:
+def answer(console: Console, number: signal.Signals) -> None:
     """Says at once that a signal has been heard: in the terminal above the bar, elsewhere on stderr."""
-
-    def answer(number: signal.Signals) -> None:
-        again = " (Ctrl-C again: at once, without saving)" if number == signal.SIGINT else ""
-        text = f"stopping: the run is saved as soon as the steps under way are done{again}"
-        if console.is_terminal:
-            say(console, text)
-        elif not console.quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    return answer
+    again = " (Ctrl-C again: at once, without saving)" if number == signal.SIGINT else ""
+    text = f"stopping: the run is saved as soon as the steps under way are done{again}"
+    if console.is_terminal:
+        say(console, text)
+    elif not console.quiet:
+        print(text, file=sys.stderr, flush=True)
 
 
-def ender(console: Console, folder: Path) -> Callable[[], None]:
+def end(console: Console, folder: Path) -> None:
     """Says how to go on where the process ends at once, and leaves the terminal as it was."""
-
-    def end() -> None:
-        console.show_cursor(True)
-        print(f"\n{at_once(folder)}", file=sys.stderr, flush=True)
-
-    return end
+    console.show_cursor(True)
+    print(f"\n{at_once(folder)}", file=sys.stderr, flush=True)
 
 
 def after(folder: Path, step: int) -> str:

@@ -1,6 +1,5 @@
 """What a person sees while a run goes on: a bar in a terminal, plain lines anywhere else."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ from rich.table import Table
 
 from train.config.sections import Config
 from train.data import Dataset
-from train.host.console import SILENCE, WithBar, say
-from train.host.words import count, duration
+from train.host.console import WithBar, say
+from train.host.machine import processors
+from train.host.words import count
 from train.network.summary import Layer
 from train.runs.keeping import best
 from train.training.loop import Epoch, Progress
@@ -47,8 +47,7 @@ def print_start(console: Console, config: Config, dataset: Dataset, plan: Plan, 
 def describe_devices(plan: Plan) -> str:
     """What computes, and how much of a batch each does."""
     device, count, processes = jax.devices()[0], plan.devices.count, jax.process_count()
-    processors = f", {os.cpu_count()} processors" if device.platform == "cpu" else ""
-    versions = f"{processors}, jax {jax.__version__}"
+    versions = f"{processors()}, jax {jax.__version__}"
     if count == 1:
         return device.device_kind + versions
     of_processes = f" in {processes} processes" if processes > 1 else ""
@@ -104,11 +103,8 @@ class Monitor(WithBar):
     def __init__(
         self, console: Console, plan: Plan, done: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(console)
-        self._plan = plan
-        self._clock = clock
-        self._start = self._said = clock()
-        self._before = done
+        super().__init__(console, clock)
+        self._plan, self._before = plan, done
         self._steps = plan.epochs * plan.steps_per_epoch
         self._task = self._bar.add_task("the first steps", total=self._steps, completed=done, left="")
 
@@ -121,9 +117,7 @@ class Monitor(WithBar):
 
     def advance(self, done: Progress) -> None:
         """A part of an epoch has been done."""
-        now = self._clock()
-        seconds = (now - self._start) / (done.step - self._before) * (self._steps - done.step)
-        left = f"{duration(seconds)} left"
+        left = self._left(done.step - self._before, self._steps - done.step)
         parts = [
             self._epoch(done),
             f"step {done.step:>{len(f'{self._steps:,}')},}/{self._steps:,}",
@@ -131,8 +125,7 @@ class Monitor(WithBar):
             f"accuracy {done.accuracy:7.2%}",
             f"{done.images_per_second:,.0f} images/s",
         ]
-        if not self._console.is_terminal and now - self._said >= SILENCE:
-            self._say("  ".join([*parts, left]))
+        self._say_now_and_then("  ".join([*parts, left]))
         while len("  ".join(parts)) > self._console.width - LEAST_BAR - len(left):
             parts.pop()
         self._bar.update(self._task, completed=done.step, description="  ".join(parts), left=left)
@@ -148,10 +141,6 @@ class Monitor(WithBar):
 
     def _epoch(self, done: Progress | Epoch) -> str:
         return f"epoch {done.epoch:>{len(str(self._plan.epochs))}}/{self._plan.epochs}"
-
-    def _say(self, text: str) -> None:
-        self._said = self._clock()
-        say(self._console, text)
 
 
 def _held_out(done: Epoch) -> str:
@@ -177,8 +166,3 @@ def print_end(
     if first is not None:
         say(console, f"best validation accuracy {first.validation_accuracy:.2%} after epoch {first.epoch}: kept apart")
     say(console, f"results in {folder}")
-
-
-def print_finished(console: Console, folder: Path) -> None:
-    """A run that is resumed was at its end."""
-    say(console, f"{folder} is finished: nothing is left to train, and its results are written again")

@@ -1,14 +1,25 @@
 """What the first process of a run writes into its folder, for all of them; the others hold its silent twin."""
 
 import contextlib
-from contextlib import AbstractContextManager
+import io
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import filelock
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
 
 from train.config import config_file
 from train.config.sections import Config
 from train.data.card import DataCard
+from train.host import files
+from train.host.errors import UsageError
 from train.runs import checkpoint, identity, results
 from train.runs.identity import Identity
+from train.runs.results import FILES, FOLDERS, LOCK, METRICS, PARTS, PROGRESS, VARIABLES
 from train.training.loop import Epoch, Progress, Snapshot
 from train.training.step import TrainState
 
@@ -25,16 +36,56 @@ class Writer:
         self.folder = folder
 
     def check(self, *, overwrite: bool) -> None:
-        """Finds the folder to be free for a new run, or raises as `results.check_folder` does."""
-        results.check_folder(self.folder, overwrite)
+        """Finds that the folder does not exist yet, is empty, or holds an earlier run that may be replaced.
 
-    def claim(self) -> AbstractContextManager[None]:
-        """A context in which no other run trains in the folder."""
-        return results.claim(self.folder)
+        Raises:
+            FileExistsError: there is something else, or an earlier run, and `overwrite` was not asked for.
+
+        """
+        folder = self.folder
+        if not folder.exists() and not folder.is_symlink():
+            return
+        if not folder.is_dir() or folder.is_symlink():
+            raise FileExistsError(f"{folder} is no folder of a run; pass another --name")
+        found = {path.name for path in folder.iterdir()} - {LOCK, *PARTS}
+        others = sorted(found.difference(FILES, FOLDERS))
+        if others:
+            raise FileExistsError(f"{folder} holds {others[0]}, which is of no run; pass another --name")
+        if found and not overwrite:
+            raise FileExistsError(f"{folder} holds an earlier run; pass another --name, or --overwrite to replace it")
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """A context in which no other process trains in the folder, which is made where it is missing.
+
+        Raises:
+            UsageError: another process does.
+            OSError: the folder cannot be made or written to.
+
+        """
+        with files.naming(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=self.folder.is_dir())
+        lock = filelock.FileLock(self.folder / LOCK)
+        with files.naming(self.folder):
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise UsageError(
+                    f"{self.folder}: another process is training there at this moment: pass another --name"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def clear(self) -> None:
-        """Removes what an earlier run left."""
-        results.clear(self.folder)
+        """Removes what an earlier run left in the folder, once `check` has found it free."""
+        with files.naming(self.folder, "cleared"):
+            for name in {*FILES, *PARTS} - {LOCK}:
+                (self.folder / name).unlink(missing_ok=True)
+            for name in FOLDERS:
+                if (self.folder / name).is_dir():
+                    shutil.rmtree(self.folder / name)
 
     def rewind(self, step: int, epoch: int) -> tuple[list[Progress], list[Epoch]]:
         """The records up to a step of an epoch; the later ones are removed."""
@@ -48,12 +99,19 @@ class Writer:
 
     def save(self, kind: str, snapshot: Snapshot, data: DataCard, keep: int, run: Identity) -> None:
         """Writes a checkpoint of a kind, which never knows of more than the records do."""
-        results.sync_records(self.folder)
+        for name in (METRICS, PROGRESS):
+            if (self.folder / name).exists():
+                files.sync(self.folder / name)
         checkpoint.save(self.folder / kind, snapshot.state, snapshot.position, data, keep, run)
 
     def finish(self, state: TrainState) -> None:
-        """Writes the variables."""
-        results.write_variables(self.folder, state)
+        """Writes variables.npz: parameters and batch statistics, one array a name such as `params/conv1/kernel`."""
+        arrays: dict[str, Any] = {
+            name: np.asarray(leaf) for name, leaf in flatten_dict(jax.device_get(state.variables), sep="/").items()
+        }
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        files.write(self.folder / VARIABLES, buffer.getvalue())
 
 
 class Silent(Writer):
@@ -62,9 +120,10 @@ class Silent(Writer):
     def check(self, *, overwrite: bool) -> None:
         """Nothing to do."""
 
-    def claim(self) -> AbstractContextManager[None]:
-        """A context of nothing."""
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Nothing to do."""
+        yield
 
     def clear(self) -> None:
         """Nothing to do."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, spread
+from train.studies.study import Data, Finding, Numbers, Study, Table, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 from train.training.step import TrainState, prepare
 
@@ -66,7 +66,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
 def percentiles(model: MLP, state: TrainState, inputs: jax.Array, layer: str) -> jax.Array:
     """Over some inputs, of what a layer hands to its activation in evaluation: (percentile, unit)."""
     _, kept = model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
+        state.variables,
         prepare(inputs),
         train=False,
         capture_intermediates=lambda module, _: module.name == layer,
@@ -108,7 +108,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         f"{wider['without'].mean():.1f}-fold"
     )
     return Finding(
-        "reproduced" if all(stable) else "partly reproduced" if any(stable) else "not reproduced",
+        verdict(*stable),
         headline if all(stable) else "The norm does not keep the inputs of the last hidden layer in place",
         f"Over {settings.steps:,} steps the median of an input to the last hidden layer's sigmoids wanders over "
         f"{moved['with'].mean():.2f} half-widths with the norm and {moved['without'].mean():.2f} without; the largest "

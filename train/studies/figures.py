@@ -29,13 +29,25 @@ def plain(axes: Axes, **labels: Any) -> None:  # noqa: ANN401
     axes.set(**labels)
 
 
-def band(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str | None = None, **line: Any) -> None:  # noqa: ANN401
-    """The mean over the seeds (the first axis) as a line, and one standard deviation about it as a band."""
+def band(
+    axes: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    colour: str,
+    label: str | None = None,
+    least: float | None = None,
+    **line: Any,  # noqa: ANN401
+) -> None:
+    """The mean over the seeds (the first axis) as a line, and one standard deviation about it as a band.
+
+    With `least`, both are of the logarithms, and smaller values count as that.
+    """
+    back, values = (np.exp, np.log(np.maximum(values, least))) if least else (np.asarray, values)
     mean = values.mean(0)
-    axes.plot(x, mean, color=colour, label=label, **line)
+    axes.plot(x, back(mean), color=colour, label=label, **line)
     if len(values) > 1:
         deviation = values.std(0, ddof=1)
-        axes.fill_between(x, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(x, back(mean - deviation), back(mean + deviation), color=colour, alpha=0.2, linewidth=0)
 
 
 def bars(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str, width: float) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
+from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 
 
@@ -70,7 +70,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         ("no norm, whole batch", spread(numbers["none"], 2)),
     ]
     return Finding(
-        "reproduced" if better else "not reproduced",
+        verdict(better),
         f"Ghosts of {settings.ghosts[best]} in a large batch: {gain:+.2f} points of test accuracy",
         f"With batches of {settings.batch_size:,} the statistics of the whole batch give {spread(whole, 2)}% on the "
         f"test set, those of {settings.ghosts[best]} examples {spread(ghosts[best], 2)}%: "

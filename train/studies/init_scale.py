@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, spread
+from train.studies.study import Data, Finding, Numbers, Study, Table, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, scale_kernels, start
 
 LEARNED = 80.0  # per cent of the training images right: it has begun to learn
@@ -65,7 +65,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         for i, deviation in enumerate(deviations(settings))
     )
     return Finding(
-        "reproduced" if many >= 2 * max(few, 1) else "partly reproduced" if many > few else "not reproduced",
+        verdict(many >= 2 * max(few, 1), many > few),
         f"With the norm, {many} of {len(rows)} initial scales learn; without, {few}",
         f"After {settings.epochs} epochs at least {LEARNED:.0f}% of the training images are right at {many} of "
         f"{len(rows)} initial standard deviations with the norm, and at {few} without; at the worst one it is "
@@ -105,4 +105,5 @@ STUDY = Study(
     measure=measure,
     conclude=conclude,
     draw=draw,
+    height=6.4,
 )

@@ -14,7 +14,7 @@ from train.network.convolution import Convolution, convolution_for
 from train.network.models import LayerOptions
 from train.network.pooling import max_pool
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table
+from train.studies.study import Data, Finding, Numbers, Study, Table, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 
 KINDS = ("with", "partly", "without")
@@ -113,7 +113,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         for i, rate in enumerate(settings.rates)
     )
     return Finding(
-        "reproduced" if higher and faster else "partly reproduced" if higher or faster else "not reproduced",
+        verdict(higher, faster),
         f"With the norm, rates up to {largest['with']:g} reach {settings.target:g}%; without, up to "
         f"{largest['without']:g}",
         f"The largest rate at which every seed reaches {settings.target:g}% test accuracy within {settings.steps} "
@@ -129,11 +129,11 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
 
 
 def _cells(steps: np.ndarray, last: np.ndarray) -> tuple[str, str]:
-    reached = np.isfinite(steps)
-    few = f"{steps[reached].mean():.0f} ± {steps[reached].std(ddof=1):.0f}" if reached.sum() > 1 else "never"
-    if 0 < reached.sum() < len(steps):
-        few = f"{reached.sum()} of {len(steps)} seeds: {steps[reached].mean():.0f}"
-    return few, f"{last.mean():.1f} ± {last.std(ddof=1):.1f}" if len(last) > 1 else f"{last.mean():.1f}"
+    reached = steps[np.isfinite(steps)]
+    few = spread(reached, 0) if reached.size else "never"
+    if 0 < reached.size < steps.size:
+        few = f"{reached.size} of {steps.size} seeds: {reached.mean():.0f}"
+    return few, spread(last)
 
 
 def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:

@@ -14,7 +14,7 @@ from train.network.build import INITIALIZERS
 from train.network.convolution import convolution_for
 from train.network.models import CNN, MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
+from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 
 PLACES = ("before", "after", "none")
@@ -98,7 +98,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         for i, place in enumerate(PLACES)
     )
     return Finding(
-        "not reproduced" if everywhere else "reproduced",
+        verdict(not everywhere),
         f"The norm is better {everywhere.pop()} the activation in every network"
         if everywhere
         else f"Before or after: no rule, and at most {gap:.1f} points between them",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
+from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 
 KINDS = ("with", "ghost", "without")
@@ -73,7 +73,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         for i, dropout in enumerate(settings.dropouts)
     )
     return Finding(
-        "reproduced" if all(parts) else "partly reproduced" if any(parts) else "not reproduced",
+        verdict(*parts),
         f"Over-fitting without dropout: {gap['with'][0].mean():.1f} points with the norm, "
         f"{gap['without'][0].mean():.1f} without",
         f"Without dropout the gap between training and test accuracy is {spread(gap['with'][0])} points with the norm "

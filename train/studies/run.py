@@ -5,25 +5,22 @@ import importlib
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import jaxbn
 from train.data import Dataset, load
 from train.host import files
+from train.host.machine import versions
 from train.studies import figures, sweep
 from train.studies.study import Data, Finding, Numbers, Study
-from train.training.step import Examples
+from train.training.plan import splits
 
 RESULTS, FIGURE = "results.json", "figure.png"
-HEIGHTS = {"init-scale": 6.4, "smoothness": 4.6}  # inches; 3.9 for others
 
 
 def find(name: str) -> Study:
@@ -33,11 +30,8 @@ def find(name: str) -> Study:
 
 def data_of(dataset: Dataset) -> Data:
     """A dataset on the device."""
-    return Data(
-        dataset.name,
-        Examples(jnp.asarray(dataset.train_inputs), jnp.asarray(dataset.train_labels)),
-        Examples(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_labels)),
-    )
+    parts = splits(dataset, validation=0.0)
+    return Data(dataset.name, parts.train, parts.test)
 
 
 def load_data(data_dir: Path | None) -> Data:
@@ -70,7 +64,7 @@ def run(
 
 def picture(study: Study, numbers: Numbers, settings: Any, finding: Finding) -> bytes:  # noqa: ANN401
     """The study's figure as PNG."""
-    figure = figures.new_figure(HEIGHTS.get(study.name, 3.9), finding.headline)
+    figure = figures.new_figure(study.height, finding.headline)
     study.draw(numbers, settings, figure)
     return figures.png(figure)
 
@@ -103,14 +97,7 @@ def describe(
 
 def machine() -> dict[str, Any]:
     """What it ran on."""
-    device = jax.devices()[0]
-    return {
-        "device": device.device_kind,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "jaxbn": jaxbn.__version__,
-    }
+    return {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), **versions("jax")}
 
 
 def words(value: Any) -> str:  # noqa: ANN401

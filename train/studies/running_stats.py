@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import jaxbn
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
+from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 from train.training.step import TrainState, prepare
 
@@ -114,7 +114,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
     jumps = {name: roughness(numbers[name]).mean() for name in AVERAGES}
     return Finding(
-        "reproduced" if late and kept else "partly reproduced" if late else "not reproduced",
+        verdict(late, late and kept),
         f"After {first} steps: {early['recalibrated'].mean():.0f}% recalibrated, {early['EMA 0.99'].mean():.0f}% with "
         "the exponential average",
         f"The same weights after {first} steps: {spread(early['recalibrated'])}% of the test set with statistics "

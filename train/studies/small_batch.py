@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from train.network.build import renorm_ramp
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
+from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 
 KINDS = ("plain", "renorm")
@@ -90,7 +90,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     rows.append((f"{settings.classes} classes a batch", *(spread(numbers[f"{k}_classes"]) for k in (*KINDS, "none"))))
     gained, gained_few = renorm[0].mean() - plain[0].mean(), few_renorm.mean() - few_plain.mean()
     return Finding(
-        "reproduced" if small and few else "partly reproduced" if small or few else "not reproduced",
+        verdict(small, few),
         f"Renormalization: {gained:+.1f} points with groups of {settings.groups[0]}, {gained_few:+.1f} with "
         f"{settings.classes} classes a batch",
         f"With statistics of {settings.groups[0]} examples, plain batch normalization reaches {spread(plain[0])}% of "

@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread
-from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-from train.training.step import Examples, TrainState, dropout_key, prepare
+from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
+from train.studies.sweep import NORM, accuracy, fit, orders, product, start, training_loss
+from train.training.step import TrainState
 
 KINDS = ("with", "without", "noisy")
 LABELS = {"with": "with norm", "without": "without", "noisy": "norm, then noise"}
@@ -141,8 +140,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
         right = accuracy(model, data.test)
 
         def at(state: TrainState) -> Landscape:
-            rows = order[state.step]  # the batch that comes next
-            batch = Examples(data.train.inputs[rows], data.train.labels[rows])
+            batch = data.train.at(order[state.step])  # the one that comes next
             loss = partial(training_loss, model, state, batch, seed)
             return Landscape(**look(loss, state.params, settings, rate), accuracy=right(state))
 
@@ -154,18 +152,6 @@ def measure(data: Data, settings: Settings) -> Numbers:
         found = product(partial(run, norm), np.asarray(settings.rates, np.float32), range(settings.seeds))
         numbers |= {f"{kind}_{field}": values for field, values in found._asdict().items()}
     return numbers
-
-
-def training_loss(model: MLP, state: TrainState, batch: Examples, seed: jax.Array, params: Any) -> jax.Array:  # noqa: ANN401
-    """The loss of a batch in training mode; of a step always with the same noise."""
-    logits, _ = model.apply(
-        {"params": params, "batch_stats": state.batch_stats},
-        prepare(batch.inputs),
-        train=True,
-        mutable=["batch_stats"],
-        rngs={"dropout": dropout_key(seed, state.step)},  # pyright: ignore[reportArgumentType]
-    )
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 
 
 def over_training(numbers: Numbers, kind: str, field: str) -> np.ndarray:
@@ -209,7 +195,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         if n < len(TITLES)
     ]
     return Finding(
-        "reproduced" if all(parts) else "partly reproduced" if any(parts) or smoother.any() else "not reproduced",
+        verdict(*parts, smoother.any()),
         "Smoother with the norm by " + ", ".join(counts),
         f"Averaged over the training, the landscape is smoother with the norm by {', and by '.join(counts)}. Internal "
         f"covariate shift with the norm, and with noise behind it, is {'; '.join(shifts)} that without. "
@@ -226,7 +212,8 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
         for axes, (field, title) in zip(grid[i], PANELS.items(), strict=True):
             for kind in KINDS:
                 values = numbers[f"{kind}_{field}"][i]
-                _band_in_logs(axes, steps, values.mean(-1) if values.ndim > 2 else values, kind)
+                values = values.mean(-1) if values.ndim > 2 else values
+                figures.band(axes, steps, values, COLOURS[kind], LABELS[kind], least=1e-12)
             figures.plain(axes, yscale="log", title="" if i else title)
             axes.title.set_fontsize(9)
             axes.tick_params(labelsize=8, which="both")
@@ -234,16 +221,6 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     for axes in grid[-1]:
         axes.set_xlabel("step")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-
-
-def _band_in_logs(axes: Axes, steps: np.ndarray, values: np.ndarray, kind: str) -> None:
-    logs = np.log(np.maximum(values, 1e-12))
-    middle = logs.mean(0)
-    axes.plot(steps, np.exp(middle), color=COLOURS[kind], label=LABELS[kind])
-    if len(values) > 1:
-        deviation = logs.std(0, ddof=1)
-        low, high = np.exp(middle - deviation), np.exp(middle + deviation)
-        axes.fill_between(steps, low, high, color=COLOURS[kind], alpha=0.2, linewidth=0)
 
 
 STUDY = Study(
@@ -265,4 +242,5 @@ STUDY = Study(
     measure=measure,
     conclude=conclude,
     draw=draw,
+    height=4.6,
 )

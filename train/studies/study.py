@@ -22,11 +22,7 @@ class Data(NamedTuple):
 
     def first(self, train: int, test: int) -> "Data":
         """The first examples of each set; all, where there are fewer."""
-        return Data(
-            self.name,
-            Examples(self.train.inputs[:train], self.train.labels[:train]),
-            Examples(self.test.inputs[:test], self.test.labels[:test]),
-        )
+        return Data(self.name, self.train.at(slice(train)), self.test.at(slice(test)))
 
 
 class Table(NamedTuple):
@@ -61,6 +57,7 @@ class Study:
         measure: trains them all.
         conclude: the finding from the numbers alone.
         draw: the figure from the numbers alone.
+        height: of the figure, in inches.
 
     """
 
@@ -75,6 +72,18 @@ class Study:
     measure: Callable[[Data, Any], Numbers]
     conclude: Callable[[Numbers, Any], Finding]
     draw: Callable[[Numbers, Any, Figure], None]
+    height: float = 3.9
+
+
+def verdict(*parts: object) -> Verdict:
+    """Whether all parts of a claim hold, some, or none.
+
+    Example:
+        >>> verdict(True, False), verdict(False)
+        ('partly reproduced', 'not reproduced')
+
+    """
+    return "reproduced" if all(parts) else "partly reproduced" if any(parts) else "not reproduced"
 
 
 def spread(values: np.ndarray, digits: int = 1) -> str:

@@ -14,7 +14,16 @@ import numpy as np
 import optax
 
 import jaxbn.linen
-from train.training.step import Examples, StepOptions, TrainState, evaluate, init_state, train_step
+from train.training.step import (
+    Examples,
+    StepOptions,
+    TrainState,
+    dropout_key,
+    evaluate,
+    init_state,
+    prepare,
+    train_step,
+)
 
 Tree = Any
 
@@ -110,7 +119,7 @@ def fit(
     options = StepOptions(seed=seed)  # pyright: ignore[reportArgumentType]
 
     def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
-        state, metrics = train_step(model, tx, state, Examples(data.inputs[rows], data.labels[rows]), options)
+        state, metrics = train_step(model, tx, state, data.at(rows), options)
         return state, metrics.loss / rows.size
 
     def interval(state: TrainState, rows: jax.Array) -> tuple[TrainState, tuple[jax.Array, Tree]]:
@@ -129,6 +138,18 @@ def accuracy(model: nn.Module, data: Examples) -> Callable[[TrainState], jax.Arr
         return 100 * metrics.correct / metrics.count
 
     return measure
+
+
+def training_loss(model: nn.Module, state: TrainState, batch: Examples, seed: jax.Array | int, params: Tree) -> Tree:
+    """The loss of a batch in training mode; of a step always with the same noise."""
+    logits, _ = model.apply(
+        state._replace(params=params).variables,
+        prepare(batch.inputs),
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": dropout_key(seed, state.step)},  # pyright: ignore[reportArgumentType]
+    )
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 
 
 def scale_kernels(state: TrainState, factor: jax.Array) -> TrainState:

@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from train.host.console import SILENCE, WithBar, say
-from train.host.words import count, duration
+from train.host.console import WithBar
+from train.host.words import count
 from train.studies.study import Finding
 
 
@@ -28,26 +28,20 @@ class Monitor(WithBar):
     def __init__(
         self, console: Console, title: str, networks: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(console)
-        self._title, self._networks, self._clock = title, networks, clock
-        self._done, self._start = 0, clock()
-        self._said = self._start
+        super().__init__(console, clock)
+        self._title, self._networks, self._done = title, networks, 0
         self._task = self._bar.add_task(title, total=networks, left=self._count())
 
     def __enter__(self) -> Self:
         if not self._console.is_terminal:
-            say(self._console, f"{self._title}: {count(self._networks, 'network')} to train")
+            self._say(f"{self._title}: {count(self._networks, 'network')} to train")
         return super().__enter__()
 
     def advance(self, networks: int) -> None:
         """So many more are trained."""
         self._done += networks
-        now = self._clock()
-        seconds = (now - self._start) / self._done * (self._networks - self._done)
-        left = f"{duration(seconds)} left"
-        if not self._console.is_terminal and now - self._said >= SILENCE:
-            self._said = now
-            say(self._console, f"{self._title}: {self._count()} networks, {left}")
+        left = self._left(self._done, self._networks - self._done)
+        self._say_now_and_then(f"{self._title}: {self._count()} networks, {left}")
         self._bar.update(self._task, completed=self._done, left=f"{self._count()}  {left}")
 
     def _count(self) -> str:

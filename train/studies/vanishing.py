@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, spread
-from train.studies.sweep import NORM, accuracy, fit, orders, product, start
-from train.training.step import Examples, TrainState, prepare
+from train.studies.study import Data, Finding, Numbers, Study, Table, spread, verdict
+from train.studies.sweep import NORM, accuracy, fit, orders, product, start, training_loss
+from train.training.step import Examples, TrainState
 
 ACTIVATIONS = {"tanh": nn.tanh, "sigmoid": nn.sigmoid, "relu": nn.relu}
 SATURATING = ("tanh", "sigmoid")
@@ -52,7 +52,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
         model = MLP(10, (settings.width,) * settings.depth, layers)
         state = start(model, tx, data.train, seed)
         order = orders(seed, examples, settings.steps, settings.batch_size)
-        norms = gradient_norms(model, state, Examples(data.train.inputs[order[0]], data.train.labels[order[0]]))
+        norms = gradient_norms(model, state, data.train.at(order[0]))
         _, _, right = fit(model, tx, state, data.train, order, accuracy(model, data.test), every=settings.steps)
         return norms, right[-1]
 
@@ -69,13 +69,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
 def gradient_norms(model: MLP, state: TrainState, batch: Examples) -> jax.Array:
     """‖∂loss/∂W‖ of each hidden layer's kernel, from the first to the last, in training mode."""
-
-    def loss(params: Any) -> jax.Array:  # noqa: ANN401
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, _ = model.apply(variables, prepare(batch.inputs), train=True, mutable=["batch_stats"])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
-
-    gradients = jax.grad(loss)(state.params)
+    gradients = jax.grad(partial(training_loss, model, state, batch, 0))(state.params)
     return jnp.stack([jnp.linalg.norm(gradients[f"dense{i + 1}"]["kernel"]) for i in range(len(model.hidden))])
 
 
@@ -113,7 +107,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         headline = "Gradients do not vanish here, with the norm or without"
     cases = len(set(SATURATING) & set(settings.activations)) * len(initializers(settings))
     return Finding(
-        "reproduced" if better and all(better) else "partly reproduced" if any(better) else "not reproduced",
+        verdict(bool(better) and all(better), any(better)),
         headline,
         "Over tanh and sigmoid, and initial weights that fit the number of inputs or are too small, the gradient of "
         f"the first hidden layer's weights before training is at worst {least['with']:.2g} with the norm and "
@@ -137,14 +131,11 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     layers = np.arange(1, settings.depth + 1)
     for axes, activation in zip(panels, settings.activations, strict=True):
         for name, colour in (("with", figures.WITH), ("without", figures.WITHOUT)):
-            for init, style in (("lecun", "o-"), ("small", "s--")):
-                logs = np.log(np.maximum(numbers[f"{activation}_{init}_{name}_gradients"], 1e-16))
-                middle = logs.mean(0)
+            for init, marker, line in (("lecun", "o", "-"), ("small", "s", "--")):
+                values = numbers[f"{activation}_{init}_{name}_gradients"]
                 label = f"{'with norm' if name == 'with' else 'without'}, std {_std(init, settings)}"
-                axes.plot(layers, np.exp(middle), style, color=colour, label=label, markersize=4)
-                if len(logs) > 1:
-                    low, high = middle - logs.std(0, ddof=1), middle + logs.std(0, ddof=1)
-                    axes.fill_between(layers, np.exp(low), np.exp(high), color=colour, alpha=0.2, linewidth=0)
+                form = {"marker": marker, "linestyle": line, "markersize": 4}
+                figures.band(axes, layers, values, colour, label, least=1e-16, **form)
         axes.set_title(activation, fontsize=10)
         figures.plain(axes, yscale="log", xlabel="hidden layer (1: next to the input)")
     panels[0].set_ylabel("gradient norm before training")

@@ -37,6 +37,10 @@ class Examples(NamedTuple):
     inputs: jax.Array  # uint8 images (N, H, W, C), or float32 features
     labels: jax.Array  # int32 (N,)
 
+    def at(self, rows: Any) -> "Examples":  # noqa: ANN401  (indices or a slice)
+        """Some of them."""
+        return Examples(self.inputs[rows], self.labels[rows])
+
 
 class StepOptions(NamedTuple):
     """What a step does beyond the plain: options that are fixed for a run."""
@@ -124,7 +128,7 @@ def train_steps(
     def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, total = carry
         chosen = divide(jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size))
-        state, metrics = train_step(model, tx, state, Examples(data.inputs[chosen], data.labels[chosen]), options)
+        state, metrics = train_step(model, tx, state, data.at(chosen), options)
         return state, add(total, metrics)
 
     return jax.lax.fori_loop(*span, body, (state, no_metrics()))

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from train.commands.cli import main
-from train.data.cifar10 import BATCHES, CLASS_NAMES
+from train.data.cifar10 import BATCHES
+from train.data.published import PUBLISHED
 
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])
 
@@ -59,7 +60,7 @@ def test_what_is_exported_predicts_the_same_by_name(run, tmp_path, capsys):
     assert said[0] == said[1]
     assert [line[0] for line in said[0]] == list(map(str, paths))
     assert said[0][0][1] == "airplane", "the red ones are airplanes"
-    assert said[0][1][1] in CLASS_NAMES
+    assert said[0][1][1] in PUBLISHED["cifar10"].class_names
 
 
 def test_an_image_of_one_colour_shows_nothing(run, tmp_path, capsys):

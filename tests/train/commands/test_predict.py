@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import small_run
 from PIL import Image
+from scipy.special import softmax
 
 from train.commands.export import Export, export
 from train.commands.predict import Predict, Prediction, load, predict, show
 from train.host.console import Console
 from train.host.errors import UsageError
-from train.inference import classify
 from train.runs import restored
 
 
@@ -34,15 +34,8 @@ def drawn(tmp_path_factory):
 
 
 def lines_of(found, arrays, folder, top):
-    probabilities = classify.softmax(
-        np.asarray(
-            found.model.apply(
-                {"params": found.state.params, "batch_stats": found.state.batch_stats},
-                arrays / np.float32(255),
-                train=False,
-            )
-        )
-    )
+    logits = found.model.apply(found.state.variables, arrays / np.float32(255), train=False)
+    probabilities = softmax(np.asarray(logits, np.float64), axis=-1)
     lines = []
     for i, row in enumerate(probabilities):
         best = np.argsort(-row)[:top]

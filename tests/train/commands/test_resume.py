@@ -25,7 +25,8 @@ from train.commands.cli import main
 from train.config import config_file
 from train.runs import checkpoint, keeping, results
 from train.runs.restored import restore
-from train.training.loop import Epoch, Position
+from train.runs.writer import Writer
+from train.training.loop import Epoch, Position, Progress
 
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("JAXBN_KILLS", "2"))
@@ -67,14 +68,14 @@ def signals_at(monkeypatch):
     """Sends this process a signal when a run reports a step."""
 
     def install(step, number):
-        append = results.append_progress
+        write = results.record
 
-        def record(folder, progress):
-            append(folder, progress)
-            if progress.step == step:
+        def record(folder, dataset, event):
+            write(folder, dataset, event)
+            if isinstance(event, Progress) and event.step == step:
                 os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(results, "append_progress", record)
+        monkeypatch.setattr(results, "record", record)
 
     return install
 
@@ -105,11 +106,11 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
 
 
 def test_a_second_signal_stops_at_once(monkeypatch, tmp_path, capsys):
-    def record(folder, progress):
+    def record(*_):
         for _ in range(2):
             signal.raise_signal(signal.SIGINT)  # to this thread: others might be told later
 
-    monkeypatch.setattr(results, "append_progress", record)
+    monkeypatch.setattr(results, "record", record)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may have been ignored
     try:
         assert run(tmp_path) == 130
@@ -141,13 +142,13 @@ def test_without_a_report_everything_else_is_saved(monkeypatch, tmp_path, capsys
 
 
 def test_a_signal_that_comes_too_late_to_stop_training_leaves_out_the_report(monkeypatch, tmp_path, capsys):
-    write = results.write_variables
+    finish = Writer.finish
 
-    def interrupted(folder, state):
+    def interrupted(writer, state):
         signal.raise_signal(signal.SIGINT)
-        write(folder, state)
+        finish(writer, state)
 
-    monkeypatch.setattr(results, "write_variables", interrupted)
+    monkeypatch.setattr(Writer, "finish", interrupted)
     assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "run", *TINY]) == 130
     assert "the run is finished and saved, but for its report" in capsys.readouterr().err
     assert (tmp_path / "run" / results.VARIABLES).exists()
@@ -157,7 +158,7 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_anew(monkeypatch, uninterr
     def fail(*_):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(results, "append_progress", fail)
+    monkeypatch.setattr(results, "record", fail)
     assert run(tmp_path) == 1
     monkeypatch.undo()
     assert main(["--resume", "run", "--runs-dir", str(tmp_path)]) == 0
@@ -166,15 +167,15 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_anew(monkeypatch, uninterr
 
 def test_a_run_on_a_full_disk_stops_and_goes_on_once_there_is_room(monkeypatch, uninterrupted, tmp_path, capsys):
     """From step 24 on the system refuses larger files, until the run is resumed."""
-    append = results.append_progress
+    write = results.record
     with contextlib.ExitStack() as disk:
 
-        def record(folder, progress):
-            append(folder, progress)
-            if progress.step == 24:
+        def record(folder, dataset, event):
+            write(folder, dataset, event)
+            if isinstance(event, Progress) and event.step == 24:
                 disk.enter_context(small_disk(1000))
 
-        monkeypatch.setattr(results, "append_progress", record)
+        monkeypatch.setattr(results, "record", record)
         assert run(tmp_path, "--checkpoint-epochs", "1") == 1
     monkeypatch.undo()
     folder = tmp_path / "run"
@@ -261,7 +262,7 @@ def test_only_damaged_checkpoints_are_an_error_with_a_way_out(tmp_path, capsys):
 
 
 def test_two_processes_do_not_train_in_one_folder(stopped, capsys):
-    with results.claim(stopped):
+    with Writer(stopped).claim():
         assert main(["--resume", str(stopped)]) == 1
     assert "another process is training there at this moment" in capsys.readouterr().err
 

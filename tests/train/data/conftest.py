@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.data import SOURCES
 from train.data.cifar10 import BATCHES
 from train.data.dataset import Arrays
-from train.data.published import Published
+from train.data.published import PUBLISHED, Published
 
 
 def _idx_bytes(array: np.ndarray) -> bytes:
@@ -126,7 +125,7 @@ def archive_bytes(small_mnist: Arrays) -> dict[str, bytes]:
     """The small MNIST as gzipped IDX files, by file name."""
     return {
         archive.file_name: gzip.compress(_idx_bytes(array), mtime=0)
-        for archive, array in zip(SOURCES["mnist"].PUBLISHED.archives.values(), small_mnist, strict=True)
+        for archive, array in zip(PUBLISHED["mnist"].archives.values(), small_mnist, strict=True)
     }
 
 
@@ -163,7 +162,7 @@ def publish(
     """Publishes a small dataset by the local server; returns where it is, and what must arrive."""
 
     def publish(name: str) -> Published:
-        published = SOURCES[name].PUBLISHED
+        published = PUBLISHED[name]
         bodies = cifar10_bytes if name == "cifar10" else archive_bytes
         archives = {}
         for key, archive in published.archives.items():
@@ -204,5 +203,5 @@ def alone(
     monkeypatch.setenv("TMPDIR", temporary)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    for source in SOURCES.values():
-        monkeypatch.setattr(source, "PUBLISHED", moved(source.PUBLISHED, closed_url))
+    for name, published in PUBLISHED.items():
+        monkeypatch.setitem(PUBLISHED, name, moved(published, closed_url))

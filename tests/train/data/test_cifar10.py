@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from train.data import CifarError, load
-from train.data.cifar10 import BATCHES, CLASS_NAMES, read_binary, read_python
+from train.data.cifar10 import BATCHES, read_binary, read_python
 from train.data.pickled import PickleError, read
+from train.data.published import PUBLISHED
 
 REAL = Path(os.environ.get("JAXBN_CIFAR10_DIR", Path(__file__).parents[4] / "shared" / "data" / "cifar10"))
 COUNT = 4  # images a file
@@ -84,7 +85,7 @@ def archive(path, parts, write_part, ending, prefix):
 
 
 def check(dataset, parts):
-    assert (dataset.name, dataset.class_names) == ("cifar10", CLASS_NAMES)
+    assert (dataset.name, dataset.class_names) == ("cifar10", PUBLISHED["cifar10"].class_names)
     np.testing.assert_array_equal(dataset.train_inputs, np.concatenate([images for images, _ in parts[:-1]]))
     np.testing.assert_array_equal(dataset.train_labels, np.concatenate([labels for _, labels in parts[:-1]]))
     np.testing.assert_array_equal(dataset.test_inputs, parts[-1][0])

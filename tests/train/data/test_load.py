@@ -5,15 +5,16 @@ import time
 import numpy as np
 import pytest
 
-from train.data import ChecksumError, DatasetUnavailableError, IdxError, download, fashion_mnist, load, mnist
+from train.data import ChecksumError, DatasetUnavailableError, IdxError, download, load
 from train.data.dataset import Arrays
+from train.data.published import PUBLISHED
 from train.host.errors import UsageError
 
 
 @pytest.fixture
 def published(monkeypatch, small_set):
     """MNIST can be downloaded (the small one, from this machine)."""
-    monkeypatch.setattr(mnist, "PUBLISHED", small_set)
+    monkeypatch.setitem(PUBLISHED, "mnist", small_set)
 
 
 def moved(published, url):
@@ -81,7 +82,7 @@ def test_offline_mnist_is_an_error_and_auto_is_digits():
 
 
 def test_offline_is_known_within_five_seconds(monkeypatch, silent_url):
-    monkeypatch.setattr(mnist, "PUBLISHED", moved(mnist.PUBLISHED, silent_url))
+    monkeypatch.setitem(PUBLISHED, "mnist", moved(PUBLISHED["mnist"], silent_url))
     start = time.monotonic()
     with pytest.raises(DatasetUnavailableError, match=r"no answer from 127.0.0.1:\d+ within 4 seconds"):
         load("mnist")
@@ -89,7 +90,7 @@ def test_offline_is_known_within_five_seconds(monkeypatch, silent_url):
 
 
 def test_a_silent_server_is_a_reason_for_digits(monkeypatch, silent_url):
-    monkeypatch.setattr(mnist, "PUBLISHED", moved(mnist.PUBLISHED, silent_url))
+    monkeypatch.setitem(PUBLISHED, "mnist", moved(PUBLISHED["mnist"], silent_url))
     monkeypatch.setattr(download, "_OPEN_SECONDS", 0.1)
     dataset = load("auto")
     assert dataset.name == "digits"
@@ -138,7 +139,7 @@ def test_the_others_never_fall_back(name, title, files):
 
 
 def test_they_are_downloaded_once_into_the_cache(monkeypatch, tmp_path, publish, server, small_mnist):
-    monkeypatch.setattr(fashion_mnist, "PUBLISHED", publish("fashion_mnist"))
+    monkeypatch.setitem(PUBLISHED, "fashion_mnist", publish("fashion_mnist"))
     for _ in range(2):
         dataset = load("fashion_mnist")
         assert (dataset.name, dataset.class_names[0]) == ("fashion_mnist", "T-shirt/top")

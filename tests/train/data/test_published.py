@@ -14,7 +14,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tensorflow_datasets.image_classification import cifar, mnist
 
 from train import data
-from train.data import SOURCES, ChecksumError, DatasetUnavailableError, builders
+from train.data import PUBLISHED, ChecksumError, DatasetUnavailableError, builders
 from train.data.dataset import Arrays
 from train.data.preparation import from_tensorflow_datasets
 from train.data.published import Published
@@ -33,7 +33,7 @@ STOCK = {"mnist": mnist.MNIST, "fashion_mnist": mnist.FashionMNIST, "cifar10": c
 VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1", "cifar10": "3.0.2"}
 
 
-@pytest.fixture(params=SOURCES)
+@pytest.fixture(params=PUBLISHED)
 def each(request, publish, small_mnist, small_cifar10) -> tuple[Published, Arrays]:
     """Each dataset in turn, published by the local server, and what it must become."""
     return publish(request.param), small_cifar10 if request.param == "cifar10" else small_mnist
@@ -42,16 +42,16 @@ def each(request, publish, small_mnist, small_cifar10) -> tuple[Published, Array
 def check(dataset, expected, note=""):
     """The dataset is the expected one to the byte, in the order of the archives."""
     assert (dataset.source, dataset.note) == ("tensorflow-datasets", note)
-    assert dataset.class_names == SOURCES[dataset.name].PUBLISHED.class_names
+    assert dataset.class_names == PUBLISHED[dataset.name].class_names
     for field in Arrays._fields:
         assert getattr(dataset, field).dtype == getattr(expected, field).dtype
         np.testing.assert_array_equal(getattr(dataset, field), getattr(expected, field))
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_archives_are_the_official_ones(name, monkeypatch):
     monkeypatch.undo()  # of `alone`, which moves them to this machine
-    published, official = SOURCES[name].PUBLISHED, STOCK[name].url_infos
+    published, official = PUBLISHED[name], STOCK[name].url_infos
     assert official is not None
     assert {archive.url for archive in published.archives.values()} == set(official)
     for archive in published.archives.values():
@@ -164,9 +164,9 @@ def test_a_server_error_at_any_file_keeps_the_files_before(folder, small_set, ar
 
 def test_tensorflow_datasets_checks_the_archives_too(mnist_folder, small_set, tmp_path):
     field = "test_labels"
-    wrong = {**small_set.archives, field: dataclasses.replace(small_set.archives[field], sha256="0" * 64)}
+    archives = {**small_set.archives, field: dataclasses.replace(small_set.archives[field], sha256="0" * 64)}
     with pytest.raises(NonMatchingChecksumError, match="t10k-labels"):
-        builders.prepare("mnist", wrong, mnist_folder, tmp_path / "prepared")
+        builders.prepare(dataclasses.replace(small_set, archives=archives), mnist_folder, tmp_path / "prepared")
 
 
 def test_an_exception_while_preparing(folder, small_set, server, small_mnist, monkeypatch):

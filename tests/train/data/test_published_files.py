@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.data import CifarError, IdxError, cifar10, idx, load, mnist
+from train.data import CifarError, IdxError, cifar10, idx, load
 from train.data.card import DataCard
 from train.data.cifar10_files import PIXELS
+from train.data.published import PUBLISHED
 
 FLIPS = int(os.environ.get("JAXBN_FLIPS", "40"))
 REAL = Path(os.environ.get("JAXBN_MNIST_DIR", Path(__file__).parents[4] / "shared" / "data" / "mnist"))
@@ -85,7 +86,7 @@ def test_another_form_is_called_by_its_name(content, message, tmp_path):
 def test_files_that_differ_from_the_published_ones_are_named(files, tmp_path, monkeypatch):
     """A digest a file: one flipped bit of a plain file has no other sign."""
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-    monkeypatch.setattr(mnist, "PUBLISHED", dataclasses.replace(mnist.PUBLISHED, md5=md5))
+    monkeypatch.setitem(PUBLISHED, "mnist", dataclasses.replace(PUBLISHED["mnist"], md5=md5))
     put(tmp_path, files)
     dataset = load("mnist", data_dir=tmp_path)
     assert (dataset.published, dataset.note) == (True, "")
@@ -219,9 +220,9 @@ def test_the_files_of_cifar10_are_compared_with_the_published_ones(tmp_path, mon
         "cifar-10-binary.tar.gz is not the published archive (by its SHA-256): packed again, or other data"
     )
     archive = dataclasses.replace(
-        cifar10.PUBLISHED.archives["all"], sha256=hashlib.sha256(path.read_bytes()).hexdigest()
+        PUBLISHED["cifar10"].archives["all"], sha256=hashlib.sha256(path.read_bytes()).hexdigest()
     )
-    monkeypatch.setattr(cifar10, "PUBLISHED", dataclasses.replace(cifar10.PUBLISHED, archives={"all": archive}))
+    monkeypatch.setitem(PUBLISHED, "cifar10", dataclasses.replace(PUBLISHED["cifar10"], archives={"all": archive}))
     assert load("cifar10", data_dir=path.parent).published is True
 
 
@@ -235,7 +236,7 @@ def test_pickles_of_cifar10_are_compared_one_by_one(tmp_path, monkeypatch):
     }
     md5 = {batch: hashlib.md5(content).hexdigest() for batch, content in contents.items()}
     monkeypatch.setattr(cifar10, "_EACH", 2)
-    monkeypatch.setattr(cifar10, "PUBLISHED", dataclasses.replace(cifar10.PUBLISHED, md5=md5))
+    monkeypatch.setitem(PUBLISHED, "cifar10", dataclasses.replace(PUBLISHED["cifar10"], md5=md5))
     put(tmp_path, {f"{batch}.pkl": content for batch, content in contents.items()})
     assert load("cifar10", data_dir=tmp_path).published is True
     for batch in ("data_batch_2", "test_batch"):

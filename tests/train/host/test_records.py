@@ -37,9 +37,9 @@ def messages(heard):
 def folder(tmp_path, blobs):
     """The records of two epochs of three steps."""
     for progress in PROGRESS:
-        results.append_progress(tmp_path, progress)
+        results.record(tmp_path, blobs, progress)
     for epoch in EPOCHS:
-        results.append_metrics(tmp_path, epoch, blobs)
+        results.record(tmp_path, blobs, epoch)
     return tmp_path
 
 

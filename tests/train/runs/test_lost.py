@@ -12,6 +12,7 @@ from train.config import config_file
 from train.host import records
 from train.runs import checkpoint, identity, results
 from train.runs.restored import restore
+from train.runs.writer import Writer
 
 TINY = shlex.split("--no-report --dataset iris --hidden 8 --batch-size 40 --validation 0 --epochs 4 --schedule cosine")
 
@@ -167,10 +168,11 @@ def test_what_a_killed_write_left_is_in_nobodys_way(name, tmp_path):
     folder.mkdir()
     for left in (f".{name}.part", results.LOCK):
         (folder / left).write_bytes(b"half")
-    assert results.check_folder(tmp_path / "run", overwrite=False) == folder  # there is nothing to lose
+    Writer(folder).check(overwrite=False)  # there is nothing to lose
     config_file.write_run(folder, config_file.Config())
     (folder / f".{name}.part").write_bytes(b"half")
     with pytest.raises(FileExistsError, match="holds an earlier run"):
-        results.check_folder(tmp_path / "run", overwrite=False)
-    results.clear(results.check_folder(tmp_path / "run", overwrite=True))
+        Writer(folder).check(overwrite=False)
+    Writer(folder).check(overwrite=True)
+    Writer(folder).clear()
     assert [path.name for path in folder.iterdir()] == [results.LOCK]

@@ -11,6 +11,7 @@ import pytest
 from train.config import config_file
 from train.config.sections import Config, DataConfig, NormConfig, OptimizerConfig, RunConfig
 from train.runs import results
+from train.runs.writer import Writer
 
 PARAMS = {
     "params/conv1/kernel": (3, 3, 1, 4),
@@ -27,8 +28,8 @@ STATISTICS = {"batch_stats/norm1/mean": (4,), "batch_stats/norm1/var": (4,)}
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_new_folder_is_made_with_its_parents(tmp_path, overwrite):
     for _ in range(2):  # an empty one is as good as a new one
-        folder = results.check_folder(tmp_path / "a" / "b", overwrite)
-        assert folder == tmp_path / "a" / "b"
+        folder = tmp_path / "a" / "b"
+        Writer(folder).check(overwrite=overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         assert list(folder.iterdir()) == []
 
@@ -41,9 +42,10 @@ def test_an_earlier_run_is_replaced_only_on_request(tmp_path):
     with pytest.raises(
         FileExistsError, match=r"run holds an earlier run; pass another --name, or --overwrite to replace"
     ):
-        results.check_folder(tmp_path / "run", overwrite=False)
+        Writer(folder).check(overwrite=False)
     assert (folder / "config.json").exists()
-    results.clear(results.check_folder(tmp_path / "run", overwrite=True))
+    Writer(folder).check(overwrite=True)
+    Writer(folder).clear()
     assert list(folder.iterdir()) == []
 
 
@@ -56,10 +58,10 @@ def test_what_is_no_run_is_never_deleted(tmp_path, overwrite):
     file.write_text("of months")
     link.symlink_to(folder)
     with pytest.raises(FileExistsError, match="thesis holds chapter, which is of no run"):
-        results.check_folder(tmp_path / "thesis", overwrite)
+        Writer(tmp_path / "thesis").check(overwrite=overwrite)
     for name in ("notes", "link"):
         with pytest.raises(FileExistsError, match=f"{name} is no folder of a run"):
-            results.check_folder(tmp_path / name, overwrite)
+            Writer(tmp_path / name).check(overwrite=overwrite)
 
 
 def test_the_configuration_is_written_option_by_option(tmp_path):
@@ -86,7 +88,7 @@ def test_the_configuration_is_written_option_by_option(tmp_path):
 def test_each_epoch_is_a_line(tmp_path, blobs, recorded):
     noted = dataclasses.replace(blobs, note="öffentlich")
     for epoch in recorded.epochs:
-        results.append_metrics(tmp_path, epoch, noted)
+        results.record(tmp_path, noted, epoch)
     lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     expected = [
         dataclasses.asdict(epoch) | {"dataset": "blobs", "source": "drawn", "note": "öffentlich"}
@@ -100,7 +102,7 @@ def test_each_epoch_is_a_line(tmp_path, blobs, recorded):
 
 def test_the_variables_are_those_of_the_state(tmp_path, recorded):
     state = recorded.states[-1]
-    results.write_variables(tmp_path, jax.tree.map(jax.numpy.asarray, state))
+    Writer(tmp_path).finish(jax.tree.map(jax.numpy.asarray, state))
     with np.load(tmp_path / "variables.npz", allow_pickle=False) as stored:
         arrays = dict(stored)
     assert {name: array.shape for name, array in arrays.items()} == PARAMS | STATISTICS

@@ -1,0 +1,37 @@
+"""What a run, a page or a study was made with: the device, the system and the versions."""
+
+import os
+import platform
+from importlib.metadata import version
+
+import jax
+
+import jaxbn
+
+
+def processors() -> str:
+    """Behind the name of a device: how many processors there are, where they are what computes."""
+    return f", {os.cpu_count()} processors" if jax.devices()[0].platform == "cpu" else ""
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """The versions of Python, jaxbn and some libraries, by name."""
+    found = {"python": platform.python_version(), "jaxbn": jaxbn.__version__}
+    return found | {name: version(name) for name in libraries}
+
+
+def environment() -> dict[str, str]:
+    """Device, system and versions, by name.
+
+    Example:
+        >>> list(environment())
+        ['device', 'system', 'python', 'jaxbn', 'jax', 'jaxlib', 'flax', 'optax', 'numpy']
+
+    """
+    devices = jax.devices()
+    several = f", {len(devices)} of them" if len(devices) > 1 else ""
+    return {
+        "device": f"{devices[0].device_kind}{several}{processors()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        **versions("jax", "jaxlib", "flax", "optax", "numpy"),
+    }
