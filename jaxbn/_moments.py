@@ -91,7 +91,7 @@ def merged(parts: Moments) -> Moments:
     """The moments of the union of parts, which lie along the first axis; parts of weight 0 have no influence."""
     weighs, unit = parts.weight > 0, power_of_two(parts.weight, (0,))
     weights = parts.weight / unit[None]
-    shift = _of_heaviest(parts.shift, jnp.broadcast_to(weights, parts.shift.shape))
+    shift = _of_heaviest(parts.shift, weights)
     offsets = jnp.where(weighs, (parts.shift - shift[None]) + parts.offset, 0)  # the parts' means from one shift
     weight, offset = weighted_mean(offsets, weights, (0,))
     between = abs2(offsets - offset[None])
@@ -101,7 +101,8 @@ def merged(parts: Moments) -> Moments:
 
 def _of_heaviest(vectors: jax.Array, weights: jax.Array) -> jax.Array:
     """Of each channel the entry of the part that weighs most: the mean of all is near that part's."""
-    return jnp.take_along_axis(vectors, jnp.argmax(weights, 0)[None], 0)[0]
+    heaviest = jnp.broadcast_to(jnp.argmax(weights, 0, keepdims=True), (1, *vectors.shape[1:]))
+    return jnp.take_along_axis(vectors, heaviest, 0)[0]
 
 
 def _start(x: jax.Array, axes: tuple[int, ...], guess: jax.Array | None) -> jax.Array:

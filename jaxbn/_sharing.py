@@ -1,7 +1,8 @@
 """Statistics over a named axis: what each shard knows of its part, known to all, by one collective operation.
 
-Each shard writes its numbers into its own row of a zero buffer, and one `psum` fills all rows everywhere. (`all_gather`
-would do the same, but its result is not known to be the same on every shard; that of `psum` is.)
+Under `jax.vmap` that is `all_gather`, which only names the axis. Over devices each shard writes its numbers into its
+own row of a zero buffer, and one `psum` fills all rows everywhere: the result of `all_gather` is not known to be the
+same on every shard, that of `psum` is. (Under `vmap` the buffers would grow with the square of the axis.)
 """
 
 import math
@@ -58,10 +59,15 @@ def sharing(axis_name: Hashable | Sequence[Hashable] | None, groups: Sequence[Se
 
 def gather(vectors: jax.Array, shared: Sharing) -> tuple[jax.Array, jax.Array]:
     """The `vectors` of every shard, along a new first axis, and which of the shards belong to the group of this one."""
-    shards = shared.shards
-    index = jax.lax.axis_index(shared.names)
-    own = jax.lax.broadcasted_iota(jnp.int32, (shards, *(1,) * vectors.ndim), 0) == index
-    rows = jax.lax.psum(jnp.where(own, vectors[None], 0), shared.names)
+    shards, index = shared.shards, jax.lax.axis_index(shared.names)
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        own = jax.lax.broadcasted_iota(jnp.int32, (shards, *(1,) * vectors.ndim), 0) == index
+        rows = jax.lax.psum(jnp.where(own, vectors[None], 0), shared.names)
+    else:
+        rows = vectors
+        for name in reversed(shared.names):
+            rows = jax.lax.all_gather(rows, name)
+        rows = rows.reshape(shards, *vectors.shape)
     if shared.groups is None:
         return rows, jnp.ones(shards, bool)
     same_group = np.zeros((shards, shards), bool)

@@ -67,8 +67,8 @@ def test_substituted_makes_the_same_variables_and_the_same_calls():
     theirs, ours = run(), jaxbn.linen.substituted()(run)()
     assert theirs[1] == ours[1]
     jax.tree.map(np.testing.assert_array_equal, theirs[0], ours[0])
-    table = nn.tabulate(Model(), jax.random.key(0))(X, False)
-    assert jaxbn.linen.substituted()(lambda: nn.tabulate(Model(), jax.random.key(0))(X, False))() == table
+    table = nn.summary.tabulate(Model(), jax.random.key(0))(X, False)
+    assert jaxbn.linen.substituted()(lambda: nn.summary.tabulate(Model(), jax.random.key(0))(X, False))() == table
 
 
 def test_substituted_ends():

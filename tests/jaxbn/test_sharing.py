@@ -273,3 +273,17 @@ def test_groups_divide_the_axis(groups, message):
 def test_groups_need_a_name():
     with pytest.raises(ValueError, match="pass axis_name too"):
         jaxbn.batch_norm(PARAMS, STATE, draw()[0], True, axis_index_groups=[[0, 1]])
+
+
+def test_a_mapped_batch_takes_no_square_of_its_size():
+    """The batch as the axis of `jax.vmap`, an example a shard: as in Equinox."""
+    examples, channels = 256, 64
+    params, state = jaxbn.init(channels)
+
+    def loss(x):
+        norm = partial(jaxbn.batch_norm, params, state, train=True, axis_name="batch")
+        return jnp.sin(jax.vmap(lambda x: norm(x)[0], axis_name="batch")(x)).sum()
+
+    x = jax.ShapeDtypeStruct((examples, 3, channels), jnp.float32)
+    analysis = jax.jit(jax.grad(loss)).lower(x).compile().memory_analysis()
+    assert analysis.temp_size_in_bytes < examples**2 * channels * 4 / 4
