@@ -50,8 +50,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Imports the modules over Flax when they are first used: it is slow to import."""
-    if name in ("linen", "nnx"):
+    """Imports the modules over Flax and Equinox when they are first used: these are slow to import."""
+    if name in ("linen", "nnx", "equinox"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 

@@ -190,6 +190,9 @@ def substituted(**options: Any) -> Iterator[None]:  # noqa: ANN401
         options: arguments of `jaxbn.linen.BatchNorm` that differ from what the model gives, such as `axis_name` or
             `ghost_batch_size`.
 
+    Returns:
+        a context manager that decorates, too.
+
     Raises:
         TypeError: there is no such argument.
 

@@ -22,7 +22,7 @@ from flax import nnx
 import jaxbn
 from jaxbn._normalize import ACTIVATIONS, ActivationName
 
-MODULES = ("jaxbn", "jaxbn.interop", "jaxbn.linen", "jaxbn.nnx")
+MODULES = ("jaxbn", "jaxbn.equinox", "jaxbn.interop", "jaxbn.linen", "jaxbn.nnx")
 
 
 class Public(NamedTuple):
