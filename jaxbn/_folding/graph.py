@@ -76,14 +76,14 @@ class Operation:
     operands: list[Operand]
     scope: str
     results: list[Value] = field(default_factory=list)
-    # What a loop has beside this, whose body was folded: another function, which takes these weights as well.
-    loop: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+    # Where norms inside it were folded: another function, which takes these weights as well.
+    inside: Callable[[Sequence[Any]], Sequence[Any]] | None = None
     weights: Sequence[Constant] = ()
     norms: Sequence[Any] = ()
 
     def run(self, arrays: Sequence[Any]) -> Sequence[Any]:
         """The results, given the operands that are no literals, and the weights."""
-        return self.loop(arrays) if self.loop else run(self.jaxpr, self.equation, arrays)
+        return self.inside(arrays) if self.inside else run(self.jaxpr, self.equation, arrays)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -104,26 +104,24 @@ class Graph(NamedTuple):
     outputs: list[Operand]
 
 
-def read(closed: core.ClosedJaxpr, operands: Sequence[Constant | None]) -> Graph:
+def read(closed: core.ClosedJaxpr, operands: Sequence[Constant | None], scope: str = "") -> Graph:
     """The graph of a trace.
 
     Args:
         closed: the trace.
         operands: for each of its arguments the constant that it is, or None.
+        scope: where in a network it is.
 
     Raises:
         TypeError: a weight is a tracer.
 
     """
-    inputs, given = [], []
-    for variable, operand in zip(closed.jaxpr.invars, operands, strict=True):
-        if operand is None:
-            operand = Value(variable.aval.shape, variable.aval.dtype)  # noqa: PLW2901
-            inputs.append(operand)
-        given.append(operand)
+    arguments = zip(operands, closed.in_avals, strict=True)
+    given = [operand or Value(aval.shape, aval.dtype) for operand, aval in arguments]
+    inputs = [operand for operand in given if isinstance(operand, Value)]
     operations: list[Operation] = []
     with jax.ensure_compile_time_eval():
-        outputs = _read(operations, closed.jaxpr, closed.consts, given, "")
+        outputs = _read(operations, closed.jaxpr, closed.consts, given, scope)
     return Graph(inputs, _living(operations, outputs), outputs)
 
 
@@ -179,10 +177,10 @@ def _results(operations: list[Operation], operation: Operation) -> list[Operand]
     if operation.name in _INLINED or (operation.name in _WITH_DERIVATIVE and _is_of_interest(operation)):
         body, consts = _body(operation)
         return _read(operations, body, consts, operation.operands, operation.scope)
-    if operation.name == "scan":
-        from jaxbn._folding.scan import fold_body
+    if operation.name in ("scan", "cond"):
+        from jaxbn._folding.control import fold_inside  # which reads graphs itself
 
-        fold_body(operation)
+        fold_inside(operation)
     operation.results = [Value(v.aval.shape, v.aval.dtype, operation) for v in operation.equation.outvars]
     operations.append(operation)
     return list(operation.results)

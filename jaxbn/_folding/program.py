@@ -28,15 +28,16 @@ class Program(NamedTuple):
         return forms, [(norm.scope, norm.features, norm.kept, norm.kernels) for norm in self.norms]
 
 
-def folded(closed: core.ClosedJaxpr, operands: Sequence[Constant | None]) -> Program:
+def folded(closed: core.ClosedJaxpr, operands: Sequence[Constant | None], scope: str = "") -> Program:
     """Folds the norms of a traced network.
 
     Args:
         closed: the trace.
         operands: for each of its arguments the constant that it is, or None where it stays an argument.
+        scope: where in a network it is.
 
     """
-    graph = read(closed, operands)
+    graph = read(closed, operands, scope)
     network = read_terms(graph)
     norms = fold(network)
     for use in (use for node in network.nodes for use in node.uses if use.term.has_multiplier):

@@ -28,6 +28,10 @@ class Norm:
     behind: str = ""
     kept: bool = False
 
+    def keep(self, in_front: str, behind: str) -> None:
+        """It stays, for these reasons."""
+        self.kept, self.in_front, self.behind, self.kernels = True, in_front, behind, []
+
 
 class Term(NamedTuple):
     """multiplier · base + offset, with coefficients as in `shapes`; of float64 or complex128."""
