@@ -4,7 +4,6 @@ Each iteration's weights are folded on their own, and stacked again.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +37,7 @@ def _fold_scan(operation: Operation) -> None:
         return
     alike = all(program.decisions == programs[0].decisions for program in programs)
     for norm in programs[0].norms:
-        norm.scope += f", in {len(programs)} scanned layers"
+        norm.layers *= len(programs)
         if not alike:
             norm.keep("layers of a scan that do not fold alike", "the same")
     operation.norms = programs[0].norms
@@ -48,7 +47,7 @@ def _fold_scan(operation: Operation) -> None:
     operation.weights = [Constant(array, array.shape) for array in arrays]
     counts = [len([o for o in part if isinstance(o, Value)]) for part in (consts, stacked)]
     # What is constant is in the weights; the state that the loop begins with is not.
-    operation.operands = [*_values(consts), *(_no_literal(o) for o in carry), *_values(stacked)]
+    operation.operands = [*_values(consts), *carry, *_values(stacked)]
     operation.inside = partial(_scan, params, programs[0], *counts)
 
 
@@ -76,7 +75,7 @@ def _fold_branches(operation: Operation) -> None:
     operation.norms = [norm for program in programs for norm in program.norms]
     if operation.norms:
         operation.weights = [Constant(weight, weight.shape) for program in programs for weight in program.weights]
-        operation.operands = [_no_literal(index), *_values(given)]
+        operation.operands = [index, *_values(given)]
         operation.inside = partial(_switch, programs, len(operation.operands))
 
 
@@ -106,7 +105,3 @@ def _constants(operands: Sequence[Operand]) -> list[Constant | None]:
 
 def _values(operands: Sequence[Operand]) -> list[Operand]:
     return [o for o in operands if isinstance(o, Value)]
-
-
-def _no_literal(operand: Operand) -> Operand:
-    return replace(operand, literal=False) if isinstance(operand, Constant) else operand

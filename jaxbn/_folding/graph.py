@@ -7,7 +7,7 @@ derivative rule.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,12 @@ from jaxbn._axes import is_known
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 _WITH_DERIVATIVE = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 _OF_THE_RUN = {"dim_as_value", "platform_index"}  # known only when the network runs
-_ELEMENTWISE = {
-    *("add", "add_any", "sub", "mul", "div", "neg", "max", "min", "abs", "sign", "sqrt", "rsqrt", "square", "pow"),
-    *("integer_pow", "exp", "log", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "is_finite", "select_n"),
-    *("convert_element_type", "stop_gradient", "name", "copy"),
+# What a norm computes of its vectors, without compiling anything.
+_BY_NUMPY: dict[str, Callable[..., Any]] = {
+    **{"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide, "neg": np.negative},
+    **{"sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "eq": np.equal, "lt": np.less},
+    **dict.fromkeys(("stop_gradient", "name", "copy"), lambda x: x),
+    "select_n": lambda which, first, second: np.where(which, second, first),
 }
 # What a max pooling is made of. A derivative rule around nothing but these is not needed in evaluation.
 _TRANSPARENT = {
@@ -39,9 +41,8 @@ class Constant:
     vectors are thus never of the size of a batch.
     """
 
-    array: Any  # a jax.Array; of a literal a NumPy scalar
+    array: Any  # of JAX or NumPy
     shape: tuple[Any, ...]
-    literal: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -64,6 +65,7 @@ class Value:
 
 
 Operand = Value | Constant
+OperandT = TypeVar("OperandT")
 
 
 @dataclass(eq=False)
@@ -81,8 +83,15 @@ class Operation:
     weights: Sequence[Constant] = ()
     norms: Sequence[Any] = ()
 
+    def variable(self, operands: Sequence[OperandT]) -> list[OperandT]:
+        """Those of the operands that are no literals of the equation."""
+        if self.inside:
+            return list(operands)
+        atoms = zip(operands, self.equation.invars, strict=True)
+        return [operand for operand, atom in atoms if not isinstance(atom, core.Literal)]
+
     def run(self, arrays: Sequence[Any]) -> Sequence[Any]:
-        """The results, given the operands that are no literals, and the weights."""
+        """The results, given the variable operands, and the weights."""
         return self.inside(arrays) if self.inside else run(self.jaxpr, self.equation, arrays)
 
     @property
@@ -93,6 +102,8 @@ class Operation:
     @property
     def called(self) -> str:
         """The operation as a person would name it."""
+        if self.name in _WITH_DERIVATIVE:
+            return _body(self)[0].debug_info.func_name
         return str(self.params.get("name") or self.name)
 
 
@@ -166,7 +177,7 @@ def _read(
 
 
 def _literal(atom: core.Literal) -> Constant:
-    return Constant(np.asarray(atom.val, atom.aval.dtype), atom.aval.shape, True)
+    return Constant(np.asarray(atom.val, atom.aval.dtype), atom.aval.shape)
 
 
 def _results(operations: list[Operation], operation: Operation) -> list[Operand]:
@@ -194,17 +205,17 @@ def _evaluated(operation: Operation) -> list[Operand] | None:
         return None
     if operation.name == "broadcast_in_dim" and len(constants) == 1:
         return [_broadcast(constants[0], results[0].shape, operation.params["broadcast_dimensions"])]
-    if not all(c.is_whole for c in constants):
-        if operation.name in _ELEMENTWISE:
-            arrays = jnp.broadcast_arrays(*(jnp.asarray(c.array) for c in constants))
-            return [Constant(operation.equation.primitive.bind(*arrays, **operation.params), results[0].shape)]
-        if operation.name in _INLINED:
-            return None
+    if operation.name in _BY_NUMPY and all(_is_numeric(c.array) for c in constants):
+        with np.errstate(all="ignore"):
+            array = _BY_NUMPY[operation.name](*(np.asarray(c.array) for c in constants))
+        return [Constant(array.astype(results[0].dtype, copy=False), results[0].shape)]
+    if operation.name in _INLINED | _WITH_DERIVATIVE:
+        return None  # operation by operation, each of which JAX has compiled before
     if not all(is_known(size) for shape in (*results, *constants) for size in shape.shape):
         return None
     if not constants and operation.name != "iota":
         return None
-    arrays = [jnp.broadcast_to(c.array, c.shape) if not c.is_whole else c.array for c in constants if not c.literal]
+    arrays = [c.array if c.is_whole else jnp.broadcast_to(c.array, c.shape) for c in operation.variable(constants)]
     return [constant(array) for array in run(operation.jaxpr, operation.equation, arrays)]
 
 
@@ -218,6 +229,10 @@ def _broadcast(given: Constant, shape: tuple[Any, ...], axes: Sequence[int]) -> 
     return Constant(jnp.reshape(given.array, sizes), shape)
 
 
+def _is_numeric(array: Any) -> bool:  # noqa: ANN401
+    return jnp.issubdtype(array.dtype, jnp.inexact) or array.dtype == bool
+
+
 def _body(operation: Operation) -> tuple[core.Jaxpr, Sequence[Any]]:
     """The computation that is called, and the arrays that it holds."""
     body = next(operation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in operation.params)
@@ -227,8 +242,9 @@ def _body(operation: Operation) -> tuple[core.Jaxpr, Sequence[Any]]:
 def _is_of_interest(operation: Operation) -> bool:
     """Whether a call is given weights, or is a max pooling that a norm's multiplier may pass."""
     body, consts = _body(operation)
-    weights = [o for o in operation.operands if isinstance(o, Constant) and o.shape]
-    return bool(weights or any(np.shape(c) for c in consts)) or _is_transparent(body)
+    constants = [o for o in operation.operands if isinstance(o, Constant)]
+    weights = any(np.shape(array) for array in consts) or any(o.shape for o in constants)
+    return weights or len(constants) == len(operation.operands) or _is_transparent(body)
 
 
 def _is_transparent(jaxpr: core.Jaxpr) -> bool:

@@ -72,7 +72,7 @@ class _Step(NamedTuple):
     """An operation; without a function, what it is given is its result."""
 
     function: Callable[[Sequence[Any]], Sequence[Any]] | None
-    operands: list[_Given]  # without the literals
+    operands: list[_Given]
     results: list[Value]
 
 
@@ -109,9 +109,9 @@ class _Writer:
 
     def _step(self, operation: Operation) -> _Step:
         operands = self._operands(operation)
-        given = [self._given(o) for o in operands if not (isinstance(o, Constant) and o.literal)]
         if operands is not operation.operands and self.by_operation[operation].name == TERM:
-            return _Step(None, given, operation.results)
+            return _Step(None, [self._given(operands[0])], operation.results)
+        given = [self._given(operand) for operand in operation.variable(operands)]
         given.extend(self._slot(weight) for weight in operation.weights)
         return _Step(operation.run, given, operation.results)
 

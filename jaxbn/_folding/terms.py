@@ -27,6 +27,7 @@ class Norm:
     in_front: str = ""  # why it cannot go there
     behind: str = ""
     kept: bool = False
+    layers: int = 1  # of a scan, that have it
 
     def keep(self, in_front: str, behind: str) -> None:
         """It stays, for these reasons."""
