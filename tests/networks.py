@@ -14,19 +14,35 @@ BLOCKS = (3, 4, 6, 3)  # of a ResNet-50, by stage
 Norm = Callable[..., Any]
 
 
-def with_random_norms(variables: Any, seed: int = 0) -> Any:
-    """The variables, in which scales, biases and statistics are random; some scales are negative."""
+def drawn(variables: Any, seed: int = 0) -> Any:
+    """Random variables of these shapes, without compiling anything; some scales are negative."""
     random = np.random.default_rng(seed)
 
-    def drawn(path: Any, leaf: jax.Array) -> jax.Array:
-        name = next((n for n in ("scale", "bias", "mean", "var") if f"'{n}'" in jax.tree_util.keystr(path)), "kernel")
-        if name == "var":
-            return jnp.asarray(random.uniform(0.5, 2, leaf.shape), leaf.dtype)
-        if name == "scale":
-            return jnp.asarray(random.uniform(0.5, 1.5, leaf.shape) * random.choice([-1, 1], leaf.shape), leaf.dtype)
-        return leaf if name == "kernel" else jnp.asarray(random.normal(0, 0.3, leaf.shape), leaf.dtype)
+    def leaf(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name, shape = jax.tree_util.keystr(path), leaf.shape
+        if "'var'" in name:
+            array = random.uniform(0.5, 2, shape)
+        elif "'scale'" in name:
+            array = random.uniform(0.5, 1.5, shape) * random.choice([-1, 1], shape)
+        else:
+            array = random.normal(0, 0.3 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5, shape)
+        return jnp.asarray(array, leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(drawn, variables)
+    return jax.tree_util.tree_map_with_path(leaf, variables)
+
+
+def of_linen(model: nn.Module, x: jax.Array, **options: Any) -> Callable[[jax.Array], jax.Array]:
+    """The function of a Linen model with random variables."""
+    shapes = jax.eval_shape(partial(model.init, **options), jax.random.key(0), x)
+    return partial(model.apply, drawn(shapes), **options)
+
+
+def of_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Any:
+    """An NNX model with random variables, in evaluation."""
+    graph, shapes = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), ...)
+    model = nnx.merge(graph, drawn(shapes))
+    model.eval()
+    return model
 
 
 class LinenBottleneck(nn.Module):

@@ -76,7 +76,7 @@ def _move_to_front(network: Network, edits: _Edits, base: Value) -> None:
         uses = network.uses[value]
         multiplier = uses[0].term.multiplier
         if not all(np.array_equal(use.term.multiplier, multiplier) for use in uses):
-            raise Blocked("what it normalises is used elsewhere, too")
+            raise Blocked("others read what it normalises")
         if not (multiplier != 1).any():
             continue
         node = network.origins.get(value)

@@ -114,7 +114,9 @@ def _product(node: Node, position: int) -> tuple[tuple[int, ...], ...]:
     """The same of `dot_general`, whose batch axes are inputs and outputs alike."""
     contracted, batches = _params(node)["dimension_numbers"]
     shapes = [o.shape if isinstance(o, Constant) else o.value.shape for o in node.operands]
-    free = [[a for a in range(len(s)) if a not in (*c, *b)] for s, c, b in zip(shapes, contracted, batches, strict=True)]
+    free = [
+        [a for a in range(len(s)) if a not in (*c, *b)] for s, c, b in zip(shapes, contracted, batches, strict=True)
+    ]
     batch, other = batches[position], 1 - position
     begin = len(batch) + (len(free[0]) if position else 0)
     of_output = (*range(len(batch)), *range(begin, begin + len(free[position])))

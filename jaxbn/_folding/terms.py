@@ -223,7 +223,9 @@ def _select_rule(_: Operation, given: list[Any]) -> Term | None:
     first, second = cases
     if isinstance(first, Constant) or isinstance(second, Constant) or first.base is not second.base:
         return None
-    chosen = np.asarray(which.array).reshape((1,) * first.multiplier.ndim if which.array.ndim == 0 else which.array.shape)
+    chosen = np.asarray(which.array).reshape(
+        (1,) * first.multiplier.ndim if which.array.ndim == 0 else which.array.shape
+    )
     return first._replace(
         multiplier=np.where(chosen, second.multiplier, first.multiplier),
         offset=np.where(chosen, second.offset, first.offset),
