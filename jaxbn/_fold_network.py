@@ -85,10 +85,11 @@ def fold_network(function: Callable[..., Any], *arguments: Any) -> tuple[Partial
             and types count. The folded function takes others as well, if `function` does.
 
     Returns:
-        `(folded, report)`. `folded` takes the arguments of `function` and returns what it does, in the same types. It is
-        traced anew for arguments of other shapes, can be given to `jax.jit`, `jax.vmap`, `jax.grad` with regard to its
-        inputs, and to `jax.export` with a symbolic batch. It is a `jax.tree_util.Partial` whose leaves are the weights: a
-        program that it is an argument of does not contain them. It holds `function`, too. `report` names each norm.
+        `(folded, report)`. `folded` takes the arguments of `function` and returns what it does, in the same types. It
+        is traced anew for arguments of other shapes, and works under `jax.jit`, `jax.vmap`, `jax.grad` (by its inputs)
+        and `jax.export`, with a symbolic batch as well. It is a `jax.tree_util.Partial` whose leaves are the weights:
+        passed to a jitted function as an argument, it leaves them out of the compiled program. It also holds
+        `function`. `report` lists every norm.
 
     Raises:
         TypeError: `function` cannot be called; its weights are traced.
@@ -127,7 +128,7 @@ def fold_network(function: Callable[..., Any], *arguments: Any) -> tuple[Partial
     if not program.weights:
         raise ValueError(
             "function must hold its weights, and holds none: what it is called with is taken for inputs. Write "
-            "fold_network(functools.partial(model.apply, variables), x) instead of fold_network(model.apply, variables, x)"
+            "fold_network(functools.partial(model.apply, variables), x), not fold_network(model.apply, variables, x)"
         )
     network.decisions = program.decisions
     return Partial(network, program.weights), _report(program.norms)

@@ -3,7 +3,7 @@
 Arrays are of JAX or of NumPy; the results are of the same kind.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -50,7 +50,7 @@ def absorbed(
         multiplier, shift = (v.reshape(groups, -1) for v in (multiplier, shift))
         split, inputs, summed = _split_groups(kernel, inputs, outputs, groups)
     # Products summed, and no matrix product: that would be rounded to less than float32 by default on GPU and TPU.
-    bias = (split * along(shift, inputs, split.ndim)).sum(summed).reshape([kernel.shape[a] for a in outputs])
+    bias: Any = (split * along(shift, inputs, split.ndim)).sum(summed).reshape([kernel.shape[a] for a in outputs])
     return (split * along(multiplier, inputs, split.ndim)).reshape(kernel.shape), bias
 
 

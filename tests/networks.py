@@ -31,7 +31,7 @@ def drawn(variables: Any, seed: int = 0) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, variables)
 
 
-def of_linen(model: nn.Module, x: jax.Array, **options: Any) -> Callable[[jax.Array], jax.Array]:
+def of_linen(model: nn.Module, x: jax.Array, **options: Any) -> Callable[..., Any]:
     """The function of a Linen model with random variables."""
     shapes = jax.eval_shape(partial(model.init, **options), jax.random.key(0), x)
     return partial(model.apply, drawn(shapes), **options)

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 
 from jaxbn._axes import is_known
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 _WITH_DERIVATIVE = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
-_OF_THE_RUN = {"dim_as_value", "platform_index"}  # known only when the network runs
+# Known only when the network runs; or evaluated operation by operation, each of which JAX has compiled before.
+_NOT_EVALUATED = {"dim_as_value", "platform_index"} | _INLINED | _WITH_DERIVATIVE
 # What a norm computes of its vectors, without compiling anything.
 _BY_NUMPY: dict[str, Callable[..., Any]] = {
     **{"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide, "neg": np.negative},
@@ -100,6 +102,11 @@ class Operation:
         return self.equation.params
 
     @property
+    def result_types(self) -> list[Any]:
+        """The shapes and types of the results."""
+        return [variable.aval for variable in self.equation.outvars]
+
+    @property
     def called(self) -> str:
         """The operation as a person would name it."""
         if self.name in _WITH_DERIVATIVE:
@@ -151,10 +158,10 @@ def constant(array: Any) -> Constant:  # noqa: ANN401
         TypeError: it is a tracer.
 
     """
-    if isinstance(array, jax.core.Tracer):
+    if isinstance(array, Tracer):
         raise TypeError(
-            "fold_network needs the values of the weights, and function holds a traced array: call fold_network outside "
-            "jax.jit, jax.grad and jax.vmap, and jit the function that it returns"
+            "fold_network needs the values of the weights, and function holds a traced array: call fold_network "
+            "outside jax.jit, jax.grad and jax.vmap, and jit the function that it returns"
         )
     return Constant(array, np.shape(array))
 
@@ -166,7 +173,7 @@ def _read(
     found: dict[Any, Operand] = dict(zip(jaxpr.invars, given, strict=True))
     found.update((variable, constant(array)) for variable, array in zip(jaxpr.constvars, consts, strict=True))
 
-    def operand(atom: Any) -> Operand:
+    def operand(atom: core.Var | core.Literal) -> Operand:
         return _literal(atom) if isinstance(atom, core.Literal) else found[atom]
 
     for equation in jaxpr.eqns:
@@ -177,7 +184,8 @@ def _read(
 
 
 def _literal(atom: core.Literal) -> Constant:
-    return Constant(np.asarray(atom.val, atom.aval.dtype), atom.aval.shape)
+    aval: Any = atom.aval
+    return Constant(np.asarray(atom.val, aval.dtype), aval.shape)
 
 
 def _results(operations: list[Operation], operation: Operation) -> list[Operand]:
@@ -192,7 +200,7 @@ def _results(operations: list[Operation], operation: Operation) -> list[Operand]
         from jaxbn._folding.control import fold_inside  # which reads graphs itself
 
         fold_inside(operation)
-    operation.results = [Value(v.aval.shape, v.aval.dtype, operation) for v in operation.equation.outvars]
+    operation.results = [Value(aval.shape, aval.dtype, operation) for aval in operation.result_types]
     operations.append(operation)
     return list(operation.results)
 
@@ -200,8 +208,8 @@ def _results(operations: list[Operation], operation: Operation) -> list[Operand]
 def _evaluated(operation: Operation) -> list[Operand] | None:
     """The results as constants; None where they are none, or should not be computed yet."""
     constants = [o for o in operation.operands if isinstance(o, Constant)]
-    results = [v.aval for v in operation.equation.outvars]
-    if len(constants) < len(operation.operands) or operation.equation.effects or operation.name in _OF_THE_RUN:
+    results = operation.result_types
+    if len(constants) < len(operation.operands) or operation.equation.effects or operation.name in _NOT_EVALUATED:
         return None
     if operation.name == "broadcast_in_dim" and len(constants) == 1:
         return [_broadcast(constants[0], results[0].shape, operation.params["broadcast_dimensions"])]
@@ -209,11 +217,8 @@ def _evaluated(operation: Operation) -> list[Operand] | None:
         with np.errstate(all="ignore"):
             array = _BY_NUMPY[operation.name](*(np.asarray(c.array) for c in constants))
         return [Constant(array.astype(results[0].dtype, copy=False), results[0].shape)]
-    if operation.name in _INLINED | _WITH_DERIVATIVE:
-        return None  # operation by operation, each of which JAX has compiled before
-    if not all(is_known(size) for shape in (*results, *constants) for size in shape.shape):
-        return None
-    if not constants and operation.name != "iota":
+    sizes = [size for array in (*results, *constants) for size in array.shape]
+    if not all(map(is_known, sizes)) or not (constants or operation.name == "iota"):
         return None
     arrays = [c.array if c.is_whole else jnp.broadcast_to(c.array, c.shape) for c in operation.variable(constants)]
     return [constant(array) for array in run(operation.jaxpr, operation.equation, arrays)]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxbn._folding.graph import Constant, Value
-from jaxbn._folding.rules import described, in_front
-from jaxbn._folding.rules import behind as behind_node
+from jaxbn._folding.passing import described
+from jaxbn._folding.rules import behind, in_front
 from jaxbn._folding.shapes import Blocked
 from jaxbn._folding.terms import Network, Node, Norm, Term, Use
 
@@ -105,7 +105,7 @@ def _move_behind(network: Network, edits: _Edits, start: Use) -> None:
         node, term = use.node, use.term
         if term.is_trivial:
             continue
-        result = behind_node(node, node.operands.index(use), term.multiplier, term.offset)
+        result = behind(node, node.operands.index(use), term.multiplier, term.offset)
         for position, constant in result.constants.items():
             edits.constant(node, position, constant)
         edits.term(use, term._replace(multiplier=np.ones_like(term.multiplier), offset=np.zeros_like(term.offset)))

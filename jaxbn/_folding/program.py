@@ -51,7 +51,7 @@ def folded(closed: core.ClosedJaxpr, operands: Sequence[Constant | None], scope:
 class _Slot(NamedTuple):
     """A constant of a program: one of its weights, broadcast to a shape."""
 
-    index: int
+    position: int
     shape: tuple[Any, ...]
 
 
@@ -136,18 +136,22 @@ class _Writer:
         return self._slot(Constant(array, array.shape))
 
     def _slot(self, constant: Constant) -> _Slot:
-        index, _ = self.arrays.setdefault(id(constant.array), (len(self.arrays), constant.array))
-        return _Slot(index, constant.shape)
+        position, _ = self.arrays.setdefault(id(constant.array), (len(self.arrays), constant.array))
+        return _Slot(position, constant.shape)
 
 
 def _run(
-    inputs: Sequence[Value], steps: Sequence[_Step], outputs: Sequence[_Given], weights: Sequence[Any], given: Any
+    inputs: Sequence[Value],
+    steps: Sequence[_Step],
+    outputs: Sequence[_Given],
+    weights: Sequence[Any],
+    given: Sequence[Any],
 ) -> list[Any]:
     found: dict[Value, Any] = dict(zip(inputs, given, strict=True))
 
     def value(operand: _Given) -> Any:  # noqa: ANN401
         if isinstance(operand, _Slot):
-            weight = weights[operand.index]
+            weight = weights[operand.position]
             return weight if np.shape(weight) == operand.shape else jnp.broadcast_to(weight, operand.shape)
         if isinstance(operand, Value):
             return found[operand]

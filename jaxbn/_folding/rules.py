@@ -7,17 +7,17 @@ Both raise `Blocked` where there is no such thing.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxbn._axes import is_known
 from jaxbn._folding.graph import Constant
-from jaxbn._folding.shapes import Blocked, regroup, require_uniform, varying
-from jaxbn._folding.terms import RESULTS, TERM, Node
+from jaxbn._folding.passing import CHANGES_OF_SHAPE, described, parameters
+from jaxbn._folding.shapes import Blocked, require_uniform, varying
+from jaxbn._folding.terms import Node
 from jaxbn._kernels import absorbed, scaled
 
 
@@ -45,10 +45,10 @@ def in_front(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Const
     if node.name in _MAXIMA and not _never_negative(multiplier):
         raise Blocked(f"{described(node)}, and the multiplier is negative somewhere")
     if node.name in _SUMS or (node.name == "max" and len(node.uses) == 2):
-        return dict.fromkeys(range(len(node.operands)), multiplier)
+        return _each(node, multiplier)
     if node.name == "concatenate":
         return _parts(node, multiplier)
-    rule = _SHAPES.get(node.name)
+    rule = CHANGES_OF_SHAPE.get(node.name)
     if rule is None or len(node.uses) != 1:
         raise Blocked(described(node))
     return {0: rule(node, multiplier, False)}
@@ -71,28 +71,20 @@ def behind(node: Node, position: int, multiplier: np.ndarray, offset: np.ndarray
             _require_no_padding(node)
         sizes = [kernel.shape[a] for a in inputs]
         sizes = sizes if groups == 1 else [groups * sizes[0]]
-        vectors = (_over(v, of_input, sizes) for v in (multiplier, offset))
-        new, bias = absorbed(_wide(kernel), *vectors, inputs, axes, groups)
+        factor, shift = (_over(v, of_input, sizes) for v in (multiplier, offset))
+        new, bias = absorbed(_wide(kernel), factor, shift, inputs, axes, groups)
         ndim = len(node.results[0].shape)
         sizes = [1] * ndim
         for axis, size in zip(of_output, bias.shape, strict=True):
             sizes[axis] = size
         order = sorted(range(len(of_output)), key=of_output.__getitem__)
         return Behind({at: _replaced(kernel, new)}, np.ones((1,) * ndim), bias.transpose(order).reshape(sizes))
-    rule = _SHAPES.get(node.name)
+    rule = CHANGES_OF_SHAPE.get(node.name)
     if rule is None or len(node.uses) != 1:
         raise Blocked(described(node))
     if node.name in _MAXIMA and not _never_negative(multiplier):
         raise Blocked(f"{described(node)}, and the multiplier is negative somewhere")
     return Behind({}, rule(node, multiplier, True), _offset(node, rule(node, offset, True), offset))
-
-
-def described(node: Node) -> str:
-    """The node, as a person would name it."""
-    if node.operation is None:
-        return "the result of the network"
-    name = _NAMES.get(node.name, node.operation.called)
-    return f"{name} ({node.operation.scope})" if node.operation.scope and node.name in _KERNELS else name
 
 
 def _kernel(node: Node) -> tuple[int, Constant]:
@@ -105,14 +97,14 @@ def _kernel(node: Node) -> tuple[int, Constant]:
 
 def _convolution(node: Node, _: int) -> tuple[tuple[int, ...], ...]:
     """Axes of the kernel's outputs, and of those in the result; of the kernel's inputs, and of those in x."""
-    numbers: lax.ConvDimensionNumbers = _params(node)["dimension_numbers"]
+    numbers: lax.ConvDimensionNumbers = parameters(node)["dimension_numbers"]
     lhs, rhs, out = numbers
     return (rhs[0],), (out[1],), (rhs[1],), (lhs[1],)
 
 
 def _product(node: Node, position: int) -> tuple[tuple[int, ...], ...]:
     """The same of `dot_general`, whose batch axes are inputs and outputs alike."""
-    contracted, batches = _params(node)["dimension_numbers"]
+    contracted, batches = parameters(node)["dimension_numbers"]
     shapes = [o.shape if isinstance(o, Constant) else o.value.shape for o in node.operands]
     free = [
         [a for a in range(len(s)) if a not in (*c, *b)] for s, c, b in zip(shapes, contracted, batches, strict=True)
@@ -129,7 +121,7 @@ def _product(node: Node, position: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _require_no_padding(node: Node) -> None:
-    params = _params(node)
+    params = parameters(node)
     if node.name == "dot_general":
         return
     if any(p > 0 for pair in params["padding"] for p in pair):
@@ -167,9 +159,19 @@ def _replaced(old: Constant, new: np.ndarray) -> Constant:
     return Constant(rounded, old.shape)
 
 
+def _each(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Constant]:
+    """A sum or a maximum of arrays: to each operand the same, if it has the channels."""
+    shape = node.results[0].shape
+    for use in node.uses:
+        if len(use.value.shape) != len(shape):
+            raise Blocked(described(node))
+        require_uniform(multiplier, [a for a, n in enumerate(use.value.shape) if n != shape[a]], described(node))
+    return dict.fromkeys(range(len(node.operands)), multiplier)
+
+
 def _parts(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Constant]:
     """`concatenate`: to each operand its part."""
-    axis, begin = _params(node)["dimension"], 0
+    axis, begin = parameters(node)["dimension"], 0
     parts: dict[int, np.ndarray | Constant] = {}
     for position, operand in enumerate(node.operands):
         if isinstance(operand, Constant):
@@ -190,11 +192,11 @@ def _offset(node: Node, mapped: np.ndarray, offset: np.ndarray) -> np.ndarray:
     if node.name == "pad" and (offset != 0).any():
         raise Blocked("a padding")
     if node.name == "reduce_sum":
-        count = math.prod(node.uses[0].value.shape[a] for a in _params(node)["axes"])
+        count = math.prod(node.uses[0].value.shape[a] for a in parameters(node)["axes"])
     elif node.name == "reduce_window_sum":
-        if any(p for pair in _params(node)["padding"] for p in pair) and (offset != 0).any():
+        if any(p for pair in parameters(node)["padding"] for p in pair) and (offset != 0).any():
             raise Blocked("a padded pooling")
-        count = math.prod(_params(node)["window_dimensions"])
+        count = math.prod(parameters(node)["window_dimensions"])
     else:
         return mapped
     if not is_known(count):
@@ -206,104 +208,9 @@ def _never_negative(multiplier: np.ndarray) -> bool:
     return not np.iscomplexobj(multiplier) and bool((multiplier >= 0).all())
 
 
-def _params(node: Node) -> dict[str, Any]:
-    assert node.operation is not None
-    return node.operation.params
-
-
-# Coefficients of a value from those of the operand (forward), or the other way.
-
-
-def _same(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    if node.name == "convert_element_type" and not (node.uses[0].value.is_floating and node.results[0].is_floating):
-        raise Blocked("a conversion to or from integers")
-    return coefficients
-
-
-def _reshape(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    shapes = node.uses[0].value.shape, node.results[0].shape
-    return regroup(coefficients, *(shapes if forward else shapes[::-1]))
-
-
-def _transpose(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    permutation = _params(node)["permutation"]
-    return coefficients.transpose(permutation if forward else np.argsort(permutation))
-
-
-def _squeeze(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    axes = tuple(_params(node)["dimensions"])
-    return np.squeeze(coefficients, axes) if forward else np.expand_dims(coefficients, axes)
-
-
-def _broadcast(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    axes, old, new = _params(node)["broadcast_dimensions"], node.uses[0].value.shape, node.results[0].shape
-    if forward:
-        sizes = [1] * len(new)
-        for axis, size in zip(axes, coefficients.shape, strict=True):
-            sizes[axis] = size
-        return coefficients.reshape(sizes)
-    kept = [axis for axis, size in zip(axes, old, strict=True) if size == new[axis]]
-    require_uniform(coefficients, [a for a in range(len(new)) if a not in kept], described(node))
-    return coefficients.reshape([coefficients.shape[axis] for axis in axes])
-
-
-def _unchanged_axes(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    """Slices, paddings: along axes whose size changes there must be no channels."""
-    old, new = node.uses[0].value.shape, node.results[0].shape
-    require_uniform(coefficients, [a for a in range(len(old)) if old[a] != new[a]], described(node))
-    if node.name == "rev":
-        require_uniform(coefficients, _params(node)["dimensions"], described(node))
-    if node.name == "pad":
-        changed = [a for a, config in enumerate(_params(node)["padding_config"]) if any(config)]
-        require_uniform(coefficients, changed, described(node))
-        padding = node.operands[1]
-        if not isinstance(padding, Constant) or np.any(np.asarray(padding.array) != 0):
-            raise Blocked(described(node))
-    return coefficients
-
-
-def _reduce(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    axes = tuple(_params(node)["axes"])
-    if not forward:
-        return np.expand_dims(coefficients, axes)
-    require_uniform(coefficients, axes, described(node))
-    return np.squeeze(coefficients, axes)
-
-
-def _window(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    params, old, new = _params(node), node.uses[0].value.shape, node.results[0].shape
-    changed = [a for a, n in enumerate(params["window_dimensions"]) if n != 1 or old[a] != new[a]]
-    require_uniform(coefficients, changed, described(node))
-    return coefficients
-
-
-_Shape = Callable[[Node, np.ndarray, bool], np.ndarray]
-_SHAPES: dict[str, _Shape] = {
-    **dict.fromkeys((TERM, "convert_element_type", "copy", "name"), _same),
-    "reshape": _reshape,
-    "transpose": _transpose,
-    "squeeze": _squeeze,
-    "broadcast_in_dim": _broadcast,
-    **dict.fromkeys(("slice", "rev", "pad"), _unchanged_axes),
-    **dict.fromkeys(("reduce_sum", "reduce_max"), _reduce),
-    **dict.fromkeys(("reduce_window_sum", "reduce_window_max"), _window),
-}
 _MAXIMA = {"max", "reduce_max", "reduce_window_max"}
 _SUMS = {"add", "add_any", "sub"}
 _KERNELS: dict[str, Callable[[Node, int], tuple[tuple[int, ...], ...]]] = {
     "conv_general_dilated": _convolution,
     "dot_general": _product,
-}
-_NAMES = {
-    "conv_general_dilated": "a convolution",
-    "dot_general": "a dense kernel",
-    "concatenate": "a concatenation",
-    "add": "a sum",
-    "mul": "a product",
-    "max": "a maximum",
-    "reduce_window_max": "a max pooling",
-    "reduce_max": "a maximum over entries",
-    "dynamic_slice": "a slice",
-    RESULTS: "the result of the network",
-    TERM: "a value",
 }

@@ -1,7 +1,7 @@
 """Whole networks whose norms are folded compute the same, with fewer operations."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -105,7 +105,8 @@ def test_a_mobilenet(whose):
     assert_no_norms(folded, x)
 
 
-PARAMS = jaxbn.BatchNormParams(jnp.asarray([1.5, -0.5, 1.0, 2.0]), jnp.asarray([0.1, 0.3, -1.0, 0.0]))
+SCALE, BIAS = jnp.asarray([1.5, -0.5, 1.0, 2.0]), jnp.asarray([0.1, 0.3, -1.0, 0.0])
+PARAMS = jaxbn.BatchNormParams(SCALE, BIAS)
 STATE = jaxbn.BatchNormState(
     jnp.asarray([1.0, 0.2, -0.3, 0.0]), jnp.asarray([0.5, 2.0, 3.0, 1.0]), jnp.asarray(4, jnp.int32)
 )
@@ -128,16 +129,34 @@ def pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(x, (2, 2), (2, 2))
 
 
+def twice(y: jax.Array) -> jax.Array:
+    return conv(y, K) + conv(y, OUT)[..., :4]
+
+
+def with_itself(y: jax.Array) -> jax.Array:
+    return norm(y) + 0.5 * y
+
+
+def beside_itself(y: jax.Array) -> jax.Array:
+    return jnp.tanh(norm(y)) + y
+
+
+def heads(x: jax.Array) -> jax.Array:
+    """Features on two axes."""
+    params, state = jax.tree.map(lambda v: v.reshape(2, 2) if v.ndim else v, (PARAMS, STATE))
+    return jaxbn.batch_norm(params, state, jnp.einsum("nhwc,cij->nihwj", x, kernel(2, 2, 2)), False, axis=(1, 4))[0]
+
+
 K, IN, OUT, DEEP = kernel(3, 3, 4, 4), kernel(3, 3, 2, 4), kernel(3, 3, 4, 6, seed=1), kernel(3, 3, 2, 4, seed=2)
-POSITIVE = PARAMS._replace(scale=jnp.abs(PARAMS.scale))
+POSITIVE = PARAMS._replace(scale=jnp.abs(SCALE))
 FOLDS: dict[str, Any] = {
     "in front": lambda x: norm(conv(x, IN, "SAME"), activation="relu"),
-    "in front, with a bias": lambda x: norm(conv(x, IN) + PARAMS.bias, activation="silu"),
+    "in front, with a bias": lambda x: norm(conv(x, IN) + BIAS, activation="silu"),
     "behind": lambda x: conv(norm(jnp.tanh(conv(x, IN))), OUT),
-    "behind, with a bias": lambda x: conv(norm(jnp.tanh(conv(x, IN))), K) + PARAMS.scale,
+    "behind, with a bias": lambda x: conv(norm(jnp.tanh(conv(x, IN))), K) + SCALE,
     "behind, in groups": lambda x: conv(norm(jnp.tanh(conv(x, IN))), kernel(3, 3, 2, 6), feature_group_count=2),
     "behind, depthwise": lambda x: conv(norm(jnp.tanh(conv(x, IN))), kernel(3, 3, 1, 8), feature_group_count=4),
-    "behind, twice": lambda x: (lambda y: conv(y, K) + conv(y, OUT)[..., :4])(norm(jnp.tanh(conv(x, IN)))),
+    "behind, twice": lambda x: twice(norm(jnp.tanh(conv(x, IN)))),
     "behind, flattened": lambda x: norm(jnp.tanh(conv(x, IN))).reshape(x.shape[0], -1) @ kernel(6 * 6 * 4, 3),
     "behind a mean": lambda x: norm(jnp.tanh(conv(x, IN))).mean((1, 2)) @ kernel(4, 3),
     "behind an average pooling": lambda x: conv(nn.avg_pool(norm(jnp.tanh(conv(x, IN))), (2, 2), (2, 2)), K),
@@ -152,21 +171,12 @@ FOLDS: dict[str, Any] = {
     "max pooling behind": lambda x: conv(
         pool(jaxbn.batch_norm(POSITIVE, STATE, jnp.tanh(conv(x, IN)), False)[0]), K[:2]
     ),
-    "a residual of the norm": lambda x: jnp.tanh((lambda y: norm(y) + 0.5 * y)(conv(x, IN))),
+    "a residual of the norm": lambda x: jnp.tanh(with_itself(conv(x, IN))),
     "dense": lambda x: norm(x @ kernel(2, 4), activation="gelu"),
-    "heads": lambda x: jax.nn.relu(
-        jaxbn.batch_norm(
-            *jax.tree.map(lambda v: v.reshape(2, 2) if v.ndim else v, (PARAMS, STATE)),
-            jnp.einsum("nhwc,cij->nihwj", x, kernel(2, 2, 2)),
-            False,
-            axis=(1, 4),
-        )[0]
-    ),
+    "heads": lambda x: jax.nn.relu(heads(x)),
     "experts": lambda x: jax.nn.relu(norm(jnp.einsum("nhwe,eic->nehwc", x, kernel(2, 1, 4)))),
-    "written otherwise": lambda x: jnp.tanh(
-        (conv(x, IN) - STATE.mean) / jnp.sqrt(STATE.var + 1e-5) * PARAMS.scale + PARAMS.bias
-    ),
-    "as scale and shift": lambda x: jnp.tanh(conv(x, IN) * PARAMS.scale + (PARAMS.bias - STATE.mean * PARAMS.scale)),
+    "written otherwise": lambda x: jnp.tanh((conv(x, IN) - STATE.mean) / jnp.sqrt(STATE.var + 1e-5) * SCALE + BIAS),
+    "as scale and shift": lambda x: jnp.tanh(conv(x, IN) * SCALE + (BIAS - STATE.mean * SCALE)),
 }
 
 
@@ -185,7 +195,7 @@ def test_a_norm_that_folds(name):
         (lambda x: norm(jnp.tanh(conv(x, IN)), activation="relu"), "tanh", "relu"),
         (lambda x: conv(norm(jnp.tanh(conv(x, IN))), K, "SAME"), "tanh", "a convolution is padded"),
         (lambda x: norm(jnp.tanh(conv(x, IN))), "tanh", "the result of the network"),
-        (lambda x: (lambda y: jnp.tanh(norm(y)) + y)(conv(x, IN)), "others read what it normalises", "tanh"),
+        (lambda x: beside_itself(conv(x, IN)), "others read what it normalises", "tanh"),
         (lambda x: conv(norm(x[..., [0, 1, 0, 1]]), K, ((0, 1), (0, 0))), "gather", "a convolution is padded"),
         (
             lambda x: jnp.tanh(norm(pool(conv(x, IN)))),
@@ -220,7 +230,7 @@ def test_what_is_not_next_to_a_norm_is_left_alone():
 
     def function(x):
         norm(x @ kernel(2, 4))
-        y = jax.nn.relu(conv(x / 255, IN) * PARAMS.scale + 0.5) * 2
+        y = jax.nn.relu(conv(x / 255, IN) * SCALE + 0.5) * 2
         return jnp.mean(y, (1, 2)) @ kernel(4, 3), x.astype(jnp.int32) * 2
 
     x = images(2, 8, 8, 2)
@@ -244,7 +254,7 @@ def test_scanned_layers(whose):
     class Scanned(nn.Module):
         @nn.compact
         def __call__(self, x):
-            axes = {"params": 0, "batch_stats": 0}
+            axes: Any = {"params": 0, "batch_stats": 0}
             layers = nn.scan(nn.remat(Layer), variable_axes=axes, split_rngs={"params": True}, length=3)
             return nn.Dense(3)(layers()(nn.Conv(4, (1, 1))(x), None)[0].mean((1, 2)))
 
@@ -258,7 +268,7 @@ def test_scanned_layers(whose):
 
 def test_scanned_layers_that_fold_differently():
     """A max pooling lets a positive multiplier pass only."""
-    scales = jnp.stack([jnp.abs(PARAMS.scale), PARAMS.scale])
+    scales = jnp.stack([jnp.abs(SCALE), SCALE])
 
     def function(x):
         def layer(x, scale):
@@ -297,7 +307,7 @@ def test_half_precision(dtype):
     for actual, expected in zip(jax.jit(folded)(x), jax.jit(function)(x), strict=True):
         assert actual.dtype == expected.dtype
         assert_close(actual, expected, condition=8, size=float(jnp.abs(expected).max()) * 2**9, dtype=dtype)
-    multiplier = PARAMS.scale / jnp.sqrt(STATE.var + 1e-5)
+    multiplier = SCALE / jnp.sqrt(STATE.var + 1e-5)
     wide = np.asarray(IN.astype(dtype), np.float64) * np.asarray(multiplier, np.float64)
     np.testing.assert_array_equal(folded.args[0][0], wide.astype(dtype))
 
@@ -360,7 +370,7 @@ def test_trees():
     result = folded({"x": images(3, 2)}, 2.0)
     assert_same(result["y"], FOLDS["dense"](images(3, 2)))
     assert result["b"] == 2
-    np.testing.assert_array_equal(result["c"].scale, PARAMS.scale)
+    np.testing.assert_array_equal(result["c"].scale, SCALE)
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_input": True, "norm_hidden": True}])
@@ -372,11 +382,11 @@ def test_the_cnn(options):
 
 
 def test_errors():
-    x = images(2, 2)
+    x, no_function = images(2, 2), cast(Any, images(2, 2))
     with pytest.raises(
         TypeError, match=r"function must be a network that can be called .* got float32 of shape \(2, 2\)"
     ):
-        jaxbn.fold_network(x, x)
+        jaxbn.fold_network(no_function, x)
     with pytest.raises(ValueError, match="function must hold its weights, and holds none"):
         jaxbn.fold_network(lambda kernel, x: jnp.tanh(x @ kernel), x, x)
     with pytest.raises(TypeError, match="function holds a traced array: call fold_network outside"):
