@@ -3,8 +3,12 @@
     python -m benchmarks.inference [--run DIR] [--data-dir DIR] [--batch-sizes 1 32 256] [--seconds 10] [--json FILE]
 
 The network of `python -m train` for images, from the checkpoint of a run, or else trained for an epoch here; once with
-its norms, once with `jaxbn.fold` applied to each convolution and no norm. Predictions are compared on
-every test image: of MNIST where --data-dir names a folder with its IDX files, else of the bundled digits.
+its norms, once without, by `jaxbn.fold_network`. Predictions are compared on every test image: of
+MNIST where --data-dir names a folder with its IDX files, else of the bundled digits.
+
+    python -m benchmarks.inference --resnet50 [--image-size 224] [--batch-sizes 1 32]
+
+A ResNet-50 of Flax modules with random weights and 53 norms, Flax's or this library's.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +25,6 @@ import tyro
 from benchmarks import harness
 from train.config.sections import Config, ModelConfig, OptimizerConfig
 from train.data import Dataset, load
-from train.network.folding import fold_norms
 from train.network.models import CNN, MLP
 from train.runs.restored import restore
 from train.training import loop

@@ -31,7 +31,7 @@ _BY_NUMPY: dict[str, Callable[..., Any]] = {
 # What a max pooling is made of. A derivative rule around nothing but these is not needed in evaluation.
 _TRANSPARENT = {
     *("max", "slice", "squeeze", "reshape", "transpose", "broadcast_in_dim", "reduce_max", "reduce_window_max"),
-    *("name", "copy", "concatenate"),
+    *("name", "copy", "concatenate", "gather"),
 }
 
 
@@ -259,9 +259,14 @@ def _is_transparent(jaxpr: core.Jaxpr) -> bool:
             inner = equation.params["jaxpr"]
             if not _is_transparent(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner):
                 return False
-        elif equation.primitive.name not in _TRANSPARENT or any(isinstance(v, core.Literal) for v in equation.invars):
+        elif equation.primitive.name not in _TRANSPARENT or any(map(_is_number, equation.invars)):
             return False
     return True
+
+
+def _is_number(atom: Any) -> bool:  # noqa: ANN401
+    """Whether it is a literal that is no index: the 0 of relu."""
+    return isinstance(atom, core.Literal) and jnp.issubdtype(np.result_type(atom.val), jnp.inexact)
 
 
 def _living(operations: Sequence[Operation], outputs: Sequence[Operand]) -> list[Operation]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jax import lax
 
 from jaxbn._folding.graph import Constant
 from jaxbn._folding.shapes import Blocked, regroup, require_uniform
@@ -72,6 +73,23 @@ def _unchanged_axes(node: Node, coefficients: np.ndarray, forward: bool) -> np.n
     return coefficients
 
 
+def _gather(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
+    """Slices, written by index: of whole axes, which the channels must be on."""
+    params, old, new = parameters(node), node.uses[0].value.shape, node.results[0].shape
+    numbers = params["dimension_numbers"]
+    if params["mode"] == lax.GatherScatterMode.FILL_OR_DROP:
+        raise Blocked(described(node))
+    dropped = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+    pairs = zip([a for a in range(len(old)) if a not in dropped], numbers.offset_dims, strict=True)
+    axes = {a: b for a, b in pairs if params["slice_sizes"][a] == old[a]}
+    axes, shape = (axes, new) if forward else ({b: a for a, b in axes.items()}, old)
+    require_uniform(coefficients, [a for a in range(coefficients.ndim) if a not in axes], described(node))
+    sizes = [1] * len(shape)
+    for axis, other in axes.items():
+        sizes[other] = coefficients.shape[axis]
+    return coefficients.reshape(sizes)
+
+
 def _reduce(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
     axes = tuple(parameters(node)["axes"])
     if not forward:
@@ -94,6 +112,7 @@ CHANGES_OF_SHAPE: dict[str, _Shape] = {
     "transpose": _transpose,
     "squeeze": _squeeze,
     "broadcast_in_dim": _broadcast,
+    "gather": _gather,
     **dict.fromkeys(("slice", "rev", "pad"), _unchanged_axes),
     **dict.fromkeys(("reduce_sum", "reduce_max"), _reduce),
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max"), _window),
@@ -108,7 +127,7 @@ _NAMES = {
     "max": "a maximum",
     "reduce_window_max": "a max pooling",
     "reduce_max": "a maximum over entries",
-    "dynamic_slice": "a slice",
+    **dict.fromkeys(("dynamic_slice", "gather"), "a selection of entries"),
     RESULTS: "the result of the network",
     TERM: "a value",
 }

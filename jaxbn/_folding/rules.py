@@ -49,7 +49,7 @@ def in_front(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Const
     if node.name == "concatenate":
         return _parts(node, multiplier)
     rule = CHANGES_OF_SHAPE.get(node.name)
-    if rule is None or len(node.uses) != 1:
+    if rule is None or len(node.uses) != 1 or isinstance(node.operands[0], Constant):
         raise Blocked(described(node))
     return {0: rule(node, multiplier, False)}
 
@@ -80,7 +80,7 @@ def behind(node: Node, position: int, multiplier: np.ndarray, offset: np.ndarray
         order = sorted(range(len(of_output)), key=of_output.__getitem__)
         return Behind({at: _replaced(kernel, new)}, np.ones((1,) * ndim), bias.transpose(order).reshape(sizes))
     rule = CHANGES_OF_SHAPE.get(node.name)
-    if rule is None or len(node.uses) != 1:
+    if rule is None or len(node.uses) != 1 or isinstance(node.operands[0], Constant):
         raise Blocked(described(node))
     if node.name in _MAXIMA and not _never_negative(multiplier):
         raise Blocked(f"{described(node)}, and the multiplier is negative somewhere")

@@ -196,7 +196,11 @@ def test_a_norm_that_folds(name):
         (lambda x: conv(norm(jnp.tanh(conv(x, IN))), K, "SAME"), "tanh", "a convolution is padded"),
         (lambda x: norm(jnp.tanh(conv(x, IN))), "tanh", "the result of the network"),
         (lambda x: beside_itself(conv(x, IN)), "others read what it normalises", "tanh"),
-        (lambda x: conv(norm(x[..., [0, 1, 0, 1]]), K, ((0, 1), (0, 0))), "gather", "a convolution is padded"),
+        (
+            lambda x: conv(norm(x[..., [0, 1, 0, 1]]), K, ((0, 1), (0, 0))),
+            "a selection of entries",
+            "a convolution is padded",
+        ),
         (
             lambda x: jnp.tanh(norm(pool(conv(x, IN)))),
             "a max pooling, and the multiplier is negative somewhere",
