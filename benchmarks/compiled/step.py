@@ -25,11 +25,13 @@ class Block(nn.Module):
     norm: NormName
     features: int
     stride: int
+    use_running_average: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Features to features."""
-        conv, norm_act = partial(nn.Conv, use_bias=False, dtype=x.dtype), partial(NormAct, self.norm)
+        conv = partial(nn.Conv, use_bias=False, dtype=x.dtype)
+        norm_act = partial(NormAct, self.norm, use_running_average=self.use_running_average)
         y = norm_act()(conv(self.features, (1, 1))(x))
         y = norm_act()(conv(self.features, (3, 3), self.stride)(y))
         y = conv(4 * self.features, (1, 1))(y)
@@ -42,11 +44,13 @@ class ResNet50(nn.Module):
     Attributes:
         norm: whose norm.
         remat: "blocks" keeps the inputs of blocks only, "blocks-save-pre-norm" also what `jaxbn.save_pre_norm` names.
+        use_running_average: False in training.
 
     """
 
     norm: NormName
     remat: Remat = "none"
+    use_running_average: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -56,10 +60,11 @@ class ResNet50(nn.Module):
             block = nn.remat(Block, policy=jaxbn.save_pre_norm if self.remat.endswith("save-pre-norm") else None)
         pool = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding="SAME")
         x = nn.Conv(64, (7, 7), 2, use_bias=False, dtype=x.dtype)(x)
-        x = NormAct(self.norm, max_pool=pool)(x)
+        x = NormAct(self.norm, max_pool=pool, use_running_average=self.use_running_average)(x)
         for stage, (features, blocks) in enumerate(STAGES):
             for number in range(blocks):
-                x = block(self.norm, features, 2 if stage and not number else 1)(x)
+                stride = 2 if stage and not number else 1
+                x = block(self.norm, features, stride, self.use_running_average)(x)
         return nn.Dense(1000, dtype=x.dtype)(x.mean((1, 2)))
 
 

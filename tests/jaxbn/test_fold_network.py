@@ -198,7 +198,7 @@ def test_a_norm_that_folds(name):
         (lambda x: beside_itself(conv(x, IN)), "others read what it normalises", "tanh"),
         (
             lambda x: conv(norm(x[..., [0, 1, 0, 1]]), K, ((0, 1), (0, 0))),
-            "a selection of entries",
+            "a selection of entries mixes channels",
             "a convolution is padded",
         ),
         (

@@ -112,8 +112,8 @@ def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
                 "padding": "same",
             },
             "partly folded",
-            "; kept, with their running statistics: "
-            "norm0 (in front of it: a conversion to or from integers, behind it: a convolution (CNN/conv1) is padded)\n",
+            "; kept, with their running statistics: norm0 "
+            "(in front of it: a conversion to or from integers, behind it: a convolution (CNN/conv1) is padded)\n",
         ),
         ({"norm_placement": "none"}, "none", "norms: the network has none\n"),
     ],
