@@ -45,25 +45,27 @@ def _fold_scan(operation: Operation) -> None:
         return
     arrays = [jnp.stack(layers) for layers in zip(*(program.weights for program in programs), strict=True)]
     operation.weights = [Constant(array, array.shape) for array in arrays]
-    counts = [len([o for o in part if isinstance(o, Value)]) for part in (consts, stacked)]
     # What is constant is in the weights; the state that the loop begins with is not.
-    operation.operands = [*_values(consts), *carry, *_values(stacked)]
-    operation.inside = partial(_scan, params, programs[0], *counts)
+    parts = _values(consts), carry, _values(stacked)
+    operation.operands = [operand for part in parts for operand in part]
+    operation.inside = partial(_scan, params, programs[0], [len(part) for part in parts])
 
 
-def _scan(params: dict[str, Any], program: Program, consts: int, stacked: int, arrays: Sequence[Any]) -> list[Any]:
+def _scan(params: dict[str, Any], program: Program, counts: Sequence[int], arrays: Sequence[Any]) -> list[Any]:
     """The loop over the folded body."""
-    end = consts + params["num_carry"]
+    count, remaining, parts = counts[1], list(arrays), []
+    for size in counts:
+        parts.append(remaining[:size])
+        remaining = remaining[size:]
+    consts, carry, stacked = parts
 
     def body(state: list[Any], layer: tuple[Sequence[Any], Sequence[Any]]) -> tuple[list[Any], list[Any]]:
         inputs, weights = layer
-        results = program.run(weights, [*arrays[:consts], *state, *inputs])
-        return results[: params["num_carry"]], results[params["num_carry"] :]
+        results = program.run(weights, [*consts, *state, *inputs])
+        return results[:count], results[count:]
 
     options = {name: params[name] for name in ("length", "reverse", "unroll")}
-    state, results = lax.scan(
-        body, list(arrays[consts:end]), (arrays[end : end + stacked], arrays[end + stacked :]), **options
-    )
+    state, results = lax.scan(body, carry, (stacked, remaining), **options)
     return [*state, *results]
 
 
@@ -90,9 +92,13 @@ def _switch(programs: Sequence[Program], count: int, arrays: Sequence[Any]) -> l
 
 def _split(operation: Operation) -> tuple[list[Operand], list[Operand], list[Operand]]:
     """The operands of a scan: the same in each iteration, the state, and those with an entry for each iteration."""
-    consts = operation.params["num_consts"]
-    carry = consts + operation.params["num_carry"]
-    return operation.operands[:consts], operation.operands[consts:carry], operation.operands[carry:]
+    params = operation.params
+    if "num_consts" in params:
+        consts, carry = params["num_consts"], params["num_carry"]
+    else:  # newer than JAX 0.10
+        consts, carry = (len(tuple(part)) for part in params["ft_in"].unpack()[:2])
+    given = operation.operands
+    return given[:consts], given[consts : consts + carry], given[consts + carry :]
 
 
 def _has_weights(operands: Sequence[Operand]) -> bool:
