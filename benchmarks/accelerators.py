@@ -25,12 +25,18 @@ import tyro
 
 from benchmarks import harness
 from benchmarks.compiled.layer import VARIANTS, VariantName, compile_layer
-from benchmarks.compiled.step import Remat, mnist_cnn, resnet50
+from benchmarks.compiled.step import Remat, mnist_cnn, resnet50, resnet50_inference
 from benchmarks.compiled.targets import TARGETS, TargetName, compilers, place, without_devices
 from benchmarks.compiled.traffic import Traffic, traffic
 from benchmarks.norm_act import TITLES, NormName
 
-STEPS = {"resnet-50": "ResNet-50 step", "mnist-cnn": "MNIST CNN step"}
+WholeName = Literal["resnet-50", "mnist-cnn", "inference", "folded-inference"]
+WHOLE: dict[str, str] = {
+    "resnet-50": "ResNet-50 step",
+    "mnist-cnn": "MNIST CNN step",
+    "inference": "ResNet-50 inference",
+    "folded-inference": "ResNet-50 inference, folded",
+}
 IMAGES, SIZE = 64, 224  # of a ResNet-50's step
 MNIST_IMAGES = 128
 
@@ -40,9 +46,9 @@ class Options:
     """The bytes that a norm moves on accelerators, counted in compiled programs."""
 
     targets: tuple[TargetName, ...] = tuple(TARGETS)
-    cases: tuple[VariantName | Literal["resnet-50", "mnist-cnn"], ...] = (
+    cases: tuple[VariantName | WholeName, ...] = (
         *("norm", "residual", "relu", "max-pool"),
-        *("resnet-50", "mnist-cnn"),
+        *("resnet-50", "mnist-cnn", "inference", "folded-inference"),
     )
     types: tuple[Literal["bfloat16", "float32"], ...] = ("bfloat16", "float32")
     """Of the layers."""
@@ -65,7 +71,7 @@ class Case(NamedTuple):
     """One program."""
 
     target: TargetName
-    name: VariantName | Literal["resnet-50", "mnist-cnn"]
+    name: VariantName | WholeName
     shape: tuple[int, ...]  # of x, or of the images
     dtype: str
     remat: Remat
@@ -73,7 +79,7 @@ class Case(NamedTuple):
 
     @property
     def is_layer(self) -> bool:
-        """Whether it is a layer, and not a whole step."""
+        """Whether it is a layer, and not a whole program."""
         return self.name in VARIANTS
 
     def compile(self) -> jax.stages.Compiled:
@@ -81,6 +87,9 @@ class Case(NamedTuple):
         where = place(self.target)
         if self.name == "resnet-50":
             return resnet50(where, self.norm, self.remat, self.shape[0], self.shape[1], self.dtype)
+        if self.name in ("inference", "folded-inference"):
+            folded = self.name == "folded-inference"
+            return resnet50_inference(where, self.norm, folded, self.shape[0], self.shape[1], self.dtype)
         if self.name == "mnist-cnn":
             return mnist_cnn(where, self.norm, self.shape[0])
         return compile_layer(where, self.norm, VARIANTS[self.name], self.shape, self.dtype)
@@ -117,6 +126,8 @@ def cases(options: Options) -> Iterator[Case]:
         remats: Sequence[Remat] = ("none",)
         if name == "resnet-50":
             shapes, dtypes, remats = [(IMAGES, SIZE, SIZE, 3)], ("bfloat16",), options.remat
+        elif name in ("inference", "folded-inference"):
+            shapes, dtypes = [(IMAGES, SIZE, SIZE, 3)], ("bfloat16",)
         elif name == "mnist-cnn":
             shapes, dtypes = [(MNIST_IMAGES, 28, 28, 1)], ("float32",)
         for dtype, shape, remat, norm in itertools.product(dtypes, shapes, remats, options.norms):
@@ -133,7 +144,7 @@ def measure(case: Case) -> tuple[Measurement, Traffic]:
     on_gpu = TARGETS[case.target].platform == "cuda"  # a TPU's convolutions absorb what is next to them
     measurement = Measurement(
         target=TARGETS[case.target].title,
-        case=VARIANTS[case.name].title if case.name in VARIANTS else STEPS[case.name],
+        case=VARIANTS[case.name].title if case.name in VARIANTS else WHOLE[case.name],
         shape="×".join(map(str, case.shape)),
         dtype=case.dtype,
         remat=case.remat,

@@ -123,7 +123,9 @@ def main() -> float:
     with torch.no_grad():
         network.train()(images)  # the running statistics move
         expected = network.eval()(images).numpy()
-    logits = ResNet18(classes=10).apply(variables_from(network.state_dict()), images.numpy().transpose(0, 2, 3, 1), False)
+    logits = ResNet18(classes=10).apply(
+        variables_from(network.state_dict()), images.numpy().transpose(0, 2, 3, 1), False
+    )
     return float(np.abs(np.asarray(logits) - expected).max() / np.abs(expected).max())
 
 

@@ -10,6 +10,7 @@ from jaxbn._batch_norm import batch_norm
 from jaxbn._decay import decay_mask
 from jaxbn._diagnostics import Diagnostics, diagnostics
 from jaxbn._fold import fold, fold_into_next
+from jaxbn._fold_network import FoldedNorm, FoldReport, fold_network
 from jaxbn._moments import Moments
 from jaxbn._policy import save_pre_norm
 from jaxbn._recalibrate import recalibrate
@@ -28,6 +29,8 @@ __all__ = [
     "BatchNormState",
     "BatchRenorm",
     "Diagnostics",
+    "FoldReport",
+    "FoldedNorm",
     "Moments",
     "accumulated",
     "batch_norm",
@@ -38,6 +41,7 @@ __all__ = [
     "diagnostics",
     "fold",
     "fold_into_next",
+    "fold_network",
     "init",
     "interop",
     "linen",

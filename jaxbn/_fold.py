@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxbn import _check as check
-from jaxbn._axes import expand, feature_axes
+from jaxbn._axes import feature_axes
 from jaxbn._dtypes import at_least_16_bits, can_compute, promote
+from jaxbn._kernels import absorbed, scaled
 from jaxbn._root import inverse_root
 from jaxbn._state import BatchNormParams, BatchNormState
 
@@ -83,7 +84,7 @@ def fold(
         raise ValueError(f"bias must have the shape of the norm's features, {state.mean.shape}; got {vector.shape}")
     form = _affine(params, state, check.epsilon(epsilon), kernel, vector)
     centred = -form.mean if vector is None else vector.astype(form.mean.dtype) - form.mean
-    folded = kernel.astype(form.multiplier.dtype) * _along(form.multiplier, axes, kernel.ndim)
+    folded = scaled(kernel.astype(form.multiplier.dtype), form.multiplier, axes)
     return _rounded("kernel", folded, kernel), _rounded("bias", form.bias + centred * form.multiplier, kernel, vector)
 
 
@@ -154,16 +155,9 @@ def fold_into_next(
     _check_features(params, state, "kernel_input_axis", inputs, kernel.shape, feature_group_count)
     form = _affine(params, state, check.epsilon(epsilon), kernel, vector)
     shift = form.bias - form.mean * form.multiplier
-    if feature_group_count > 1:
-        form, shift = jax.tree.map(lambda v: v.reshape(feature_group_count, -1), (form, shift))
-        split, inputs, summed = _split_groups(kernel, inputs, outputs, feature_group_count)
-    else:
-        split, summed = kernel, tuple(a for a in range(kernel.ndim) if a not in outputs)
-    split = split.astype(form.multiplier.dtype)
-    # Products summed, and no matrix product: that would be rounded to less than float32 by default on GPU and TPU.
-    new_bias = jnp.sum(split * _along(shift, inputs, split.ndim), summed).reshape([kernel.shape[a] for a in outputs])
+    wide = kernel.astype(form.multiplier.dtype)
+    folded, new_bias = absorbed(wide, form.multiplier, shift, inputs, outputs, feature_group_count)
     new_bias = new_bias if vector is None else new_bias + vector.astype(new_bias.dtype)
-    folded = (split * _along(form.multiplier, inputs, split.ndim)).reshape(kernel.shape)
     return _rounded("kernel", folded, kernel), _rounded("bias", new_bias, kernel, vector)
 
 
@@ -191,28 +185,6 @@ def _affine(
         multiplier = jnp.asarray(params.scale).astype(dtype) * multiplier
     offset = jnp.zeros_like(multiplier) if params.bias is None else jnp.asarray(params.bias).astype(dtype)
     return _Affine(jnp.asarray(state.mean).astype(dtype), multiplier, offset)
-
-
-def _split_groups(
-    kernel: jax.Array, inputs: tuple[int, ...], outputs: tuple[int, ...], groups: int
-) -> tuple[jax.Array, tuple[int, ...], tuple[int, ...]]:
-    """The kernel with the groups as an axis before the outputs; the axes (group, input), and those to sum over."""
-    if len(inputs) != 1 or len(outputs) != 1 or kernel.shape[outputs[0]] % groups:
-        raise ValueError(
-            f"feature_group_count={groups} needs one input and one output axis, and must divide the latter; got axes "
-            f"{inputs} and {outputs} of a kernel of shape {kernel.shape}"
-        )
-    (source,), (target,) = inputs, outputs
-    shape = (*kernel.shape[:target], groups, -1, *kernel.shape[target + 1 :])
-    source += source > target
-    summed = tuple(a for a in range(kernel.ndim + 1) if a not in (target, target + 1))
-    return kernel.reshape(shape), (target, source), summed
-
-
-def _along(vector: jax.Array, axes: tuple[int, ...], ndim: int) -> jax.Array:
-    """An array over `axes`, in their order, ready to be multiplied with one of `ndim` dimensions."""
-    order = sorted(range(len(axes)), key=axes.__getitem__)
-    return expand(vector.transpose(order), tuple(a for a in range(ndim) if a not in axes))
 
 
 def _floating(name: str, array: ArrayLike) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Whole training steps, compiled and not run: a ResNet-50's, and that of the MNIST CNN of `python -m train`."""
+"""Whole programs, compiled and not run: training steps of a ResNet-50 and of `python -m train`'s CNN; inference."""
 
 from functools import partial
 from typing import Any, Literal
@@ -6,9 +6,11 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Sharding
+from jax.tree_util import Partial
 
 import jaxbn
 from benchmarks.norm_act import NormAct, NormName
@@ -20,20 +22,26 @@ Remat = Literal["none", "blocks", "blocks-save-pre-norm", "network-save-pre-norm
 
 
 class Block(nn.Module):
-    """A bottleneck of 1×1, 3×3 and 1×1 convolutions; the shortcut's convolution has no norm of its own."""
+    """A bottleneck of 1×1, 3×3 and 1×1 convolutions; the shortcut's convolution may have a norm of its own."""
 
     norm: NormName
     features: int
     stride: int
+    use_running_average: bool = False
+    shortcut_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Features to features."""
-        conv, norm_act = partial(nn.Conv, use_bias=False, dtype=x.dtype), partial(NormAct, self.norm)
+        conv = partial(nn.Conv, use_bias=False, dtype=x.dtype)
+        norm_act = partial(NormAct, self.norm, use_running_average=self.use_running_average)
         y = norm_act()(conv(self.features, (1, 1))(x))
         y = norm_act()(conv(self.features, (3, 3), self.stride)(y))
         y = conv(4 * self.features, (1, 1))(y)
-        return norm_act()(y, x if x.shape == y.shape else conv(4 * self.features, (1, 1), self.stride)(x))
+        if x.shape != y.shape:
+            x = conv(4 * self.features, (1, 1), self.stride)(x)
+            x = norm_act(activation=None)(x) if self.shortcut_norm else x
+        return norm_act()(y, x)
 
 
 class ResNet50(nn.Module):
@@ -42,11 +50,15 @@ class ResNet50(nn.Module):
     Attributes:
         norm: whose norm.
         remat: "blocks" keeps the inputs of blocks only, "blocks-save-pre-norm" also what `jaxbn.save_pre_norm` names.
+        use_running_average: False in training.
+        shortcut_norm: True for all 53 norms; else the four shortcuts with a convolution have none.
 
     """
 
     norm: NormName
     remat: Remat = "none"
+    use_running_average: bool = False
+    shortcut_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -56,10 +68,11 @@ class ResNet50(nn.Module):
             block = nn.remat(Block, policy=jaxbn.save_pre_norm if self.remat.endswith("save-pre-norm") else None)
         pool = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding="SAME")
         x = nn.Conv(64, (7, 7), 2, use_bias=False, dtype=x.dtype)(x)
-        x = NormAct(self.norm, max_pool=pool)(x)
+        x = NormAct(self.norm, max_pool=pool, use_running_average=self.use_running_average)(x)
         for stage, (features, blocks) in enumerate(STAGES):
             for number in range(blocks):
-                x = block(self.norm, features, 2 if stage and not number else 1)(x)
+                stride = 2 if stage and not number else 1
+                x = block(self.norm, features, stride, self.use_running_average, self.shortcut_norm)(x)
         return nn.Dense(1000, dtype=x.dtype)(x.mean((1, 2)))
 
 
@@ -91,6 +104,22 @@ def resnet50(
     momenta = jax.eval_shape(tx.init, variables["params"])
     program = jax.jit(step, donate_argnums=(0, 1), in_shardings=place)
     return program.lower(variables, momenta, images, labels).compile()
+
+
+def resnet50_inference(
+    place: Sharding | None, norm: NormName, folded: bool, batch_size: int, image_size: int, dtype: str
+) -> jax.stages.Compiled:
+    """Logits of images, with 53 norms that evaluate, or with these folded into the convolutions."""
+    model: Any = ResNet50(norm, use_running_average=True, shortcut_norm=True)
+    images = jax.ShapeDtypeStruct((batch_size, image_size, image_size, 3), dtype)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    network = Partial(model.apply, jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, leaf.dtype), shapes))
+    if folded:
+        network, report = jaxbn.fold_network(network, images)
+        assert (len(report.folded), len(report.kept)) == (53, 0)
+    network = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network)
+    program = jax.jit(lambda network, images: network(images), in_shardings=place)
+    return program.lower(network, images).compile()
 
 
 def mnist_cnn(place: Sharding, norm: NormName, batch_size: int) -> jax.stages.Compiled:

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from closeness import assert_close
@@ -49,7 +50,7 @@ def test_convolutions_by_definition(dimensions, groups, transposed):
     converted = interop.kernel_from_torch(weight, transposed=transposed, groups=groups)
     padding = [(k - 1, k - 1) if transposed else (0, 0) for k in kernel]
     y = jax.lax.conv_general_dilated(
-        np.moveaxis(x, 1, -1),
+        jnp.asarray(np.moveaxis(x, 1, -1)),
         converted,
         (1,) * dimensions,
         padding,

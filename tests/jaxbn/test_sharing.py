@@ -286,4 +286,5 @@ def test_a_mapped_batch_takes_no_square_of_its_size():
 
     x = jax.ShapeDtypeStruct((examples, 3, channels), jnp.float32)
     analysis = jax.jit(jax.grad(loss)).lower(x).compile().memory_analysis()
+    assert analysis is not None
     assert analysis.temp_size_in_bytes < examples**2 * channels * 4 / 4

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from jax import export as jax_export
 
+import jaxbn
 from train.commands.options import Export
 from train.inference import artifact
 from train.inference.artifact import Description
-from train.inference.classify import classifier_of, describe, forward
-from train.network.folding import Folded, fold_norms, unfolded
+from train.inference.classify import Network, classifier_of, describe, unfolded
 from train.runs import restored, results
 from train.runs.restored import Restored
 
@@ -44,31 +44,32 @@ def export(options: Export) -> None:
     print(f"{path}: {path.stat().st_size:,} bytes, sha256 {digest}")
 
 
-def fold(run: Restored) -> tuple[Folded, str]:
-    """The network with its norms folded if they can be, and what is to be said of it."""
-    network = fold_norms(run.model, run.state.variables, run.config.norm.norm_epsilon)
-    if network.norms == "none":
-        return network, "the network has none"
-    if network.norms == "evaluation mode":
-        return network, (
-            "kept, with their running statistics: activation, pooling or padding stands between "
-            "one of them and the layers that it could be folded into"
-        )
+def fold(run: Restored) -> tuple[Network, str]:
+    """The network with its norms folded as far as they can be, and a remark about them."""
     original = unfolded(run.model, run.state.variables)
+    if original.norms == "none":
+        return original, "the network has none"
+    example = jax.ShapeDtypeStruct((1, *run.data.input_shape), run.data.input_dtype)
+    function, report = jaxbn.fold_network(original.function, example)
+    reasons = "; ".join(f"{norm.name.rpartition('/')[2]} ({norm.detail.replace('; ', ', ')})" for norm in report.kept)
+    if not report.folded:
+        return original, f"kept, with their running statistics: {reasons}"
+    network = Network(function, "partly folded" if report.kept else "folded")
     difference, allowed = _difference(run, original, network), TOLERANCE[run.config.model.precision]
     if not difference <= allowed:
         return original, (
             f"kept, with their running statistics: folded, logits would differ by up to {difference:.1e} of the "
             f"largest one (allowed: {allowed:g}), as happens where a feature's mean is far larger than its deviation"
         )
-    return network, f"folded into the layers next to them; logits differ by {difference:.1e} of the largest one"
+    kept = f"; kept, with their running statistics: {reasons}" if report.kept else ""
+    return network, f"folded into the layers next to them; logits differ by {difference:.1e} of the largest one{kept}"
 
 
-def serialize(network: Folded, description: Description) -> bytes:
+def serialize(network: Network, description: Description) -> bytes:
     """The network as a program of `jax.export`: inputs (N, …) as in the dataset, for any N, to logits (N, classes)."""
     (count,) = jax_export.symbolic_shape("n")
     inputs = jax.ShapeDtypeStruct((count, *description.input_shape), description.input_dtype)
-    function = jax.jit(forward(network.model, network.variables))
+    function = jax.jit(network.function)
     # Where in the source an operation comes from is left out: paths of this machine are nobody's business.
     limit = jax.config.values["jax_traceback_in_locations_limit"]
     jax.config.update("jax_traceback_in_locations_limit", 0)
@@ -78,7 +79,7 @@ def serialize(network: Folded, description: Description) -> bytes:
         jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
-def _difference(run: Restored, original: Folded, folded: Folded) -> float:
+def _difference(run: Restored, original: Network, folded: Network) -> float:
     """The largest difference of logits on random inputs, relative to the largest logit."""
     random = np.random.default_rng(0)
     shape = (PROBES, *run.data.input_shape)

@@ -13,15 +13,15 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from train.host import files, typed
 from train.host.errors import UsageError
-from train.network.folding import Norms
 
 MAGIC = b"jaxbn network "
 VERSION = 1
 LARGEST_INPUT = 1 << 28  # numbers
+Norms = Literal["folded", "partly folded", "evaluation mode", "none"]  # what became of a network's norms
 INPUT_DTYPES = ("uint8", "float32")  # those of all datasets here
 
 

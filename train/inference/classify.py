@@ -11,8 +11,7 @@ from jax.tree_util import Partial
 from scipy.special import softmax
 
 from train.inference import artifact
-from train.inference.artifact import ArtifactError, Description
-from train.network.folding import Folded, unfolded
+from train.inference.artifact import ArtifactError, Description, Norms
 from train.network.models import CNN, MLP
 from train.runs import results
 from train.runs.restored import Restored
@@ -21,6 +20,13 @@ from train.training.step import prepare
 BATCH = 250
 LONGEST_REASON = 300  # characters of another program's error
 PLATFORMS = ("cpu", "cuda", "tpu")  # that exported networks run on
+
+
+class Network(NamedTuple):
+    """A network to evaluate with."""
+
+    function: Partial  # of inputs as the dataset has them, to logits; holds the variables
+    norms: Norms
 
 
 class Classifier(NamedTuple):
@@ -61,7 +67,7 @@ def _logits(model: CNN | MLP, variables: dict[str, Any], inputs: jax.Array) -> j
     return jax.numpy.asarray(output).astype(jax.numpy.float32)
 
 
-def describe(run: Restored, network: Folded) -> Description:
+def describe(run: Restored, network: Network) -> Description:
     """The description of a network of a run."""
     data = run.data
     return Description(
@@ -84,14 +90,19 @@ def measured_accuracy(run: Restored) -> float | None:
     return next((record["test_accuracy"] for record in results.measured(run.folder) if record["step"] == step), None)
 
 
+def unfolded(model: CNN | MLP, variables: dict[str, Any]) -> Network:
+    """The network as it was trained, evaluating with its running statistics."""
+    return Network(forward(model, variables), "none" if model.layers.norm is None else "evaluation mode")
+
+
 def of_run(run: Restored) -> Classifier:
     """The network of a run, with its norms."""
     return classifier_of(run, unfolded(run.model, run.state.variables))
 
 
-def classifier_of(run: Restored, network: Folded) -> Classifier:
+def classifier_of(run: Restored, network: Network) -> Classifier:
     """The network of a run in another form."""
-    return Classifier(str(run.folder), describe(run, network), forward(network.model, network.variables))
+    return Classifier(str(run.folder), describe(run, network), network.function)
 
 
 def of_file(path: Path) -> Classifier:

@@ -1,1 +1,1 @@
-"""The networks: their layers, how one is built from options, and how its norms are folded."""
+"""The networks: their layers, and how one is built from options."""

@@ -5,11 +5,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxbn
 import jaxbn.linen
-from train.network.folding import norm_arrays
 from train.network.models import CNN, MLP
 from train.training.step import TrainState, prepare
 
@@ -25,8 +25,10 @@ def _diagnose(model: CNN | MLP, variables: dict[str, Any], x: jax.Array) -> dict
     def look(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:  # noqa: ANN401
         norm = context.module
         if isinstance(norm, jaxbn.linen.BatchNorm) and context.method_name == "__call__":
-            arrays = norm_arrays(norm.variables["params"], norm.variables["batch_stats"])
-            reports["/".join(norm.path)] = jaxbn.diagnostics(*arrays, args[0], epsilon=norm.epsilon)
+            learned, tracked = norm.variables["params"], norm.variables["batch_stats"]
+            params = jaxbn.BatchNormParams(learned.get("scale"), learned.get("bias"))
+            state = jaxbn.BatchNormState(tracked["mean"], tracked["var"], jnp.zeros((), jnp.int32))
+            reports["/".join(norm.path)] = jaxbn.diagnostics(params, state, args[0], epsilon=norm.epsilon)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(look):

@@ -1,0 +1,166 @@
+"""A folded network, ready to run: its operations, and apart from them the weights that they take."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jaxbn._folding.graph import Constant, Graph, Operand, Operation, Value, read
+from jaxbn._folding.moves import fold
+from jaxbn._folding.terms import TERM, Node, Norm, Term, Use, read_terms
+
+
+class Program(NamedTuple):
+    """A function of weights and inputs, both flat."""
+
+    run: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+    weights: tuple[jax.Array, ...]
+    norms: tuple[Norm, ...]
+
+    @property
+    def decisions(self) -> tuple[Any, ...]:
+        """Whether two programs take the same weights: where this is the same."""
+        forms = [(weight.shape, weight.dtype) for weight in self.weights]
+        return forms, [(norm.scope, norm.features, norm.kept, norm.kernels) for norm in self.norms]
+
+
+def folded(closed: core.ClosedJaxpr, operands: Sequence[Constant | None], scope: str = "") -> Program:
+    """Folds the norms of a traced network.
+
+    Args:
+        closed: the trace.
+        operands: for each of its arguments the constant that it is, or None where it stays an argument.
+        scope: where in a network it is.
+
+    """
+    graph = read(closed, operands, scope)
+    network = read_terms(graph)
+    norms = fold(network)
+    for use in (use for node in network.nodes for use in node.uses if use.term.has_multiplier):
+        for norm in use.term.norms:
+            norm.kept = True
+    program = _Writer(graph, network.nodes)
+    inner = [norm for operation in graph.operations for norm in operation.norms]
+    return Program(partial(_run, graph.inputs, program.steps, program.outputs), program.weights(), (*norms, *inner))
+
+
+class _Slot(NamedTuple):
+    """A constant of a program: one of its weights, broadcast to a shape."""
+
+    position: int
+    shape: tuple[Any, ...]
+
+
+class _Affine(NamedTuple):
+    """multiplier · base + offset, computed in a type and then converted."""
+
+    base: Value
+    multiplier: _Slot | None
+    offset: _Slot | None
+    computed: Any
+    dtype: Any
+
+
+_Given = Value | _Slot | _Affine
+
+
+class _Step(NamedTuple):
+    """An operation; without a function, what it is given is its result."""
+
+    function: Callable[[Sequence[Any]], Sequence[Any]] | None
+    operands: list[_Given]
+    results: list[Value]
+
+
+class _Writer:
+    """Puts the steps of a program in order, and its weights in a list."""
+
+    def __init__(self, graph: Graph, nodes: Sequence[Node]) -> None:
+        self.arrays: dict[int, tuple[int, Any]] = {}
+        self.by_operation = {node.operation: node for node in nodes}
+        self.steps: list[_Step] = []
+        results = self.by_operation.pop(None)
+        needed = {self._taken(operand) for operand in results.operands}
+        living = []
+        for operation in reversed(graph.operations):
+            if operation.equation.effects or not needed.isdisjoint(operation.results):
+                needed.update(self._taken(operand) for operand in self._operands(operation))
+                living.append(operation)
+        self.steps = [self._step(operation) for operation in reversed(living)]
+        self.outputs = [self._given(operand) for operand in results.operands]
+
+    def weights(self) -> tuple[jax.Array, ...]:
+        with jax.ensure_compile_time_eval():
+            return tuple(jnp.asarray(array) for _, array in self.arrays.values())
+
+    def _operands(self, operation: Operation) -> Sequence[Operand | Use]:
+        """The operands of a node; as they were traced where the operation is part of an unchanged term."""
+        node = self.by_operation.get(operation)
+        return operation.operands if node is None or (node.name == TERM and not node.uses[0].touched) else node.operands
+
+    def _taken(self, operand: Operand | Use) -> Value | None:
+        if isinstance(operand, Use):
+            return operand.term.base if operand.touched else operand.value
+        return operand if isinstance(operand, Value) else None
+
+    def _step(self, operation: Operation) -> _Step:
+        operands = self._operands(operation)
+        if operands is not operation.operands and self.by_operation[operation].name == TERM:
+            return _Step(None, [self._given(operands[0])], operation.results)
+        given = [self._given(operand) for operand in operation.variable(operands)]
+        given.extend(self._slot(weight) for weight in operation.weights)
+        return _Step(operation.run, given, operation.results)
+
+    def _given(self, operand: Operand | Use) -> _Given:
+        if isinstance(operand, Constant):
+            return self._slot(operand)
+        if isinstance(operand, Value):
+            return operand
+        if not operand.touched:
+            return operand.value
+        return self._affine(operand.term, operand.value)
+
+    def _affine(self, term: Term, value: Value) -> _Given:
+        if term.is_trivial and term.base.dtype == value.dtype:
+            return term.base
+        multiplier = self._coefficients(term.multiplier, term.dtype) if term.has_multiplier else None
+        offset = self._coefficients(term.offset, term.dtype) if term.has_offset else None
+        return _Affine(term.base, multiplier, offset, term.dtype, value.dtype)
+
+    def _coefficients(self, coefficients: np.ndarray, dtype: Any) -> _Slot:  # noqa: ANN401
+        array = coefficients.astype(dtype)
+        return self._slot(Constant(array, array.shape))
+
+    def _slot(self, constant: Constant) -> _Slot:
+        position, _ = self.arrays.setdefault(id(constant.array), (len(self.arrays), constant.array))
+        return _Slot(position, constant.shape)
+
+
+def _run(
+    inputs: Sequence[Value],
+    steps: Sequence[_Step],
+    outputs: Sequence[_Given],
+    weights: Sequence[Any],
+    given: Sequence[Any],
+) -> list[Any]:
+    found: dict[Value, Any] = dict(zip(inputs, given, strict=True))
+
+    def value(operand: _Given) -> Any:  # noqa: ANN401
+        if isinstance(operand, _Slot):
+            weight = weights[operand.position]
+            return weight if np.shape(weight) == operand.shape else jnp.broadcast_to(weight, operand.shape)
+        if isinstance(operand, Value):
+            return found[operand]
+        result = found[operand.base].astype(operand.computed)
+        result = result if operand.multiplier is None else result * value(operand.multiplier)
+        result = result if operand.offset is None else result + value(operand.offset)
+        return result.astype(operand.dtype)
+
+    for function, operands, results in steps:
+        arrays = [value(operand) for operand in operands]
+        found.update(zip(results, function(arrays) if function else arrays, strict=True))
+    return [value(operand) for operand in outputs]
