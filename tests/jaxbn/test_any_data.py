@@ -5,6 +5,7 @@ through what each platform does.
 """
 
 import inspect
+from collections import deque
 from typing import Any
 
 import jax
@@ -61,9 +62,11 @@ def test_every_shape(shape, platform):
     assert_as_promised(new.var, exact_new.var)
 
 
-def test_four_million_entries(platform):
+@pytest.mark.parametrize("kind", ["gaussian", "padding", "sparse", "two values"])
+def test_four_million_entries(kind, platform):
     n = 4 << 20
-    x = np.stack([channels(kind, n)[:, -1] for kind in ("gaussian", "padding", "sparse", "two values")], -1)
+    last = deque(KINDS[kind](np.random.default_rng(0), n), maxlen=1).pop()  # one at a time in memory
+    x = last.astype(np.float32)[:, None]
     y, _ = jax.jit(lambda x: batch_norm(PARAMS, None, x, True))(x)
     assert_as_promised(y, oracle.batch_norm(PARAMS, None, x, True)[0])
 
