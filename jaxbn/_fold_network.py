@@ -1,14 +1,16 @@
 """Evaluation of a whole network without its norms."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 from jax.tree_util import Partial
 
 from jaxbn._dtypes import described
-from jaxbn._folding.program import Program, folded
-from jaxbn._folding.terms import Norm
+
+if TYPE_CHECKING:
+    from jaxbn._folding.program import Program
+    from jaxbn._folding.terms import Norm
 
 
 class FoldedNorm(NamedTuple):
@@ -159,8 +161,10 @@ class _Network:
         results = traced.run(weights if traced.weights is None else traced.weights, leaves)
         return jax.tree.unflatten(traced.structure, results)
 
-    def trace(self, arguments: tuple[Any, ...]) -> Program:
+    def trace(self, arguments: tuple[Any, ...]) -> "Program":
         """Traces the function for arguments of these shapes, and folds."""
+        from jaxbn._folding.program import folded  # and with it jax.extend
+
         closed, results = jax.make_jaxpr(self.function, return_shape=True)(*arguments)
         program = folded(closed, [None] * len(closed.in_avals))
         # Another shape may fold otherwise: then the weights are others as well.
@@ -171,7 +175,7 @@ class _Network:
         return program
 
 
-def _report(norms: Sequence[Norm]) -> FoldReport:
+def _report(norms: "Sequence[Norm]") -> FoldReport:
     parts: tuple[list[FoldedNorm], list[FoldedNorm]] = [], []
     for number, norm in enumerate(norms, 1):
         name = norm.scope or f"norm {number}"

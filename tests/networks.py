@@ -20,7 +20,7 @@ def drawn(variables: Any, seed: int = 0) -> Any:
 
     def leaf(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         name, shape = jax.tree_util.keystr(path), leaf.shape
-        if "'var'" in name:
+        if "'var'" in name or "var_ema" in name:
             array = random.uniform(0.5, 2, shape)
         elif "'scale'" in name:
             array = random.uniform(0.5, 1.5, shape) * random.choice([-1, 1], shape)

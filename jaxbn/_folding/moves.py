@@ -13,6 +13,8 @@ from jaxbn._folding.rules import behind, in_front
 from jaxbn._folding.shapes import Blocked
 from jaxbn._folding.terms import Network, Node, Norm, Term, Use
 
+_NOT_FINITE = "numbers that are not finite"
+
 
 class _Edits:
     """Changes of a network that can be undone."""
@@ -75,6 +77,8 @@ def _move_to_front(network: Network, edits: _Edits, base: Value) -> None:
         pending.remove(value)
         uses = network.uses[value]
         multiplier = uses[0].term.multiplier
+        if not all(use.term.is_finite for use in uses):
+            raise Blocked(_NOT_FINITE)
         if not all(np.array_equal(use.term.multiplier, multiplier) for use in uses):
             raise Blocked("others read what it normalises")
         if not (multiplier != 1).any():
@@ -105,6 +109,8 @@ def _move_behind(network: Network, edits: _Edits, start: Use) -> None:
         node, term = use.node, use.term
         if term.is_trivial:
             continue
+        if not term.is_finite:
+            raise Blocked(_NOT_FINITE)
         result = behind(node, node.operands.index(use), term.multiplier, term.offset)
         for position, constant in result.constants.items():
             edits.constant(node, position, constant)

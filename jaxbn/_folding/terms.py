@@ -56,6 +56,11 @@ class Term(NamedTuple):
         return bool((self.offset != 0).any())
 
     @property
+    def is_finite(self) -> bool:
+        """Whether it can be moved; else it stays as it was traced."""
+        return bool(np.isfinite(self.multiplier).all() and np.isfinite(self.offset).all())
+
+    @property
     def is_trivial(self) -> bool:
         """Whether it is the base itself."""
         return not self.has_multiplier and not self.has_offset
@@ -161,7 +166,7 @@ def _term(operation: Operation, terms: Mapping[Value, Term]) -> Term | None:
     given = [o if isinstance(o, Constant) else terms.get(o) or trivial(o) for o in operation.operands]
     with np.errstate(all="ignore"):
         term = rule(operation, given)
-    if term is None or not (np.isfinite(term.multiplier).all() and np.isfinite(term.offset).all()):
+    if term is None:
         return None
     return term._replace(dtype=jnp.promote_types(term.dtype, result.dtype))
 

@@ -172,6 +172,7 @@ FOLDS: dict[str, Any] = {
         pool(jaxbn.batch_norm(POSITIVE, STATE, jnp.tanh(conv(x, IN)), False)[0]), K[:2]
     ),
     "a residual of the norm": lambda x: jnp.tanh(with_itself(conv(x, IN))),
+    "transposed": lambda x: norm(lax.conv_transpose(x, IN, (2, 2), "SAME", dimension_numbers=NHWC), activation="relu"),
     "dense": lambda x: norm(x @ kernel(2, 4), activation="gelu"),
     "heads": lambda x: jax.nn.relu(heads(x)),
     "experts": lambda x: jax.nn.relu(norm(jnp.einsum("nhwe,eic->nehwc", x, kernel(2, 1, 4)))),
@@ -264,8 +265,8 @@ def test_scanned_layers(whose):
 
     x = images(2, 8, 8, 2)
     folded, report = check(networks.of_linen(Scanned(), x), x)
-    (norm,) = report.folded
-    assert norm.name.endswith("/BatchNorm_0 of each of 3 scanned layers")
+    (only,) = report.folded
+    assert only.name.endswith("/BatchNorm_0 of each of 3 scanned layers")
     assert_no_norms(folded, x)
     assert (3, 3, 3, 4, 4) in {weight.shape for weight in folded.args[0]}
 
@@ -322,6 +323,16 @@ def test_a_kernel_that_would_overflow():
         lambda x: norm(conv(x, large) * 1e4, activation="relu"), images(2, 8, 8, 2).astype("f2")
     )
     assert "too large for float16" in report.kept[0].detail
+
+
+def test_a_variance_that_is_no_number():
+    bad = STATE._replace(var=STATE.var.at[1].set(jnp.nan))
+    _, report = jaxbn.fold_network(
+        lambda x: jnp.tanh(jaxbn.batch_norm(PARAMS, bad, conv(x, IN), False)[0]), images(2, 8, 8, 2)
+    )
+    assert (
+        report.kept[0].detail == "in front of it: numbers that are not finite; behind it: numbers that are not finite"
+    )
 
 
 def test_double_precision(x64):
@@ -383,6 +394,30 @@ def test_the_cnn(options):
     folded, report = check(networks.of_linen(CNN(10, **options), x, train=False), x)
     assert (len(report.folded), len(report.kept)) == (4 if options else 2, 0)
     assert_no_norms(folded, x)
+
+
+def test_a_network_of_haiku():
+    haiku = pytest.importorskip("haiku")
+
+    def network(x, train=False):
+        norm = partial(haiku.BatchNorm, True, True, 0.9)
+        x = jax.nn.relu(norm()(haiku.Conv2D(4, 3, with_bias=False)(x), is_training=train))
+        return haiku.Linear(3)(jax.nn.relu(norm()(haiku.Conv2D(4, 3)(x), is_training=train)).mean((1, 2)))
+
+    x, transformed = images(2, 8, 8, 3), haiku.without_apply_rng(haiku.transform_with_state(network))
+    variables = networks.drawn(jax.eval_shape(lambda: transformed.init(jax.random.key(0), x, train=True)))
+    _, report = check(lambda x: transformed.apply(*variables, x)[0], x)
+    assert [norm.name for norm in report.folded] == ["batch_norm", "batch_norm_1"]
+
+
+def test_a_network_of_equinox():
+    equinox = pytest.importorskip("equinox")
+    conv = equinox.nn.Conv2d(3, 4, 3, key=jax.random.key(0))
+    norm, state = equinox.nn.make_with_state(equinox.nn.BatchNorm)(4, "batch", mode="batch")
+    norm = equinox.nn.inference_mode(norm)
+    function = jax.vmap(lambda x: jax.nn.relu(norm(conv(x), state)[0]), axis_name="batch")
+    _, report = check(function, images(2, 3, 8, 8))
+    assert len(report.folded) == 1
 
 
 def test_errors():

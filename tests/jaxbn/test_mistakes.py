@@ -43,6 +43,8 @@ MISTAKES = [
     ("8 bits", "jaxbn.batch_norm(params._replace(bias=params.bias.astype(jnp.float8_e5m2)), state, x, True)"),
     ("8 bits", "jaxbn.batch_norm(params, state, x, True, residual=x.astype(jnp.float8_e4m3fn))"),
     ("8 bits", "jaxbn.fold(params, state, kernel.astype(jnp.float8_e4m3fn), epsilon=1e-5)"),
+    ("weights as an argument", "jaxbn.fold_network(lambda kernel, x: x @ kernel.T, kernel, x)"),
+    ("no function", "jaxbn.fold_network(variables, x)"),
     ("8 bits", "jaxbn.init(3, dtype=jnp.float8_e4m3fn)"),
     ("a mask of another rank", "jaxbn.batch_norm(*jaxbn.init(()), jnp.float32(1), True, axis=(), mask=jnp.ones(3))"),
     ("a mask that is no array", "jaxbn.batch_norm(params, state, x, True, mask='all')"),
