@@ -212,7 +212,7 @@ class BatchNorm(nnx.Module):
                 _update(variable, jax.lax.stop_gradient(value))
         return y
 
-    def set_view(self, use_running_average: bool | None = None, update_statistics: bool | None = None) -> None:
+    def set_view(self, use_running_average: bool | None = None, *, update_statistics: bool | None = None) -> None:
         """Used by `nnx.view`; `nnx.view_info` reads this text, which it knows by its indentation.
 
         Args:
