@@ -56,7 +56,7 @@ def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path
     published = PUBLISHED["mnist" if name == "auto" else name]
     if data_dir is not None:
         reader = importlib.import_module(f"train.data.{published.form}")
-        return reader.from_folder(published, Path(data_dir).expanduser())
+        return reader.from_folder(Path(data_dir).expanduser(), published)
 
     cache_folder = Path(cache_dir).expanduser() if cache_dir is not None else default_folder()
     try:

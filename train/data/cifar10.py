@@ -14,7 +14,7 @@ import numpy as np
 from train.data import archives, places
 from train.data.cifar10_files import BATCHES, ENDINGS, CifarError, Part, read_binary, read_python
 from train.data.dataset import Arrays, Dataset
-from train.data.published import Published, compare
+from train.data.published import PUBLISHED, Published, compare
 from train.host import files
 
 _READERS = {"binary": read_binary, "Python": read_python}
@@ -38,16 +38,16 @@ class Found(NamedTuple):
     contents: Callable[[], dict[str, bytes]]  # by their own names, in the order of `BATCHES`
 
 
-def from_folder(published: Published, folder: Path) -> Dataset:
+def from_folder(folder: Path, published: Published = PUBLISHED["cifar10"]) -> Dataset:
     """CIFAR-10 from a folder: the six files, or the folder or the archive that they are published in.
 
     Where there are both, the binary files are read. Python's files may be pickled by any protocol and end in `.pkl`;
     the archive may be called as Keras does, be compressed otherwise, or not at all.
 
     Args:
-        published: what there is to compare with.
         folder: holds `data_batch_1.bin` … `test_batch.bin`, or `data_batch_1` … `test_batch`, or
             `cifar-10-batches-bin/`, `cifar-10-batches-py/`, `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`.
+        published: what there is to compare with.
 
     Raises:
         FileNotFoundError: none of these is there.

@@ -32,7 +32,7 @@ class IdxError(UsageError):
     """An IDX file is not what its name or its header says."""
 
 
-def from_folder(published: Published, folder: Path) -> Dataset:
+def from_folder(folder: Path, published: Published) -> Dataset:
     """A dataset in the four IDX files of a folder; see `read_folder` for their names and the errors."""
     arrays = read_folder(folder, published.title)
     contents = {IDX_FILES[field]: encode(array) for field, array in arrays._asdict().items()}
