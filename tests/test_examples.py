@@ -41,7 +41,7 @@ def test_examples_run(path, monkeypatch):
 def test_examples_are_short_explain_themselves_and_need_only_the_library(path):
     code = path.read_text(encoding="utf-8")
     assert len(code.splitlines()) <= 120
-    assert f"python examples/{path.name}\n" in (ast.get_docstring(ast.parse(code)) or "")
+    assert f"python examples/{path.name}" in (ast.get_docstring(ast.parse(code)) or "")
     assert not imports_of(path) & {"train", "tests", "benchmarks"}
 
 
