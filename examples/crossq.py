@@ -26,7 +26,7 @@ def after_warm_up(bound: float, plain: float, steps: int = 100_000) -> Any:  # n
     return lambda count: jnp.where(count < steps, plain, bound)
 
 
-RENORM = jaxbn.BatchRenorm(r_max=after_warm_up(3.0, 1.0), d_max=after_warm_up(5.0, 0.0))
+RENORM: Any = jaxbn.BatchRenorm(r_max=after_warm_up(3.0, 1.0), d_max=after_warm_up(5.0, 0.0))
 
 
 class Critic(nn.Module):
@@ -47,7 +47,8 @@ def td_loss(params: Any, variables: Any, batch: Any) -> tuple[jax.Array, Any]:  
     """The temporal-difference loss by one joint pass over (s, a) and (s', a')."""
     states, actions, rewards, next_states, next_actions = batch
     both = jnp.concatenate([states, next_states]), jnp.concatenate([actions, next_actions])
-    values, updates = Critic().apply(variables | {"params": params}, *both, True, mutable=["batch_stats"])
+    outputs: Any = Critic().apply(variables | {"params": params}, *both, True, mutable=["batch_stats"])
+    values, updates = outputs
     value, next_value = jnp.split(values, 2)
     target = jax.lax.stop_gradient(rewards + DISCOUNT * next_value)
     return jnp.square(value - target).mean(), updates
