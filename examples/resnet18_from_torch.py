@@ -3,10 +3,11 @@
     pip install torch
     python examples/resnet18_from_torch.py
 
-`variables_from` is all that the conversion takes. It goes by names: a layer with a running mean is a norm, any other
-weight is a kernel. The Linen network has the same names, with "_" for the dots.
+`variables_from` is the whole conversion. A layer with a running mean is a norm, any other weight is a kernel. The Linen
+network has the same names, with "_" for the dots.
 """
 
+from collections import OrderedDict
 from functools import partial
 from typing import Any
 
@@ -20,28 +21,23 @@ from jaxbn import interop
 from jaxbn.linen import BatchNorm
 
 WIDTHS, BLOCKS = (64, 128, 256, 512), 2
+POOLING: dict[str, Any] = {"window_shape": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}
 
 
 def variables_from(entries: dict[str, torch.Tensor]) -> dict[str, Any]:
     """The variables of `ResNet18` from the state dict of torchvision's `resnet18`."""
     found: dict[tuple[str, ...], Any] = {}
     for name in (n.rpartition(".")[0] for n in entries if n.endswith(".weight")):
-        path = _path(name)
+        parts = name.split(".")  # layer1.0.downsample.1 → layer1_0, downsample_1
+        path = ("_".join(parts[:2]), "_".join(parts[2:])) if len(parts) > 1 else (name,)
         if f"{name}.running_mean" in entries:
             params, state, _ = interop.from_torch(entries, name)
             found |= {("params", *path, key): value for key, value in params._asdict().items()}
             found |= {("batch_stats", *path, key): getattr(state, key) for key in ("mean", "var")}
         else:
             found["params", *path, "kernel"] = interop.kernel_from_torch(entries[f"{name}.weight"])
-            if f"{name}.bias" in entries:
-                found["params", *path, "bias"] = entries[f"{name}.bias"].numpy()
+    found["params", "fc", "bias"] = entries["fc.bias"].numpy()  # the only layer with a bias, norms excluded
     return unflatten_dict(found)
-
-
-def _path(name: str) -> tuple[str, ...]:
-    """layer1.0.downsample.1 → layer1_0, downsample_1."""
-    parts = name.split(".")
-    return ("_".join(parts[:2]), "_".join(parts[2:])) if len(parts) > 1 else (name,)
 
 
 class Block(nn.Module):
@@ -65,13 +61,13 @@ class Block(nn.Module):
 class ResNet18(nn.Module):
     """He et al. 2015, as torchvision has it; images with channels last."""
 
-    classes: int = 1000
+    classes: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """The logits of a batch of images."""
         x = nn.Conv(WIDTHS[0], (7, 7), 2, padding=3, use_bias=False, name="conv1")(x)
-        pool = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        pool = partial(nn.max_pool, **POOLING)
         x = BatchNorm(use_running_average=not train, momentum=0.9, activation="relu", max_pool=pool, name="bn1")(x)
         for stage, width in enumerate(WIDTHS):
             for block in range(BLOCKS):
@@ -83,7 +79,6 @@ class TorchBlock(torch.nn.Module):
     """torchvision's BasicBlock."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
-        """Makes the layers."""
         super().__init__()
         self.conv1 = torch.nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.bn1 = torch.nn.BatchNorm2d(width)
@@ -94,40 +89,32 @@ class TorchBlock(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Adds before the second activation."""
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        return (y + self.downsample(x)).relu()
+        return (self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())) + self.downsample(x)).relu()
 
 
-def torch_resnet18(classes: int = 1000) -> torch.nn.Module:
+def torch_resnet18(classes: int) -> torch.nn.Module:
     """The layers and the names of torchvision's `resnet18`, with random weights."""
-    network = torch.nn.Sequential()
-    network.add_module("conv1", torch.nn.Conv2d(3, WIDTHS[0], 7, 2, 3, bias=False))
-    network.add_module("bn1", torch.nn.BatchNorm2d(WIDTHS[0]))
-    network.add_module("relu", torch.nn.ReLU())
-    network.add_module("maxpool", torch.nn.MaxPool2d(3, 2, 1))
-    for stage, width in enumerate(WIDTHS):
-        inputs = WIDTHS[max(stage - 1, 0)]
+    layers: dict[str, torch.nn.Module] = {"conv1": torch.nn.Conv2d(3, WIDTHS[0], 7, 2, 3, bias=False)}
+    layers |= {"bn1": torch.nn.BatchNorm2d(WIDTHS[0]), "relu": torch.nn.ReLU(), "maxpool": torch.nn.MaxPool2d(3, 2, 1)}
+    for stage, (inputs, width) in enumerate(zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False)):
         blocks = [TorchBlock(inputs if b == 0 else width, width, 2 if stage and b == 0 else 1) for b in range(BLOCKS)]
-        network.add_module(f"layer{stage + 1}", torch.nn.Sequential(*blocks))
-    network.add_module("avgpool", torch.nn.AdaptiveAvgPool2d(1))
-    network.add_module("flatten", torch.nn.Flatten())
-    network.add_module("fc", torch.nn.Linear(WIDTHS[-1], classes))
-    return network
+        layers[f"layer{stage + 1}"] = torch.nn.Sequential(*blocks)
+    layers |= {"pool": torch.nn.AdaptiveAvgPool2d(1), "flat": torch.nn.Flatten(), "fc": torch.nn.Linear(512, classes)}
+    return torch.nn.Sequential(OrderedDict(layers))
 
 
-def main() -> float:
-    """The largest difference of the logits, relative to the largest logit."""
+def main() -> None:
+    """The logits of both networks agree to rounding."""
     torch.manual_seed(0)
-    network = torch_resnet18(classes=10)
-    images = torch.randn(2, 3, 64, 64)
+    network, images = torch_resnet18(classes=10), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         network.train()(images)  # the running statistics move
         expected = network.eval()(images).numpy()
-    logits = ResNet18(classes=10).apply(
-        variables_from(network.state_dict()), images.numpy().transpose(0, 2, 3, 1), False
-    )
-    return float(np.abs(np.asarray(logits) - expected).max() / np.abs(expected).max())
+    logits = ResNet18(10).apply(variables_from(network.state_dict()), images.numpy().transpose(0, 2, 3, 1), False)
+    difference = np.abs(np.asarray(logits) - expected).max() / np.abs(expected).max()
+    assert difference < 1e-5
+    print(f"largest difference from PyTorch, relative: {difference:.1e}")
 
 
 if __name__ == "__main__":
-    print(f"largest difference from PyTorch, relative: {main():.1e}")
+    main()
