@@ -5,7 +5,7 @@ stand in one list. A function that is given no weights, such as relu, stays the 
 derivative rule.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from jax.core import Tracer
 from jax.extend import core
 
 from jaxbn._axes import is_known
+from jaxbn._kernels import along
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 _WITH_DERIVATIVE = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
@@ -45,6 +46,12 @@ class Constant:
 
     array: Any  # of JAX or NumPy
     shape: tuple[Any, ...]
+
+    @property
+    def wide(self) -> np.ndarray:
+        """The array in float64 or complex128."""
+        array = np.asarray(self.array)
+        return array.astype(np.complex128 if jnp.issubdtype(array.dtype, jnp.complexfloating) else np.float64)
 
     @property
     def is_whole(self) -> bool:
@@ -140,7 +147,29 @@ def read(closed: core.ClosedJaxpr, operands: Sequence[Constant | None], scope: s
     operations: list[Operation] = []
     with jax.ensure_compile_time_eval():
         outputs = _read(operations, closed.jaxpr, closed.consts, given, scope)
-    return Graph(inputs, _living(operations, outputs), outputs)
+    return Graph(inputs, living(operations, outputs, lambda operation: operation.operands), outputs)
+
+
+def living(
+    operations: Sequence[Operation],
+    outputs: Iterable[object],
+    taken: Callable[[Operation], Iterable[object]],
+) -> list[Operation]:
+    """The operations that something depends on.
+
+    Args:
+        operations: in their order.
+        outputs: the values that are asked for.
+        taken: the values that an operation takes.
+
+    """
+    needed = set(outputs)
+    found = []
+    for operation in reversed(operations):
+        if operation.equation.effects or not needed.isdisjoint(operation.results):
+            needed.update(taken(operation))
+            found.append(operation)
+    return found[::-1]
 
 
 def run(jaxpr: core.Jaxpr, equation: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
@@ -228,10 +257,7 @@ def _broadcast(given: Constant, shape: tuple[Any, ...], axes: Sequence[int]) -> 
     """`broadcast_in_dim`, of what varies only."""
     if given.array.ndim == 0:
         return Constant(given.array, shape)
-    sizes = [1] * len(shape)
-    for axis, size in zip(axes, given.array.shape, strict=True):
-        sizes[axis] = size
-    return Constant(jnp.reshape(given.array, sizes), shape)
+    return Constant(along(given.array, tuple(axes), len(shape)), shape)
 
 
 def _is_numeric(array: Any) -> bool:  # noqa: ANN401
@@ -267,14 +293,3 @@ def _is_transparent(jaxpr: core.Jaxpr) -> bool:
 def _is_number(atom: Any) -> bool:  # noqa: ANN401
     """Whether it is a literal that is no index: the 0 of relu."""
     return isinstance(atom, core.Literal) and jnp.issubdtype(np.result_type(atom.val), jnp.inexact)
-
-
-def _living(operations: Sequence[Operation], outputs: Sequence[Operand]) -> list[Operation]:
-    """The operations that something depends on."""
-    needed = {id(o) for o in outputs}
-    living = []
-    for operation in reversed(operations):
-        if operation.equation.effects or any(id(result) in needed for result in operation.results):
-            needed.update(id(o) for o in operation.operands)
-            living.append(operation)
-    return living[::-1]

@@ -95,7 +95,7 @@ def _move_to_front(network: Network, edits: _Edits, base: Value) -> None:
             if isinstance(given, Constant):
                 edits.constant(node, position, given)
             elif isinstance(operand, Use):
-                edits.term(operand, _times(operand.term, given))
+                edits.term(operand, operand.term.times(given))
                 pending.add(operand.term.base)
             else:
                 raise Blocked(described(node))
@@ -120,7 +120,3 @@ def _move_behind(network: Network, edits: _Edits, start: Use) -> None:
             edits.term(other, other.term.of(result.multiplier, result.offset))
             if (result.multiplier != 1).any():
                 pending.append(other)
-
-
-def _times(term: Term, factor: np.ndarray) -> Term:
-    return term._replace(multiplier=term.multiplier * factor, offset=term.offset * factor)

@@ -9,6 +9,7 @@ from jax import lax
 from jaxbn._folding.graph import Constant
 from jaxbn._folding.shapes import Blocked, regroup, require_uniform
 from jaxbn._folding.terms import RESULTS, TERM, Node
+from jaxbn._kernels import along
 
 
 def described(node: Node) -> str:
@@ -49,10 +50,7 @@ def _squeeze(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
 def _broadcast(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
     axes, old, new = parameters(node)["broadcast_dimensions"], node.uses[0].value.shape, node.results[0].shape
     if forward:
-        sizes = [1] * len(new)
-        for axis, size in zip(axes, coefficients.shape, strict=True):
-            sizes[axis] = size
-        return coefficients.reshape(sizes)
+        return along(coefficients, tuple(axes), len(new))
     kept = [axis for axis, size in zip(axes, old, strict=True) if size == new[axis]]
     require_uniform(coefficients, [a for a in range(len(new)) if a not in kept], described(node))
     return coefficients.reshape([coefficients.shape[axis] for axis in axes])

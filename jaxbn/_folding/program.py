@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxbn._folding.graph import Constant, Graph, Operand, Operation, Value, read
+from jaxbn._folding.graph import Constant, Graph, Operand, Operation, Value, living, read
 from jaxbn._folding.moves import fold
 from jaxbn._folding.terms import TERM, Node, Norm, Term, Use, read_terms
 
@@ -82,15 +82,10 @@ class _Writer:
     def __init__(self, graph: Graph, nodes: Sequence[Node]) -> None:
         self.arrays: dict[int, tuple[int, Any]] = {}
         self.by_operation = {node.operation: node for node in nodes}
-        self.steps: list[_Step] = []
         results = self.by_operation.pop(None)
-        needed = {self._taken(operand) for operand in results.operands}
-        living = []
-        for operation in reversed(graph.operations):
-            if operation.equation.effects or not needed.isdisjoint(operation.results):
-                needed.update(self._taken(operand) for operand in self._operands(operation))
-                living.append(operation)
-        self.steps = [self._step(operation) for operation in reversed(living)]
+        asked = map(self._taken, results.operands)
+        needed = living(graph.operations, asked, lambda operation: map(self._taken, self._operands(operation)))
+        self.steps = [self._step(operation) for operation in needed]
         self.outputs = [self._given(operand) for operand in results.operands]
 
     def weights(self) -> tuple[jax.Array, ...]:

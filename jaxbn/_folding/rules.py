@@ -18,7 +18,7 @@ from jaxbn._folding.graph import Constant
 from jaxbn._folding.passing import CHANGES_OF_SHAPE, described, parameters
 from jaxbn._folding.shapes import Blocked, require_uniform, varying
 from jaxbn._folding.terms import Node
-from jaxbn._kernels import absorbed, scaled
+from jaxbn._kernels import absorbed, along, scaled
 
 
 class Behind(NamedTuple):
@@ -74,11 +74,7 @@ def behind(node: Node, position: int, multiplier: np.ndarray, offset: np.ndarray
         factor, shift = (_over(v, of_input, sizes) for v in (multiplier, offset))
         new, bias = absorbed(_wide(kernel), factor, shift, inputs, axes, groups)
         ndim = len(node.results[0].shape)
-        sizes = [1] * ndim
-        for axis, size in zip(of_output, bias.shape, strict=True):
-            sizes[axis] = size
-        order = sorted(range(len(of_output)), key=of_output.__getitem__)
-        return Behind({at: _replaced(kernel, new)}, np.ones((1,) * ndim), bias.transpose(order).reshape(sizes))
+        return Behind({at: _replaced(kernel, new)}, np.ones((1,) * ndim), along(bias, of_output, ndim))
     rule = CHANGES_OF_SHAPE.get(node.name)
     if rule is None or len(node.uses) != 1 or isinstance(node.operands[0], Constant):
         raise Blocked(described(node))
@@ -140,9 +136,7 @@ def _over(coefficients: np.ndarray, axes: tuple[int, ...], sizes: list[int]) -> 
 
 
 def _wide(kernel: Constant) -> np.ndarray:
-    array = np.asarray(kernel.array)
-    complex_ = jnp.issubdtype(array.dtype, jnp.complexfloating)
-    return np.broadcast_to(array.astype(np.complex128 if complex_ else np.float64), kernel.shape)
+    return np.broadcast_to(kernel.wide, kernel.shape)
 
 
 def _replaced(old: Constant, new: np.ndarray) -> Constant:

@@ -65,6 +65,10 @@ class Term(NamedTuple):
         """Whether it is the base itself."""
         return not self.has_multiplier and not self.has_offset
 
+    def times(self, factor: Any) -> "Term":  # noqa: ANN401
+        """The term multiplied."""
+        return self._replace(multiplier=self.multiplier * factor, offset=self.offset * factor)
+
     def of(self, multiplier: np.ndarray, offset: np.ndarray) -> "Term":
         """The same of multiplier · base + offset."""
         return self._replace(multiplier=self.multiplier * multiplier, offset=self.multiplier * offset + self.offset)
@@ -171,17 +175,11 @@ def _term(operation: Operation, terms: Mapping[Value, Term]) -> Term | None:
     return term._replace(dtype=jnp.promote_types(term.dtype, result.dtype))
 
 
-def _coefficients(constant: Constant) -> np.ndarray:
-    array = np.asarray(constant.array)
-    wide = array.astype(np.complex128 if jnp.issubdtype(array.dtype, jnp.complexfloating) else np.float64)
-    return wide.reshape((1,) * len(constant.shape)) if array.ndim == 0 else wide
-
-
 def _add_rule(operation: Operation, given: list[Any]) -> Term | None:
     left, right = given
     sign = -1 if operation.name == "sub" else 1
     if isinstance(left, Constant):
-        return _moved(right if sign == 1 else _scaled(right, -1), left, 1)
+        return _moved(right.times(sign), left, 1)
     if isinstance(right, Constant):
         return _moved(left, right, sign)
     if left.base is not right.base or not (left.norms or right.norms):
@@ -207,17 +205,13 @@ def _mul_rule(operation: Operation, given: list[Any]) -> Term | None:
     if not isinstance(right, Constant) or isinstance(left, Constant):
         return None
     factor = _shaped(right, left)
-    scaled = _scaled(left, factor if operation.name == "mul" else 1 / factor)
+    scaled = left.times(factor if operation.name == "mul" else 1 / factor)
     if not _has_channels(right):
         return scaled
     if left.is_product and left.norms:
         return scaled  # (x − μ) · 1/√(σ² + ε) · γ is one norm
     norm = Norm(operation.scope, tuple(n for n in factor.shape if n != 1) or (1,), left.shifted)
     return scaled._replace(norms=(*left.norms, norm), is_product=True)
-
-
-def _scaled(term: Term, factor: Any) -> Term:  # noqa: ANN401
-    return term._replace(multiplier=term.multiplier * factor, offset=term.offset * factor)
 
 
 def _select_rule(_: Operation, given: list[Any]) -> Term | None:
@@ -249,7 +243,7 @@ def _convert_rule(operation: Operation, given: list[Any]) -> Term | None:
 
 def _shaped(constant: Constant, term: Term) -> np.ndarray:
     """The coefficients, with the dimensions of the term."""
-    coefficients = _coefficients(constant)
+    coefficients = constant.wide
     return coefficients if coefficients.ndim else coefficients.reshape((1,) * term.multiplier.ndim)
 
 
@@ -261,7 +255,7 @@ def _has_channels(constant: Constant) -> bool:
 _RULES: dict[str, Any] = {
     **dict.fromkeys(("add", "add_any", "sub"), _add_rule),
     **dict.fromkeys(("mul", "div"), _mul_rule),
-    "neg": lambda _, given: _scaled(given[0], -1),
+    "neg": lambda _, given: given[0].times(-1),
     "name": lambda _, given: given[0],
     "select_n": _select_rule,
     "convert_element_type": _convert_rule,
