@@ -79,7 +79,7 @@ class Case(NamedTuple):
 
     @property
     def is_layer(self) -> bool:
-        """Whether it is a layer, and not a whole program."""
+        """True for a layer, False for a whole program."""
         return self.name in VARIANTS
 
     def compile(self) -> jax.stages.Compiled:

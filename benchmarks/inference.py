@@ -125,7 +125,7 @@ def logits_of(network: Partial, images: np.ndarray, batch_size: int = 250) -> np
 
 
 def compared(networks: Networks, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Whether both networks predict the same."""
+    """True if both networks predict the same."""
     normed, plain = (logits_of(network, images) for network in networks)
     return {
         "test images": len(normed),

@@ -23,7 +23,7 @@ from jaxbn._state import BatchNormParams, BatchNormState
 
 
 class Arguments(NamedTuple):
-    """What `batch_norm` computes with.
+    """The checked arguments of `batch_norm`.
 
     In an explicit mesh the vectors are placed as the features of x are. Ghost batches make one more feature axis, in
     front, of the inputs and of the parameters.

@@ -47,7 +47,7 @@ def running(use_running_average: object, choice: str) -> bool:
 
 
 def updating(constructed: bool, called: bool | None) -> bool:
-    """Whether the running statistics take in a batch: as the call says, or else the construction."""
+    """True if the running statistics take in a batch: as the call says, or else the construction."""
     update = constructed if called is None else called
     check.known("update_statistics", update, "momentum=jnp.where(update_statistics, momentum, 1.0)")
     return bool(update)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class FoldedNorm(NamedTuple):
-    """What became of one norm of a network.
+    """One norm of a network, and where it went.
 
     Attributes:
         name: its place in the network, as Linen or `jax.named_scope` call it; elsewhere its number.
@@ -34,7 +34,7 @@ class FoldedNorm(NamedTuple):
 
 
 class FoldReport(NamedTuple):
-    """What became of the norms of a network; printed, it has a line for each.
+    """The norms of a network, folded or kept; printed, it has a line for each.
 
     Attributes:
         folded: the norms that are gone, in their order.

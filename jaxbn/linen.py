@@ -122,14 +122,17 @@ class BatchNorm(nn.Module):
             The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
 
         """
-        return _normalised(self, self, x, use_running_average, mask, residual, update_statistics)
+        return _normalised(
+            self, self, x, use_running_average, mask=mask, residual=residual, update_statistics=update_statistics
+        )
 
 
 def _normalised(
     norm: BatchNorm,
     module: nn.Module,
     x: ArrayLike,
-    use_running_average: bool | None,
+    use_running_average: bool | None = None,
+    *,
     mask: ArrayLike | None = None,
     residual: ArrayLike | None = None,
     update_statistics: bool | None = None,
@@ -220,19 +223,7 @@ def substituted(**options: Any) -> Iterator[None]:  # noqa: ANN401
         if context.method_name != "__call__" or type(module).__call__ is not nn.BatchNorm.__call__:
             return next_fun(*args, **kwargs)
         given = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name in names}
-        return _call(BatchNorm(**(given | options), parent=None), module, *args, **kwargs)
+        return _normalised(BatchNorm(**(given | options), parent=None), module, *args, **kwargs)
 
     with nn.intercept_methods(interceptor):
         yield
-
-
-def _call(
-    norm: BatchNorm,
-    module: nn.Module,
-    x: ArrayLike,
-    use_running_average: bool | None = None,
-    *,
-    mask: ArrayLike | None = None,
-) -> jax.Array:
-    """Flax's signature."""
-    return _normalised(norm, module, x, use_running_average, mask)

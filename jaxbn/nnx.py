@@ -1,10 +1,9 @@
 """Flax NNX's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
 
-import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from flax.typing import Dtype, Initializer, PromoteDtypeFn
 from jax.typing import ArrayLike
 
 from jaxbn._axes import feature_axes
+from jaxbn._convert import convert
 from jaxbn._flax import apply, ignore, initial_statistics, options_of, running, updating, warn
 from jaxbn._max_pool import MaxPool
 from jaxbn._normalize import Activation, ActivationName
@@ -26,12 +26,6 @@ from jaxbn._state import BatchNormParams
 
 __all__ = ["BatchNorm", "convert", "recalibrate"]
 
-Model = TypeVar("Model", bound=nnx.Module)
-
-_OF_VARIABLES = {  # arguments that decide on the variables
-    *("self", "num_features", "param_dtype", "use_bias", "use_scale", "bias_init", "scale_init"),
-    *("bias_metadata", "scale_metadata", "rngs"),
-}
 _NOT_GIVEN = (
     "use_running_average must be True or False, and no one said which. Pass it to the constructor or the call of "
     "BatchNorm, or set it for a whole model: model.train(), model.eval(), or nnx.view(model, use_running_average=True)"
@@ -232,53 +226,6 @@ class BatchNorm(nnx.Module):
             return x, params, dtypes.canonicalize_dtype(*arrays, dtype=self.dtype)
         x, _, _, scale, bias = self.promote_dtype(arrays, dtype=self.dtype)
         return x, BatchNormParams(scale, bias), dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype)
-
-
-def convert(model: Model, **options: Any) -> Model:  # noqa: ANN401
-    """Makes every Flax `nnx.BatchNorm` inside a model ours, in place, with the same variables.
-
-    The norms stay the objects that they are, wherever the model keeps them: references to them hold.
-
-    Args:
-        model: any NNX module, or a norm itself.
-        options: arguments of `jaxbn.nnx.BatchNorm` that differ from what each norm has, such as `axis_name`,
-            `ghost_batch_size` or `momentum`. With a schedule each norm gets a `count`, of 0.
-
-    Returns:
-        The model.
-
-    Raises:
-        TypeError: there is no such argument, or it decides on the variables, which stay.
-
-    Example:
-        >>> import jaxbn.nnx
-        >>> from flax import nnx
-        >>> rngs = nnx.Rngs(0)
-        >>> model = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs))
-        >>> model = jaxbn.nnx.convert(model, axis_name="data")
-        >>> isinstance(model.layers[1], jaxbn.nnx.BatchNorm), model.layers[1].axis_name
-        (True, 'data')
-
-    Source: PyTorch's `SyncBatchNorm.convert_sync_batchnorm`. A subclass of Flax's that defines a call of its own stays.
-
-    """
-    names = inspect.signature(BatchNorm.__init__).parameters.keys() - _OF_VARIABLES
-    if unknown := sorted(options.keys() - names):
-        raise TypeError(f"convert takes {', '.join(sorted(names))}, and keeps the variables; got {', '.join(unknown)}")
-    for _, norm in [*nnx.iter_modules(model)]:
-        if isinstance(norm, nnx.BatchNorm) and type(norm).__call__ is nnx.BatchNorm.__call__:
-            given = {name: value for name, value in vars(norm).items() if name in names} | options
-            _become(norm, BatchNorm(norm.num_features, param_dtype=norm.param_dtype, rngs=nnx.Rngs(0), **given))
-    return model
-
-
-def _become(norm: Any, made: BatchNorm) -> None:  # noqa: ANN401
-    """Makes one of Flax's norms what was made of its options, with the variables that it has."""
-    attributes = vars(norm)
-    variables = {name: attributes[name] for name in ("mean", "var", "scale", "bias", "use_scale", "use_bias")}
-    norm.__class__ = BatchNorm
-    attributes.clear()
-    attributes.update(vars(made) | variables)
 
 
 def _check_features(norm: BatchNorm, shape: tuple[int, ...]) -> None:
