@@ -22,7 +22,7 @@ from jaxbn._kernels import absorbed, along, scaled
 
 
 class Behind(NamedTuple):
-    """What a node makes of m · x + s: multiplier · result + offset, with other constants."""
+    """A node that is given m · x + s: it makes multiplier · result + offset, with these constants in place of its own."""
 
     constants: dict[int, Constant]
     multiplier: np.ndarray

@@ -1,4 +1,4 @@
-"""What values are of each other: multiplier · base + offset, one number for each channel.
+"""Values that are affine in each other: multiplier · base + offset, one number of each for each channel.
 
 A norm in evaluation is such a map, however it is written: (x − μ) · m + β, or x · m + (β − μ · m), or with the steps of
 a max pooling in between. So is a bias. Each value that a chain of such operations makes is a *term* of the value that

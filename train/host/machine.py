@@ -1,4 +1,4 @@
-"""What a run, a page or a study was made with: the device, the system and the versions."""
+"""The device, the system and the versions that a run, a page or a study was made with."""
 
 import os
 import platform
