@@ -22,7 +22,7 @@ from jaxbn._kernels import absorbed, along, scaled
 
 
 class Behind(NamedTuple):
-    """A node that is given m · x + s: it makes multiplier · result + offset, with these constants in place of its own."""
+    """A node that is given m · x + s: with these constants it makes multiplier · result + offset."""
 
     constants: dict[int, Constant]
     multiplier: np.ndarray

@@ -76,7 +76,7 @@ class Study:
 
 
 def verdict(*parts: object) -> Verdict:
-    """Whether all parts of a claim hold, some, or none.
+    """The verdict on a claim of which all parts hold, some, or none.
 
     Example:
         >>> verdict(True, False), verdict(False)
