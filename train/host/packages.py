@@ -17,6 +17,7 @@ NEEDED = {
     "jinja2": "jinja2",
 }
 SOMETIMES = {
+    "scipy": "scipy",  # which jax needs too
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "array_record": "array-record",
