@@ -43,8 +43,7 @@ class Centred(NamedTuple):
 
 class _Found(NamedTuple):
     centred: Centred
-    far: jax.Array  # where the guess can come nearer, and must
-    out: jax.Array  # where squares may have left the range of the type
+    poor: jax.Array  # where the guess can and must come nearer, or squares may have left the range of the type
 
 
 @partial(jax.jit, static_argnums=0, inline=True)  # where nothing is jitted, the loop would be compiled at each call
@@ -68,20 +67,19 @@ def _refined(
 ) -> Centred:
     """As many passes as the data ask for: one where the guess is good."""
 
-    def goes_on(carry: tuple[jax.Array, _Found]) -> jax.Array:
-        number, found = carry
-        return (number < PASSES) & jnp.any(found.far | found.out)
+    def goes_on(carry: tuple[jax.Array, jax.Array, Centred]) -> jax.Array:
+        number, poor, _ = carry
+        return (number < PASSES) & poor
 
-    def improved(carry: tuple[jax.Array, _Found]) -> tuple[jax.Array, _Found]:
-        number, found = carry
+    def improved(carry: tuple[jax.Array, jax.Array, Centred]) -> tuple[jax.Array, jax.Array, Centred]:
+        number, _, found = carry
         # The barrier keeps what is computed of x alone inside: in front of the loop it would be computed each time.
-        own, centred = jax.lax.optimization_barrier((entries, found.centred))
-        again = [partial(form, axes, own, weight, _moved(centred), epsilon) for form in (_scaled, _plain)]
-        better = jax.lax.cond(jnp.any(found.out), *again)
-        return number + 1, jax.tree.map(partial(jnp.where, found.far | found.out), better, found)
+        own, found = jax.lax.optimization_barrier((entries, found))
+        better = _scaled(axes, own, weight, _moved(found), epsilon)
+        return number + 1, jnp.any(better.poor), better.centred
 
     first = _plain(axes, entries, weight, guess, epsilon)
-    return jax.lax.while_loop(goes_on, improved, (jnp.asarray(1), first))[1].centred
+    return jax.lax.while_loop(goes_on, improved, (jnp.asarray(1), jnp.any(first.poor), first.centred))[2]
 
 
 def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
@@ -114,7 +112,7 @@ def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: ja
     found = Centred(guess, offset, jnp.maximum(square - abs2(offset), 0))
     info = jnp.finfo(square.dtype)
     in_range = jnp.isfinite(square) & (square + epsilon >= info.tiny / info.eps)
-    return _Found(found, _is_far(found, abs2(offset), found.var + epsilon), ~in_range)
+    return _Found(found, _is_far(found, abs2(offset), found.var + epsilon) | ~in_range)
 
 
 def _scaled(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
@@ -141,7 +139,7 @@ def _in_units(
     far = _is_far(
         found, abs2(offset), var + epsilon / unit / unit / 4
     )  # in the same units, as squares may be too large
-    return _Found(found, far, jnp.zeros_like(var, bool))
+    return _Found(found, far)
 
 
 def _is_far(found: Centred, offset2: jax.Array, var: jax.Array) -> jax.Array:
