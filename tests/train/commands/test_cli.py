@@ -169,7 +169,7 @@ def test_mnist_without_a_network_is_an_error_with_a_way_out(no_mnist, capsys, tm
     ("arguments", "message"),
     [
         (["--batch-size", "121"], "error: --batch-size must be at most 120, the training examples of iris"),
-        (["--epochs", "0"], "error: --epochs must be at least 1; got 0"),
+        (["--epochs", "0"], "error: --epochs must be positive and finite; got 0.0"),
         (["--data-dir", "files"], "error: iris is bundled with scikit-learn"),
         (["--norm-momentum", "2"], "error: momentum must be in [0, 1]"),
         (["--checkpoint-minutes", "-1"], "error: --checkpoint-minutes must be at least 0; got -1"),
@@ -273,7 +273,7 @@ sys.argv = ["train", "--dataset", "iris", "--epochs", "0"]
 runpy.run_module("train", run_name="__main__", alter_sys=True)
 """)
     assert (finished.returncode, finished.stdout) == (1, "")
-    assert finished.stderr.strip() == "error: --epochs must be at least 1; got 0"
+    assert finished.stderr.strip() == "error: --epochs must be positive and finite; got 0.0"
 
 
 def test_options_are_checked_before_an_earlier_run_goes(capsys, tmp_path):
