@@ -104,10 +104,10 @@ def test_of_many_epochs_about_twenty_are_printed_and_always_the_last(plan):
 
 def test_a_run_that_fails_does_not_print_a_skipped_epoch(plan):
     stream = io.StringIO()
-    with contextlib.suppress(FloatingPointError):
-        with terminal.Monitor(Console(file=stream, width=100), dataclasses.replace(plan, epochs=150)) as monitor:
-            monitor.epoch(dataclasses.replace(RECORD, epoch=1))
-            raise FloatingPointError
+    console, many = Console(file=stream, width=100), dataclasses.replace(plan, epochs=150)
+    with contextlib.suppress(FloatingPointError), terminal.Monitor(console, many) as monitor:
+        monitor.epoch(dataclasses.replace(RECORD, epoch=1))
+        raise FloatingPointError
     assert stream.getvalue() == ""
 
 
