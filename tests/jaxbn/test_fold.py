@@ -235,7 +235,7 @@ def test_complex():
     x, kernel = (jax.lax.complex(draw(shape, seed=2), draw(shape, seed=5)) for shape in ((5, 3), (3, 4)))
     folded, bias = fold(params, state, kernel, epsilon=EPSILON)
     assert_close(x @ folded + bias[None], evaluated((params, state), x @ kernel))
-    with pytest.raises(TypeError, match="a kernel of float64 cannot hold what a complex norm gives"):
+    with pytest.raises(TypeError, match="kernel must be complex to be folded with a complex norm; got float64"):
         fold(params, state, kernel.real, epsilon=EPSILON)
 
 
