@@ -267,7 +267,7 @@ WRONG = [
      r"the kernel's outputs, \(2,\); got \(4,\)"),
     (fold_into_next, {"kernel": np.ones((2, 2), np.float32)}, ValueError, r"has \(2,\)"),
     (fold_into_next, {"kernel": np.ones((2, 3), np.float32), "feature_group_count": 2}, ValueError,
-     "must divide the latter"),
+     "one output axis whose size it divides"),
     (fold_into_next, {"feature_group_count": 2}, ValueError, r"has \(3,\) in each of 2 groups"),
     (fold_into_next, {"feature_group_count": 0}, ValueError, "must be a positive integer; got 0"),
 ]  # fmt: skip
