@@ -1,4 +1,4 @@
-"""docs/errors.md says, in its part on Python, what people get wrong in code and what they are told: every row is run.
+"""The part of docs/errors.md on Python lists mistakes in code and their error messages; every row is run.
 
 After a change of messages: JAXBN_WRITE=1 python -m pytest -n 0 tests/jaxbn/test_mistakes.py
 """
@@ -25,7 +25,7 @@ HEAD = f"""{PART}
 Every row is an expression that a test evaluates (`tests/jaxbn/test_mistakes.py`), with `params, state = jaxbn.init(3)`,
 `x` of shape (4, 3), a Linen network as `apply_fn` and `variables`, and an NNX `norm`.
 
-| what is wrong | expression | what is said |
+| mistake | expression | message |
 | --- | --- | --- |
 """
 MISTAKES = [
