@@ -21,7 +21,7 @@ check: $(VENV)/.dev            ## ruff, pyright, and which room of train imports
 docs: DOCS := .venv-docs
 docs:                          ## the pages of docs/ as a site, in .site/html
 	$(MAKE) VENV=$(DOCS) $(DOCS)/.docs
-	$(DOCS)/bin/python -m sphinx -W --keep-going -b html -d .site/doctrees $(ARGS) docs .site/html
+	$(DOCS)/bin/python -m sphinx -E -W --keep-going -b html -d .site/doctrees $(ARGS) docs .site/html
 
 dist: $(BIN)/python            ## the source distribution and the wheel, in dist/
 	rm -rf dist

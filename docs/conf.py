@@ -61,7 +61,7 @@ PARTS = {
     "Start": ["tutorial", "recipes", "training"],
     "Guides": ["flax", "migrating", "tools", "scaling"],
     "Look up": ["semantics", "reference", "errors"],
-    "Understand": ["math", "performance", "studies"],
+    "Understand": ["math", "performance", "Ten claims, measured <studies>"],
     "Project": ["contributing", "changelog"],
 }
 MODULES = ("jaxbn", "jaxbn.linen", "jaxbn.nnx", "jaxbn.equinox", "jaxbn.interop")
