@@ -47,6 +47,8 @@ napoleon_use_rtype = False
 nitpicky = True  # references to jaxbn must resolve; other libraries' cannot, since nothing is fetched
 nitpick_ignore_regex = [(r"py:.*", r"(?!jaxbn\b).*")]
 
+smartquotes = False  # they would turn the two hyphens of an option into a dash
+
 html_theme = "furo"
 html_title = f"jaxbn {release}"
 html_static_path = ["site"]
@@ -78,7 +80,9 @@ def notebook(app: Sphinx) -> Path:
     """Write the tutorial as a notebook, whose links to other pages are plain text, and return its path."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     path = app.outdir.parent / "tutorial.ipynb"
-    jupytext.write(jupytext.reads(re.sub(r"\[([^\]]*)\]\((?!#)[\w/.]+(#[\w-]*)?\)", r"\1", text), "md"), path)
+    cells = jupytext.reads(re.sub(r"\[([^\]]*)\]\((?!#)[\w/.]+(#[\w-]*)?\)", r"\1", text), "md")
+    cells.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    jupytext.write(cells, path)
     return path
 
 
