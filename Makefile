@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test check bench bench-accelerators clean
+.PHONY: train test check docs dist check-dist bench bench-accelerators clean
 
 train: $(VENV)/.train          ## train on MNIST (or the bundled digits): make train ARGS="--dataset digits --epochs 5"
 	$(BIN)/python -m train $(ARGS)
@@ -16,6 +16,27 @@ check: $(VENV)/.dev            ## ruff, pyright, and which room of train imports
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+
+# In an environment of its own. Warnings, such as of a link that leads nowhere, are errors.
+docs: DOCS := .venv-docs
+docs:                          ## the pages of docs/ as a site, in .site/html
+	$(MAKE) VENV=$(DOCS) $(DOCS)/.docs
+	$(DOCS)/bin/python -m sphinx -E -W --keep-going -b html -d .site/doctrees $(ARGS) docs .site/html
+
+dist: $(BIN)/python            ## the source distribution and the wheel, in dist/
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build
+
+# README's first example, in an environment that has nothing but the wheel and what it depends on.
+check-dist: EMPTY := .venv-dist
+check-dist:                    ## try the wheel in dist/: make check-dist PYTHON=python3.13
+	rm -rf $(EMPTY)
+	$(PYTHON) -m venv $(EMPTY)
+	$(EMPTY)/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	awk '/^```python$$/ { inside = 1; next } inside && /^```$$/ { exit } inside' README.md > $(EMPTY)/example.py
+	cd $(EMPTY) && bin/python -I example.py
+	cd $(EMPTY) && bin/python -I -c 'import jaxbn, jaxbn.linen, jaxbn.nnx; print("jaxbn", jaxbn.__version__)'
 
 # The figures and their pictures go to .bench; those of docs/performance are made without --quick, on a quiet machine.
 bench: DATA_DIR = $(if $(DATA),--data-dir "$(DATA)")

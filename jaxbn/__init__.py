@@ -22,7 +22,7 @@ from jaxbn._statistics import merge, moments
 if TYPE_CHECKING:
     from jaxbn import linen, nnx
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BatchNormParams",

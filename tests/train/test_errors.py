@@ -1,4 +1,4 @@
-"""docs/errors.md says, for everything that people get wrong, what they are told; every row is run, and must say it.
+"""docs/errors.md lists mistakes and their error messages; every row is run, and must give its message.
 
 After a change of messages: JAXBN_WRITE=1 python -m pytest -n 0 tests/train/test_errors.py
 """
@@ -24,15 +24,15 @@ from train.commands.cli import main
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "errors.md"
 WRITE = bool(os.environ.get("JAXBN_WRITE"))
-HEAD = """# What is said when something is wrong
+HEAD = """# Error messages
 
-No command ends in a traceback for what people get wrong. The exit code is then 1, and 2 where an option cannot be read
-at all; a run that was told to stop ends with 130 (Ctrl-C) or 143 (SIGTERM). Nothing that is there is lost: what cannot
-be done leaves folders as they were.
+A mistake of the user never ends in a traceback. The exit code is then 1, or 2 if a command, an option or its value is
+not understood. A run that was told to stop ends with 130 (Ctrl-C) or 143 (SIGTERM). Nothing on disk is lost: a command
+that fails leaves folders as they were.
 
-Every row is a command that a test runs (`tests/train/test_errors.py`), in a folder that holds two runs, `runs/a` of
-images and `runs/flowers` of iris, a small MNIST in `data`, and an image `digit.png`. The first column says what is
-wrong with these. (A full disk is a limit on the size of files there; hence the system's words "File too large".)
+Every row is a command that a test runs (`tests/train/test_errors.py`). The test's folder contains two runs (`runs/a` of
+images and `runs/flowers` of iris), a small MNIST in `data`, and an image `digit.png`. The first column describes the
+mistake. (A full disk is simulated by a limit on file sizes; hence the system's words "File too large".)
 """
 IN_PYTHON = "## In Python"  # the part of tests/jaxbn/test_mistakes.py
 written: dict[Case, str] = {}
@@ -103,7 +103,7 @@ def described() -> dict[tuple[str, str, str], str]:
 def page(said: dict[Case, str]) -> str:
     lines = [HEAD]
     for section in dict.fromkeys(case.section for case in said):
-        lines += [f"## {section}", "", "| what is wrong | command | what is said |", "| --- | --- | --- |"]
+        lines += [f"## {section}", "", "| mistake | command | message |", "| --- | --- | --- |"]
         for case, message in said.items():
             if case.section == section:
                 cell = message.replace("|", "\\|").replace("\n", "<br>")
