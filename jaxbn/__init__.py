@@ -1,4 +1,4 @@
-"""Batch normalization for JAX: exact, lean in memory, a pure function with Flax modules over it."""
+"""Batch normalization for JAX: a pure function, exact and sparing of memory, with modules for Flax and Equinox."""
 
 import importlib
 import sys
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Imports the modules over Flax and Equinox when they are first used: these are slow to import."""
+    """Import the modules for Flax and Equinox at their first use, because Flax and Equinox are slow to import."""
     if name in ("linen", "nnx", "equinox"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])

@@ -1,11 +1,11 @@
-"""Mean and variance about a guess: one pass where the guess is good, and where it is not, more about a better one.
+"""Mean and variance about a guess: one pass if the guess is good, otherwise more passes about better guesses.
 
     d = x − guess     offset = Σwd / W     square = Σw|d|² / W     mean = guess + offset     var = square − |offset|²
 
-`x − guess` does not round where it matters: nearby floating-point numbers subtract exactly. The two sums round, by a
-share δ of `square` = var + |offset|², so that the relative error of var is at most about δ (1 + |offset|²/var). A guess
-is good where |offset|² ≤ 4 (var + ε). Where it is not, the guess moves to the mean and the sums are taken again. A pass
-brings the guess nearer by a factor of about 10⁷, so that one or two are enough. See docs/math.md.
+`x − guess` does not round where it matters: nearby floating-point numbers subtract exactly. The two sums round, with
+an error of δ times `square` = var + |offset|², so the relative error of var is at most about δ (1 + |offset|²/var). A
+guess is good if |offset|² ≤ 4 (var + ε). If not, the guess moves to the mean and the sums are taken again. Each pass
+brings the guess nearer by a factor of about 10⁷, so one or two passes are enough. See docs/math.md.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ PASSES = 12  # at most: from one end of the numbers to the other
 
 
 class Entries(NamedTuple):
-    """The entries as they were given: each reader converts them, so that no copy is kept."""
+    """The entries as given by the user: each reader converts them, so that no copy is kept."""
 
     x: jax.Array
     mask: jax.Array | None  # which entries count, or their weights; what does not count may be NaN or inf in x
-    unit: jax.Array | None  # of the weights; None for 1
+    unit: jax.Array | None  # the unit of the weights; None for 1
 
 
 class Centred(NamedTuple):
@@ -43,20 +43,19 @@ class Centred(NamedTuple):
 
 class _Found(NamedTuple):
     centred: Centred
-    far: jax.Array  # where the guess can come nearer, and must
-    out: jax.Array  # where squares may have left the range of the type
+    poor: jax.Array  # where the guess is too far from the mean and a nearer one exists, or squares may have overflowed
 
 
-@partial(jax.jit, static_argnums=0, inline=True)  # where nothing is jitted, the loop would be compiled at each call
+@partial(jax.jit, static_argnums=0, inline=True)  # without a jit, the loop would be compiled at each call
 def about(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
     """The mean and the variance of `entries` along `axes`, of total weight `weight`.
 
-    The first pass is about the given guess. It does not wait for x as a whole, so that a TPU takes its sums inside the
+    The first pass is about the given guess. It needs no other pass over x before it, so a TPU takes the sums inside the
     convolution that makes x.
 
-    A GPU differs: there a loop whose end depends on data makes the host wait. So there is one pass, about the median of
-    a sample. It is good for all data that is not made against the very places looked at. Where no sample can be had,
-    there are two passes.
+    On a GPU, a loop whose end depends on data makes the host wait. Therefore the GPU makes one pass, about the median
+    of a sample. This is accurate for all data except data constructed against the sampled places. If no sample can be
+    taken, it makes two passes.
     """
     on_gpu = partial(_of_sample if _can_sample(axes, entries) else _twice, axes)
     branches: dict[str, Callable] = {"cuda": on_gpu, "rocm": on_gpu, "default": partial(_refined, axes)}
@@ -66,26 +65,26 @@ def about(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax
 def _refined(
     axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array
 ) -> Centred:
-    """As many passes as the data ask for: one where the guess is good."""
+    """As many passes as the data need: one if the guess is good."""
 
-    def goes_on(carry: tuple[jax.Array, _Found]) -> jax.Array:
-        number, found = carry
-        return (number < PASSES) & jnp.any(found.far | found.out)
+    def goes_on(carry: tuple[jax.Array, jax.Array, Centred]) -> jax.Array:
+        number, poor, _ = carry
+        return (number < PASSES) & poor
 
-    def improved(carry: tuple[jax.Array, _Found]) -> tuple[jax.Array, _Found]:
-        number, found = carry
-        # The barrier keeps what is computed of x alone inside: in front of the loop it would be computed each time.
-        own, centred = jax.lax.optimization_barrier((entries, found.centred))
-        again = [partial(form, axes, own, weight, _moved(centred), epsilon) for form in (_scaled, _plain)]
-        better = jax.lax.cond(jnp.any(found.out), *again)
-        return number + 1, jax.tree.map(partial(jnp.where, found.far | found.out), better, found)
+    def improved(carry: tuple[jax.Array, jax.Array, Centred]) -> tuple[jax.Array, jax.Array, Centred]:
+        number, _, found = carry
+        # Without the barrier, the compiler moves everything that depends on x alone in front of the loop, where it is
+        # computed at every step, needed or not.
+        own, found = jax.lax.optimization_barrier((entries, found))
+        better = _scaled(axes, own, weight, _moved(found), epsilon)
+        return number + 1, jnp.any(better.poor), better.centred
 
     first = _plain(axes, entries, weight, guess, epsilon)
-    return jax.lax.while_loop(goes_on, improved, (jnp.asarray(1), first))[1].centred
+    return jax.lax.while_loop(goes_on, improved, (jnp.asarray(1), jnp.any(first.poor), first.centred))[2]
 
 
 def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
-    """Two passes, the second about the mean. The barrier makes that one value: its last bits depend on who adds up."""
+    """Two passes, the second about the mean. The barrier fixes the mean, whose last bits depend on who computes it."""
     first = _plain(axes, entries, weight, guess, epsilon)
     return _scaled(axes, entries, weight, jax.lax.optimization_barrier(_moved(first.centred)), epsilon).centred
 
@@ -106,7 +105,7 @@ def _can_sample(axes: tuple[int, ...], entries: Entries) -> bool:
 
 
 def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
-    """About a guess, in the unit of x."""
+    """The moments about a guess, in the unit of x."""
     x, w = _read(axes, entries, guess)
     # Two sums with guesses of opposite sign: the compiler must not share the difference between them (see _copies).
     offset = _mean(axes, w, weight, x - expand(copy_below(guess), axes))
@@ -114,11 +113,11 @@ def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: ja
     found = Centred(guess, offset, jnp.maximum(square - abs2(offset), 0))
     info = jnp.finfo(square.dtype)
     in_range = jnp.isfinite(square) & (square + epsilon >= info.tiny / info.eps)
-    return _Found(found, _is_far(found, abs2(offset), found.var + epsilon), ~in_range)
+    return _Found(found, _is_far(found, abs2(offset), found.var + epsilon) | ~in_range)
 
 
 def _scaled(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
-    """About a guess, in units of the largest distance from it, so that no square leaves the range of the type."""
+    """The moments about a guess, in units of the largest distance from it: no square leaves the range of the type."""
     half, _ = _half_distance(axes, entries, guess)
     return _in_units(axes, entries, weight, guess, _unit(half, axes), epsilon)
 
@@ -131,7 +130,7 @@ def _in_units(
     unit: jax.Array,
     epsilon: jax.Array,
 ) -> _Found:
-    """About a guess, in units of twice `unit`, a power of two."""
+    """The moments about a guess, in units of twice `unit`, a power of two."""
     half, w = _half_distance(axes, entries, guess)
     d = half * expand(1 / unit, axes).astype(half.dtype)
     offset = _mean(axes, w, weight, d)
@@ -140,39 +139,39 @@ def _in_units(
     found = Centred(guess, 2 * offset * unit.astype(offset.dtype), jnp.minimum(4 * var * unit * unit, most))
     far = _is_far(
         found, abs2(offset), var + epsilon / unit / unit / 4
-    )  # in the same units, as squares may be too large
-    return _Found(found, far, jnp.zeros_like(var, bool))
+    )  # compared in the same units, since squares may be too large in the unit of x
+    return _Found(found, far)
 
 
 def _is_far(found: Centred, offset2: jax.Array, var: jax.Array) -> jax.Array:
-    """Whether a nearer guess would make the variance more accurate, and there is one."""
+    """Whether a nearer guess exists and would make the variance more accurate."""
     return ~(offset2 <= NEAR * var) & (_moved(found) != found.shift)
 
 
 def _moved(found: Centred) -> jax.Array:
-    """The next guess: the mean, where it is a number."""
+    """The next guess: the mean if it is finite, otherwise the old guess."""
     middle = found.shift + found.offset
     return jnp.where(jnp.isfinite(middle), middle, found.shift)
 
 
 def _half_distance(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """(x − guess)/2, which no finite numbers let overflow; and the weights."""
+    """(x − guess)/2, which does not overflow for finite numbers; and the weights."""
     x, w = _read(axes, entries, guess)
     return x * 0.5 - expand(guess, axes) * 0.5, w
 
 
 def _unit(half: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """A power of two near the largest of these."""
+    """A power of two near the largest magnitude along `axes`."""
     return power_of_two(jnp.maximum(abs(half.real), abs(half.imag)), axes)
 
 
 def _read(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """The entries in the type of the statistics, with the guess in place of what does not count; and the weights."""
+    """The entries in the type of the statistics, masked-out ones replaced by the guess; and the weights."""
     x, mask, unit = entries
     if mask is None:
         return x.astype(guess.dtype), None
     w, counts = in_units(mask, unit, x, axes)
-    known = jnp.where(counts, x, 0).astype(guess.dtype)  # for jax_debug_nans: no operation sees what does not count
+    known = jnp.where(counts, x, 0).astype(guess.dtype)  # for jax_debug_nans: no operation sees masked-out entries
     return jnp.where(counts, known, expand(guess, axes)), w
 
 

@@ -1,4 +1,4 @@
-"""The arguments of `batch_norm`, checked before anything is computed, and laid out to compute with."""
+"""The arguments of `batch_norm`, checked before anything is computed and prepared for the computation."""
 
 from collections.abc import Hashable, Sequence
 from functools import partial
@@ -25,13 +25,13 @@ from jaxbn._state import BatchNormParams, BatchNormState
 class Arguments(NamedTuple):
     """The checked arguments of `batch_norm`.
 
-    In an explicit mesh the vectors are placed as the features of x are. Ghost batches make one more feature axis, in
-    front, of the inputs and of the parameters.
+    In an explicit mesh, the vectors are sharded like the features of x. With ghost batches, the inputs and the
+    parameters have one more feature axis in front.
     """
 
     params: BatchNormParams
     state: BatchNormState | None
-    x: jax.Array  # as it was given
+    x: jax.Array  # as given
     inputs: Inputs
     form: Form
     computed: jnp.dtype  # the type to normalise in
@@ -40,10 +40,10 @@ class Arguments(NamedTuple):
     epsilon: float | jax.Array
     renorm: BatchRenorm | None  # only in training
     by_batch: bool  # whether to normalise with the batch's statistics
-    shared: Sharing | None  # who shares them
-    empty: bool  # whether there is nothing to take them of
-    values: int | None  # how many of every channel they are taken of, where that is known, and more than one
-    grouped: bool  # into ghost batches
+    shared: Sharing | None  # the shards that share them
+    empty: bool  # whether there are no values to take them from
+    values: int | None  # the number of values per channel, if it is known and above 1
+    grouped: bool  # whether there are ghost batches
 
 
 def arguments(
@@ -65,7 +65,7 @@ def arguments(
     max_pool: MaxPool | None,
     dtype: DTypeLike | None,
 ) -> Arguments:
-    """The arguments as `batch_norm` computes with them; raises where one is wrong, or two contradict each other."""
+    """The arguments as `batch_norm` computes with them; raises if one is wrong, or if two contradict each other."""
     vectors, array, train = check.values(params, state), check.array(x), check.training(train)
     features = feature_axes(axis, array.ndim)
     axes = reduction_axes(features, array.ndim)

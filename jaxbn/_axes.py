@@ -1,4 +1,4 @@
-"""Which axes of `x` are features, and which are reduced."""
+"""The feature axes of `x`, and the axes that are reduced."""
 
 import math
 import operator
@@ -31,12 +31,12 @@ def reduction_axes(features: tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 
 def expand(vector: jax.Array, reduced: tuple[int, ...]) -> jax.Array:
-    """A vector over the feature axes, with axes of size one where `x` is reduced, so that both broadcast."""
+    """A vector over the feature axes, with axes of size one where `x` is reduced, so that it broadcasts to `x`."""
     return jnp.expand_dims(vector, reduced)
 
 
 def size(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
-    """The number of entries along `axes`; a symbolic one where a size is (of `jax.export`)."""
+    """The number of entries along `axes`; symbolic if a size is symbolic (in `jax.export`)."""
     return math.prod(shape[a] for a in axes)
 
 
@@ -46,6 +46,6 @@ def is_known(size: int) -> bool:
 
 
 def entries(shape: tuple[int, ...], axes: tuple[int, ...], dtype: DTypeLike) -> int | jax.Array:
-    """The number of entries along `axes`, to compute with."""
+    """The number of entries along `axes`, as a number that can be computed with."""
     number = size(shape, axes)
     return number if is_known(number) else jnp.asarray(number).astype(dtype)

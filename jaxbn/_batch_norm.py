@@ -41,57 +41,60 @@ def batch_norm(
     max_pool: MaxPool | None = None,
     dtype: DTypeLike | None = None,
 ) -> tuple[jax.Array, StateT]:
-    """Normalises `x` in each channel, by the batch's statistics (training) or the running ones (evaluation).
+    """Normalise each channel of `x` with the batch's statistics (training) or the running statistics (evaluation).
 
     With the m entries xᵢ of a channel:
 
         μ = (1/m) Σ xᵢ        σ² = (1/m) Σ |xᵢ − μ|²        x̂ᵢ = (xᵢ − μ) / √(σ² + ε)        yᵢ = γ x̂ᵢ + β
 
-    and, in training, running ← momentum · running + (1 − momentum) · batch, for mean and variance.
+    In training, the running mean and variance are updated:
+
+        running ← momentum · running + (1 − momentum) · batch
 
     Args:
         params: γ and β, of the shape of the feature axes; made by `jaxbn.init`.
-        state: the running statistics; None to use the batch's statistics always and to track nothing.
-        x: floating or complex, any shape, the features on `axis`. float32 input with |mean|/std up to 10⁶ is normalised
-            to within 2·10⁻⁶ of exact arithmetic.
+        state: the running statistics; None to normalise with the batch's statistics always and to track nothing.
+        x: floating or complex, of any shape, with the features on `axis`. float32 input with `|mean|/std` up to 10⁶ is
+            normalised to within 2·10⁻⁶ of exact arithmetic.
         train: a Python bool. True: normalise with the batch's statistics and update the state. False: normalise with
-            the state, which is returned as it is, the very same object.
-        axis: the feature axis, or a tuple of them (in any order); every other axis is reduced.
-        momentum: in [0, 1], the weight kept by the old running statistic: one number, or an array of one for each
-            channel; or a function of `state.count` that gives it: `jaxbn.cumulative()`, `jaxbn.debiased(0.99)`, any
-            Optax schedule.
+            the state, and return the same state object.
+        axis: the feature axis, or a tuple of feature axes in any order; every other axis is reduced.
+        momentum: in [0, 1], the weight kept by the old running statistic: one number, or an array with one number per
+            channel, or a function of `state.count`: `jaxbn.cumulative()`, `jaxbn.debiased(0.99)`, any Optax schedule.
         epsilon: at least 0, added to the variance under the root, in the square of the unit of `x`. Momentum and
             epsilon may be traced, as in a sweep under `jax.vmap`; their range is then not checked.
-        unbiased: the running variance takes the m/(m−1) estimate; the normalization itself never does.
-        mask: bool, or non-negative weights, broadcastable to `x`: which entries count, and how often. What does not
-            count influences nothing, also where `x` or `residual` is NaN or inf. Only the ratios of weights matter
-            (except to `unbiased`), so they may be of any size; infinity counts as the largest number, NaN as 0. A
+        unbiased: if True, the running variance takes the m/(m−1) estimate; the normalization itself never does.
+        mask: bools, or non-negative weights, broadcastable to `x`: which entries count, and how often. Masked-out
+            entries influence nothing, even where `x` or `residual` is NaN or inf. Only the ratios of the weights matter
+            (except with `unbiased`), so they may be of any size; infinity counts as the largest number, NaN as 0. A
             channel without weight keeps its running statistics. No gradient flows to the mask.
-        axis_name: mapped axis, or a tuple of them, whose shards share their statistics (in `jax.shard_map`, `jax.vmap`,
-            `jax.pmap`). Under plain `jax.jit` sharded arrays need no such thing.
-        axis_index_groups: groups of indices along `axis_name`; only the shards of a group share.
-        ghost_batch_size: in training, statistics per contiguous group of this many rows of the first axis, which it
-            must divide; the running statistics take the mean over the groups.
-        renorm: bounds of batch renormalization, in training.
-        residual: of the shape of `x`, added to γ x̂ + β; a complex one asks for a complex `dtype`.
-        activation: applied after that: one of "relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu", or an
+        axis_name: a mapped axis, or a tuple of them, whose shards share their statistics (in `jax.shard_map`,
+            `jax.vmap` or `jax.pmap`). Sharded arrays under plain `jax.jit` do not need it.
+        axis_index_groups: groups of indices along `axis_name`; only the shards of one group share.
+        ghost_batch_size: in training, the number of rows per ghost batch: each contiguous group of this many rows of
+            the first axis has its own statistics. It must divide the number of rows. The running statistics take the
+            mean over the groups.
+        renorm: the bounds of batch renormalization, in training.
+        residual: an array of the shape of `x`, added to γ x̂ + β; a complex one needs a complex `dtype`.
+        activation: applied after the residual: "relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu", or an
             elementwise function without parameters of its own.
-        max_pool: applied last: a function of an array like `x` that picks the greatest entry of each window, such as
-            `partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))`. Where no residual, and no activation
-            but "relu", "leaky_relu", "tanh", "sigmoid" or "elu" is in between, `x` is pooled first, which gives the
-            same, and most of the work is done at the smaller size. (The derivative is that of another entry where
-            entries of different x have the same result, as negative ones behind relu, or all of them where γ is 0; and
-            an infinite entry that is not picked makes no NaN there.)
-        dtype: type of the result; that of `x` by default. Statistics are computed in float32 or wider whatever it is.
+        max_pool: applied last: a function that takes an array like `x` and returns the greatest entry of each window,
+            such as `partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))`. Without a residual, and with no
+            activation or "relu", "leaky_relu", "tanh", "sigmoid" or "elu", pooling `x` first gives the same result, so
+            `x` is pooled first and most of the work is done at the smaller size. The gradient then goes to another
+            entry of the window where several have the same result (negative ones behind relu; all where γ is 0), and an
+            infinite entry that is not picked makes no NaN there.
+        dtype: type of the result; by default that of `x`. The statistics are computed in float32 or wider in any case.
 
     Returns:
-        `(y, state)`: y of the shape of `x`, or the one that `max_pool` gives it; the state has the type that it had, or
-        the statistics' where that is wider. Without any row, y is empty and the state is the one given.
+        `(y, state)`. `y` has the shape of `x`, or the shape that `max_pool` makes of it. The arrays of the state keep
+        their types, or take the type of the batch's statistics where that is wider. For an `x` without rows, `y` is
+        empty and the state is the one given.
 
     Raises:
-        TypeError: `train` is traced or no bool; `x` is of integers; an argument is of the wrong kind.
-        ValueError: shapes disagree; an option is out of its range; two options contradict each other; `axis_name` is
-            not bound; a channel has a single value to take statistics of.
+        TypeError: `train` is traced or not a bool; `x` holds integers; an argument is of the wrong kind.
+        ValueError: shapes disagree; an option is out of range; two options contradict each other; `axis_name` is not
+            bound; a channel has only one value.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -108,9 +111,10 @@ def batch_norm(
     Source: Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
     Shift", 2015, algorithms 1 and 2. Ghost batches: Hoffer et al. 2017. Renormalization: Ioffe 2017.
 
-    Differs elsewhere: PyTorch's momentum is the weight of the *new* statistic (its 0.1 is 0.9 here) and its running
-    variance is unbiased (`unbiased=True` here; the paper's evaluation does so too); Keras' epsilon is 1e-3 by default.
-    Flax averages the shards' masked means whatever their weights; here they are weighted. See docs/semantics.md.
+    Differs elsewhere: PyTorch's momentum is the weight of the *new* statistic (its 0.1 is 0.9 here), and its running
+    variance is unbiased, as in the paper's evaluation (`unbiased=True` here). The default epsilon of Keras is 1e-3.
+    Flax gives every shard's masked mean the same weight; here each shard counts by the weight of its entries. See
+    docs/semantics.md.
 
     """
     given = arguments(
@@ -134,7 +138,7 @@ def batch_norm(
     inputs, form, running, epsilon = given.inputs, given.form, given.state, given.epsilon
     new_state = state
 
-    # μ and σ²: the batch's, which the running ones take in, or the running ones.
+    # μ and σ²: those of the batch, which also update the running ones; or the running ones themselves.
     if running is None or given.by_batch:
         guess = None if running is None else running.mean
         used = batch_moments(inputs.x, form.axes, inputs.mask, given.shared, guess=guess, epsilon=epsilon)

@@ -1,4 +1,4 @@
-"""The batches that `jaxbn.recalibrate` reads, each with its weight."""
+"""The batches that `jaxbn.recalibrate` reads, and their weights."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,15 +14,15 @@ Weighted = tuple[Any, float]  # a batch and its weight
 
 
 def check_batches(batches: Iterable[Any]) -> None:
-    """Raises where something is iterable, and yet holds no batches, or is one itself."""
+    """Raise unless `batches` is an iterable of batches: one batch is iterable as well, but does not hold batches."""
     if hasattr(batches, "shape") or isinstance(batches, Mapping | str):
         raise TypeError(f"batches must be an iterable of batches; got {described(batches)}. Pass one batch as [batch]")
     if not isinstance(batches, Iterable):
-        raise TypeError(f"batches must be an iterable of batches; got {described(batches)}")
+        raise TypeError(f"batches must be an iterable of batches; got {described(batches)}. Pass a list of them")
 
 
 def weighted(batches: Iterable[Any], weights: Sequence[float] | None) -> Iterator[Weighted]:
-    """Each batch with its weight, relative to the largest of them."""
+    """Each batch with its weight, relative to the largest weight."""
     if weights is None:
         yield from ((batch, 1.0) for batch in batches)
         return
@@ -38,7 +38,7 @@ def weighted(batches: Iterable[Any], weights: Sequence[float] | None) -> Iterato
 
 
 def joined(batches: Iterable[Weighted]) -> Iterator[Weighted]:
-    """The batches, of which one with a single row is joined with its neighbour where that is possible."""
+    """The batches, where a batch with a single row is joined with its neighbour if possible."""
     held: Weighted | None = None
     for current in batches:
         if held is not None and _can_join(held, current):
@@ -52,7 +52,7 @@ def joined(batches: Iterable[Weighted]) -> Iterator[Weighted]:
 
 
 def _can_join(held: Weighted, current: Weighted) -> bool:
-    """True if one batch has a single row and the other several, with equal weights and the rows on the first axis."""
+    """Whether one batch has a single row and the other several, with equal weights and the rows on the first axis."""
     (a, weight), (b, other_weight) = held, current
     leaves, others = jax.tree.leaves(a), jax.tree.leaves(b)
     return (
@@ -65,6 +65,6 @@ def _can_join(held: Weighted, current: Weighted) -> bool:
 
 
 def _rows(leaves: Sequence[Any]) -> int:
-    """The common size of the first axis; 0 where there is none, or where it is divided among devices explicitly."""
+    """The common size of the first axis; 0 if there is none, or if an explicit mesh shards it."""
     sizes = {leaf.shape[0] if jax.typeof(leaf).sharding.spec[0] is None else 0 for leaf in leaves}
     return sizes.pop() if len(sizes) == 1 else 0

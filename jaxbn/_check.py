@@ -1,4 +1,4 @@
-"""What the arguments of `batch_norm` must be, and what a person is told where they are not."""
+"""Checks of the arguments of `batch_norm`: the conditions, and the errors if they do not hold."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ def array(x: ArrayLike) -> jax.Array:
 
 
 def training(train: bool) -> bool:
-    """`train`, a Python bool."""
+    """`train` as a Python bool."""
     known(
         "train",
         train,
@@ -42,17 +42,17 @@ def training(train: bool) -> bool:
 
 
 def known(name: str, flag: object, choice: str) -> None:
-    """Raises where a flag that decides what is computed is traced; `choice` is how to choose at run time instead."""
+    """Raise if a flag that selects the computation is traced; `choice` shows how to choose at run time instead."""
     if isinstance(flag, Tracer):
         raise TypeError(
-            f"{name} must be a Python bool, known while tracing, since it decides what is computed; got a traced "
+            f"{name} must be a Python bool that is known while tracing, since it selects the computation; got a traced "
             f"value. Mark the argument static (jax.jit(..., static_argnames='{name}')), or choose at run time with "
             f"{choice}"
         )
 
 
 def epsilon(epsilon: ArrayLike) -> float | jax.Array:
-    """`epsilon` as a Python float or a traced scalar that can stand under the root."""
+    """`epsilon` as a non-negative Python float or a traced scalar."""
     number = hyperparameter(epsilon)
     if number is None or jnp.shape(number) != ():
         raise TypeError(f"epsilon must be a real number; got {written(epsilon)}")
@@ -62,7 +62,7 @@ def epsilon(epsilon: ArrayLike) -> float | jax.Array:
 
 
 def values(params: BatchNormParams, state: BatchNormState | None) -> dict[str, jax.Array]:
-    """The vectors of the parameters and the state by name, without what is None: arrays of floating numbers."""
+    """The vectors of the parameters and the state by name, without those that are None."""
     if not isinstance(params, BatchNormParams):
         hint = _instead(params, "BatchNormParams(given.get('scale'), given.get('bias'))")
         raise TypeError(f"params must be a jaxbn.BatchNormParams(scale, bias); got {described(params)}. {hint}")
@@ -92,11 +92,11 @@ def _instead(given: object, ours: str) -> str:
     """The part of an error that says what to write instead."""
     if isinstance(given, Mapping):
         return f"Convert the dictionary of a Flax module: jaxbn.{ours}"
-    return "The arguments are params, state, x, train, in this order"
+    return "Pass params, state, x, train in this order"
 
 
 def shapes(vectors: Mapping[str, jax.Array], shape: tuple[int, ...], features: tuple[int, ...]) -> None:
-    """The parameters and the state have the shape of the feature axes of `x`."""
+    """Raise unless the parameters and the state have the shape of the feature axes of `x`."""
     expected = tuple(shape[a] for a in features)
     for name, vector in vectors.items():
         if vector.shape != expected:
@@ -108,17 +108,17 @@ def shapes(vectors: Mapping[str, jax.Array], shape: tuple[int, ...], features: t
 
 
 def mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array | None:
-    """The mask with as many dimensions as `x`, not broadcast, and without gradient."""
+    """The mask with as many dimensions as `x`, not broadcast to it, and without gradient."""
     if mask is None:
         return None
     mask = converted("mask", mask)
     if jnp.issubdtype(mask.dtype, jnp.complexfloating):
-        raise TypeError(f"mask must be of bools or of non-negative real weights; got {mask.dtype.name}")
+        raise TypeError(f"mask must hold bools or non-negative real weights; got {mask.dtype.name}")
     padded = (1,) * (len(shape) - mask.ndim) + mask.shape
     if mask.ndim > len(shape) or any(m not in (1, s) for m, s in zip(padded, shape, strict=True)):
         raise ValueError(
             f"mask must be broadcastable to x, which has shape {shape}; got {mask.shape}. "
-            f"A mask of whole examples has shape {(*shape[:1], *(1,) * (len(shape) - 1))}"
+            f"For a mask of whole examples, pass shape {(*shape[:1], *(1,) * (len(shape) - 1))}"
         )
     return jax.lax.stop_gradient(mask.reshape(padded))
 
@@ -132,7 +132,8 @@ def residual(residual: ArrayLike | None, x: jax.Array) -> jax.Array | None:
         raise ValueError(f"residual must have the shape of x, {x.shape}; got {residual.shape}")
     if not can_compute(residual.dtype):
         raise TypeError(
-            f"residual must be floating or complex{at_least_16_bits(residual.dtype)}; got {residual.dtype.name}"
+            f"residual must be floating or complex{at_least_16_bits(residual.dtype)}; got {residual.dtype.name}. "
+            "Convert it first: residual.astype(jnp.float32)"
         )
     return residual
 
@@ -146,14 +147,16 @@ def activation(
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"activation must be None, a function, or one of {', '.join(ACTIVATIONS)}; got {activation!r}")
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise TypeError(f"{activation} is for real x; for x of {dtype.name} pass a function of complex numbers")
+        raise TypeError(
+            f"activation must be a function of complex numbers for complex x; got {activation!r} for {dtype.name}"
+        )
     return ACTIVATIONS[activation]
 
 
 def max_pool(
     max_pool: Callable[[jax.Array], jax.Array] | None, dtype: jnp.dtype
 ) -> Callable[[jax.Array], jax.Array] | None:
-    """The pooling, a function of real arrays."""
+    """The pooling function, which needs real arrays."""
     if max_pool is None:
         return None
     if not callable(max_pool):
@@ -162,16 +165,16 @@ def max_pool(
             f"partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2)); got {max_pool!r}"
         )
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise TypeError(f"max_pool is for real x: complex numbers have no order; got {dtype.name}")
+        raise TypeError(f"max_pool is for real x, since complex numbers have no order; got {dtype.name}")
     return max_pool
 
 
 def ghost_batch_size(
     rows: int | None, shape: tuple[int, ...], features: tuple[int, ...], train: bool, shared: bool
 ) -> int | None:
-    """The number of rows of a group; in training it divides the first axis, which is no feature axis.
+    """The number of rows per ghost batch; in training it must divide the first axis, which must not be a feature axis.
 
-    None where there are no rows to group.
+    None if there are no rows.
     """
     if rows is None:
         return None
@@ -179,19 +182,22 @@ def ghost_batch_size(
         raise ValueError(f"ghost_batch_size must be a positive integer; got {rows!r}")
     if shared:
         raise ValueError(
-            "ghost_batch_size asks for statistics of small groups, axis_name for statistics shared by all shards: "
-            "pass one of them. (Groups on every shard: leave out axis_name, and average the states with jax.lax.pmean)"
+            "ghost_batch_size and axis_name must not be passed together: one asks for statistics of small groups, the "
+            "other for statistics shared by all shards; got both. For ghost batches on every shard, leave out "
+            "axis_name, and average the states with jax.lax.pmean"
         )
     if 0 in features:
-        raise ValueError("ghost_batch_size groups rows of the first axis, but axis names it as a feature axis")
+        raise ValueError(
+            f"ghost_batch_size groups the rows of the first axis, which must not be a feature axis; got axis {features}"
+        )
     if train and shape[0] % rows != 0:
-        symbolic = "" if is_known(shape[0]) else f". Of a symbolic size it must be a factor, as in {rows}*b"
+        symbolic = "" if is_known(shape[0]) else f". For a symbolic number of rows, write a multiple, such as {rows}*b"
         raise ValueError(f"ghost_batch_size must divide the first axis of x; got {rows} for {shape[0]} rows{symbolic}")
     return int(rows) if shape[0] else None
 
 
 def count(shape: tuple[int, ...], axes: tuple[int, ...], sharers: int) -> int:
-    """The values that a channel's statistics are taken of; `told` hears where they are known not to be several."""
+    """The number of values per channel; if it is known to be below 2, `too_few` is called with a message."""
     values = size(shape, axes) * sharers
     if is_known(values) and values < 2:
         _told.get()(
@@ -210,7 +216,7 @@ _told: ContextVar[Callable[[str], None]] = ContextVar("told", default=_refuse)
 
 @contextmanager
 def too_few(told: Callable[[str], None]) -> Iterator[None]:
-    """Inside, a batch with one value per channel is no error: `told` hears of it, as the modules want it."""
+    """A context in which a batch with one value per channel is not an error: `told` is called with the message."""
     before = _told.set(told)
     try:
         yield
@@ -219,14 +225,12 @@ def too_few(told: Callable[[str], None]) -> Iterator[None]:
 
 
 def result_dtype(dtype: DTypeLike | None, computed: jnp.dtype, given: jnp.dtype) -> jnp.dtype:
-    """The type of the result: floating, and complex where what is computed is."""
+    """The type of the result: floating, and complex if the computation is."""
     result = given if dtype is None else jnp.dtype(dtype)
     if not jnp.issubdtype(result, jnp.inexact):
         raise TypeError(f"dtype must be floating or complex, such as jnp.float32; got {result.name}")
     if jnp.issubdtype(computed, jnp.complexfloating) and not jnp.issubdtype(result, jnp.complexfloating):
-        raise TypeError(
-            f"a result of type {result.name} cannot hold what complex inputs give; pass dtype=jnp.{computed.name}"
-        )
+        raise TypeError(f"dtype must be complex for complex inputs; got {result.name}. Pass dtype=jnp.{computed.name}")
     return result
 
 

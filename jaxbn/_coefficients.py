@@ -1,4 +1,4 @@
-"""The vectors that every entry is normalised with."""
+"""The per-channel vectors of the normalization."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def coefficients(
 
     multiplier = γ r / √(σ² + ε)    offset = β + γ d − (μ − shift) · multiplier
 
-    with r = 1 and d = 0 where there is no renormalization.
+    Without renormalization, r = 1 and d = 0.
     """
     shift, remainder = batch.shift.astype(dtype), batch.offset.astype(dtype)
     multiplier = inverse_root(batch.var.astype(jnp.finfo(dtype).dtype), epsilon).astype(dtype)

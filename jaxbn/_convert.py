@@ -1,4 +1,4 @@
-"""Flax NNX's own norms inside a model become ours."""
+"""Conversion of Flax NNX's own norms inside a model."""
 
 import inspect
 from typing import Any, TypeVar
@@ -7,27 +7,27 @@ from flax import nnx
 
 Model = TypeVar("Model", bound=nnx.Module)
 
-_OF_VARIABLES = {  # arguments that decide on the variables
+_OF_VARIABLES = {  # arguments that determine the variables
     *("self", "num_features", "param_dtype", "use_bias", "use_scale", "bias_init", "scale_init"),
     *("bias_metadata", "scale_metadata", "rngs"),
 }
 
 
 def convert(model: Model, **options: Any) -> Model:  # noqa: ANN401
-    """Makes every Flax `nnx.BatchNorm` inside a model ours, in place, with the same variables.
+    """Turn every `flax.nnx.BatchNorm` inside a model into a `jaxbn.nnx.BatchNorm`, in place, with the same variables.
 
-    The norms stay the objects that they are, wherever the model keeps them: references to them hold.
+    The norms remain the same objects, so all references to them stay valid.
 
     Args:
         model: any NNX module, or a norm itself.
-        options: arguments of `jaxbn.nnx.BatchNorm` that differ from what each norm has, such as `axis_name`,
-            `ghost_batch_size` or `momentum`. With a schedule each norm gets a `count`, of 0.
+        options: arguments of `jaxbn.nnx.BatchNorm` that replace those of each norm, such as `axis_name`,
+            `ghost_batch_size` or `momentum`. With a schedule, each norm gets a `count` of 0.
 
     Returns:
-        The model.
+        The same model.
 
     Raises:
-        TypeError: there is no such argument, or it decides on the variables, which stay.
+        TypeError: `jaxbn.nnx.BatchNorm` has no such argument, or the argument would determine the variables.
 
     Example:
         >>> import jaxbn.nnx
@@ -38,14 +38,19 @@ def convert(model: Model, **options: Any) -> Model:  # noqa: ANN401
         >>> isinstance(model.layers[1], jaxbn.nnx.BatchNorm), model.layers[1].axis_name
         (True, 'data')
 
-    Source: PyTorch's `SyncBatchNorm.convert_sync_batchnorm`. A subclass of Flax's that defines a call of its own stays.
+    Source: PyTorch's `SyncBatchNorm.convert_sync_batchnorm`.
+
+    Differs elsewhere: a subclass of Flax's BatchNorm that defines its own `__call__` is not converted.
 
     """
-    from jaxbn.nnx import BatchNorm  # which passes this function on
+    from jaxbn.nnx import BatchNorm  # here, since that module imports this one
 
     names = inspect.signature(BatchNorm.__init__).parameters.keys() - _OF_VARIABLES
     if unknown := sorted(options.keys() - names):
-        raise TypeError(f"convert takes {', '.join(sorted(names))}, and keeps the variables; got {', '.join(unknown)}")
+        raise TypeError(
+            f"options must be arguments of jaxbn.nnx.BatchNorm that keep the variables: {', '.join(sorted(names))}; "
+            f"got {', '.join(unknown)}"
+        )
     for _, norm in [*nnx.iter_modules(model)]:
         if isinstance(norm, nnx.BatchNorm) and type(norm).__call__ is nnx.BatchNorm.__call__:
             given = {name: value for name, value in vars(norm).items() if name in names} | options
@@ -54,7 +59,7 @@ def convert(model: Model, **options: Any) -> Model:  # noqa: ANN401
 
 
 def _become(norm: Any, made: nnx.Module) -> None:  # noqa: ANN401
-    """Makes one of Flax's norms what was made of its options, with the variables that it has."""
+    """Give one of Flax's norms the class and the attributes of a new norm, and keep its variables."""
     attributes = vars(norm)
     variables = {name: attributes[name] for name in ("mean", "var", "scale", "bias", "use_scale", "use_bias")}
     norm.__class__ = type(made)

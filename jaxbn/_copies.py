@@ -1,9 +1,9 @@
-"""Copies of a channel vector that the compiler keeps apart.
+"""Copies of a per-channel vector that the compiler does not merge.
 
-XLA's fast reductions on CPU absorb the elementwise operations in front of a sum, broadcasts of channel vectors
-included, but only where nothing else uses them. A broadcast shared with another reduction is written out at the size of
-`x` instead, which costs more than the reduction. So each reduction takes the shift through a copy of its own: clamped
-to the finite range from one side, which changes no finite value, and which the compiler cannot merge with another.
+XLA's fast reductions on CPU fuse the elementwise operations in front of a sum, including broadcasts of per-channel
+vectors, but only if nothing else uses them. A broadcast shared with another reduction is written out at the size of
+`x` instead, which costs more than the reduction. So each reduction reads the shift through a copy of its own. A copy is
+clamped to the finite range from one side: this changes no finite value, and the compiler cannot merge it with another.
 docs/performance.md has the measurements.
 """
 
@@ -25,5 +25,5 @@ def copy_above(vector: jax.Array) -> jax.Array:
 
 @partial(jax.jit, inline=True)
 def copy_on_accelerators(vector: jax.Array) -> jax.Array:
-    """On a CPU the vector itself, elsewhere a copy: what is made of it twice is then computed twice."""
+    """The vector itself on a CPU, a copy elsewhere: values computed from both are then computed twice, not shared."""
     return jax.lax.platform_dependent(vector, cpu=lambda v: v, default=copy_above)

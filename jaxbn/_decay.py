@@ -1,4 +1,4 @@
-"""Which parameters weight decay applies to."""
+"""The mask of weight decay: every parameter except the scales and biases of norms."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ _STATISTICS = {"mean", "var", "count"}
 
 
 def decay_mask(params: Any) -> Any:  # noqa: ANN401
-    """Marks what weight decay is for: everything but the scales and biases of norms.
+    """Mark the parameters that weight decay applies to: all except the scales and biases of norms.
 
-    In front of a norm, the size of a kernel does not matter, and decay only raises its effective learning rate; on a
-    norm's own γ and β decay is a pull to a dead channel.
+    The norm behind a kernel undoes any scaling of it, so decay of the kernel only raises its effective learning rate.
+    Decay of γ and β themselves would pull a channel towards being dead.
 
-    Norms are known by their form: a group of parameters (a dictionary, an NNX state, a tuple with names) that holds
-    nothing but a `scale`, a `bias` (Haiku's `offset`), or both, arrays directly. So are those of LayerNorm, GroupNorm
-    and RMSNorm. A group with nothing but a `bias` may also be a layer that only adds one; that is taken for a norm
-    without scale, since biases are not to be decayed either. The `bias` beside a `kernel` is no norm's, and is marked.
+    Norms are recognised by their form: a group of parameters (a dictionary, an NNX state, a named tuple) that holds
+    only a `scale`, a `bias` (Haiku's `offset`), or both, directly as arrays. LayerNorm, GroupNorm and RMSNorm have the
+    same form and are left out as well. A group with only a `bias` may also be a layer that adds a bias; it counts as a
+    norm, since biases should not decay either. A `bias` beside a `kernel` does not belong to a norm, and is marked.
 
     Args:
-        params: a pytree: Linen's `variables["params"]`, `nnx.state(model, nnx.Param)`, or anything that holds
-            `jaxbn.BatchNormParams`.
+        params: a pytree of parameters: Linen's `variables["params"]`, `nnx.state(model, nnx.Param)`, or any pytree that
+            holds `jaxbn.BatchNormParams`.
 
     Returns:
-        The same pytree with a bool in place of each array: False for norms, True elsewhere.
+        The same pytree with a bool in place of each array: False for the parameters of norms, True for all others.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -34,9 +34,11 @@ def decay_mask(params: Any) -> Any:  # noqa: ANN401
         >>> jaxbn.decay_mask(params)["dense"], jaxbn.decay_mask(params)["norm"]
         ({'bias': True, 'kernel': True}, BatchNormParams(scale=False, bias=False))
 
-    The function itself is a mask too: `optax.adamw(1e-3, weight_decay=1e-2, mask=jaxbn.decay_mask)`.
+    Optax takes the function itself as a mask: `optax.adamw(1e-3, weight_decay=1e-2, mask=jaxbn.decay_mask)`.
 
     Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.3; optax issue 25.
+
+    Differs elsewhere: `optax.adamw` and PyTorch's optimizers decay every parameter by default.
 
     """
     places = [names(path) for path, _ in jax.tree.leaves_with_path(params)]
@@ -49,7 +51,7 @@ def decay_mask(params: Any) -> Any:  # noqa: ANN401
 
 
 def _is_of_norm(path: tuple, groups: dict[tuple, set]) -> bool:
-    """Whether the group that this array lies in is one of scale and bias, beside running statistics or not."""
+    """Whether the array is in a group of only scale and bias, with or without running statistics."""
     if path and path[-1] == "value":  # of an NNX variable
         path = path[:-1]
     if not path or not _LEARNED & groups[path[:-1]]:

@@ -1,4 +1,4 @@
-"""What a batch tells of a norm's health."""
+"""Diagnostics of a norm: a batch's statistics compared with the running ones, and dead channels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,7 +19,15 @@ from jaxbn._weights import in_units, unit_of
 
 
 class Diagnostics(NamedTuple):
-    """A report on each channel; arrays of the shape of the feature axes.
+    """The result of `jaxbn.diagnostics`: arrays of the shape of the feature axes.
+
+    Attributes:
+        mean_gap: (μ_B − μ) / √(σ² + ε), the distance of the batch's mean from the running mean, in running deviations.
+        variance_ratio: (σ_B² + ε) / (σ² + ε), below 1 where the batch varies less than the running variance says.
+        output_deviation: |γ| √(σ_B² / (σ_B² + ε)), the standard deviation of the norm's output in training.
+        dead: bools, True where the output deviation is close to 0, because γ or σ_B² is.
+        effective_size: (Σw)² / Σw², the number of values behind each channel's statistics; for unequal weights, the
+            number of equally weighted values that are as informative.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -29,11 +37,11 @@ class Diagnostics(NamedTuple):
 
     """
 
-    mean_gap: jax.Array  # (μ_B − μ) / √(σ² + ε): how far off, in running deviations, evaluation sees this batch's mean
-    variance_ratio: jax.Array  # (σ_B² + ε) / (σ² + ε): below 1 where the batch varies less than evaluation expects
-    output_deviation: jax.Array  # |γ| √(σ_B² / (σ_B² + ε)): of the norm's outputs in training
-    dead: jax.Array  # bool: the output deviation is next to nothing, since γ or σ_B² is
-    effective_size: jax.Array  # (Σw)² / Σw²: entries that count; of unequal weights, as many as are as informative
+    mean_gap: jax.Array
+    variance_ratio: jax.Array
+    output_deviation: jax.Array
+    dead: jax.Array
+    effective_size: jax.Array
 
 
 def diagnostics(
@@ -46,26 +54,29 @@ def diagnostics(
     mask: ArrayLike | None = None,
     dead_below: float = 1e-3,
 ) -> Diagnostics:
-    """Compares a batch's statistics with the running ones, and looks for channels that say nothing.
+    """Compare a batch's statistics with the running ones, and find dead channels.
 
-    With the batch's μ_B, σ_B² and the running μ, σ², for each channel,
+    With the batch's μ_B and σ_B², the running μ and σ², and the weights w of a mask, four numbers per channel:
 
-        (μ_B − μ) / √(σ² + ε)        (σ_B² + ε) / (σ² + ε)        |γ| √(σ_B² / (σ_B² + ε))        (Σw)² / Σw²
+        mean_gap = (μ_B − μ) / √(σ² + ε)
+        variance_ratio = (σ_B² + ε) / (σ² + ε)
+        output_deviation = |γ| √(σ_B² / (σ_B² + ε))
+        effective_size = (Σw)² / Σw²
 
-    Large gaps, or ratios far from 1, in many channels: evaluation does not see what training saw; `jaxbn.recalibrate`
-    helps where the running statistics are behind, and nothing where the data differ.
+    Large gaps, or ratios far from 1, in many channels mean that evaluation normalises differently from training. If the
+    running statistics lag behind, `jaxbn.recalibrate` helps; if the data differ, it does not.
 
     Args:
         params: γ and β of the norm.
-        state: its running statistics.
-        x: a batch of its inputs.
-        axis: the feature axis, or a tuple of them.
-        epsilon: the norm's ε.
-        mask: which entries count, or weights, broadcastable to `x`.
-        dead_below: a channel whose outputs vary by less than this is called dead.
+        state: the running statistics of the norm.
+        x: a batch of inputs of the norm.
+        axis: the feature axis, or a tuple of feature axes.
+        epsilon: ε of the norm.
+        mask: which entries count: bools or weights, broadcastable to `x`.
+        dead_below: a channel whose output deviation is below this number is called dead.
 
     Returns:
-        `jaxbn.Diagnostics`, arrays of the shape of the feature axes. A channel without weight has gap 0 and ratio 1,
+        A `jaxbn.Diagnostics`, arrays of the shape of the feature axes. A channel without weight has gap 0 and ratio 1,
         and is not dead.
 
     Raises:
@@ -79,13 +90,16 @@ def diagnostics(
         >>> print(report.mean_gap, report.variance_ratio, report.dead, report.effective_size)
         [3. 7.] [4. 0.] [False  True] [2. 2.]
 
-    Source, of the effective size: Kish, "Survey Sampling", 1965.
+    Source: Kish, "Survey Sampling", 1965, for the effective size.
 
     """
     x, epsilon = check.array(x), check.epsilon(epsilon)
     features = feature_axes(axis, x.ndim)
     if state is None:
-        raise TypeError("state must be the running statistics, which the batch's are compared with; got None")
+        raise TypeError(
+            "state must be a jaxbn.BatchNormState(mean, var, count), which the batch's statistics are compared with; "
+            "got None"
+        )
     check.shapes(check.values(params, state), x.shape, features)
     axes = reduction_axes(features, x.ndim)
     check.count(x.shape, axes, 1)
@@ -115,7 +129,7 @@ def diagnostics(
 
 
 def _effective_size(mask: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """(Σw)² / Σw², which is Σw over the mean of w in the weights w; 0 where nothing counts."""
+    """(Σw)² / Σw², computed as Σw divided by the w-weighted mean of w; 0 where nothing counts."""
     w, _ = in_units(mask, unit_of(mask, x, axes), x, axes)
     weight, mean = weighted_mean(w, w, axes)
     return weight / jnp.where(mean > 0, mean, 1)

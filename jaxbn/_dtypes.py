@@ -1,4 +1,4 @@
-"""Types: which one is computed in, also where the user forbids implicit promotion, and how messages name a value."""
+"""Types: the computing dtype, even where the user forbids implicit promotion, and how messages name a value."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 
 
 def promote(*dtypes: DTypeLike) -> jnp.dtype:
-    """The type that holds all of them, float32 at least: half precision is never computed in."""
+    """The type that holds all of them, at least float32: nothing is computed in half precision."""
     with jax.numpy_dtype_promotion("standard"):
         result = jnp.dtype(jnp.float32)
         for dtype in dtypes:
@@ -21,12 +21,12 @@ def can_compute(dtype: DTypeLike) -> bool:
 
 
 def at_least_16_bits(dtype: DTypeLike) -> str:
-    """A condition on a type that an error only names where it is the one that is not met."""
+    """A condition on a type, for an error: empty unless it is the condition that is not met."""
     return " and of 16 bits at least" if jnp.issubdtype(dtype, jnp.inexact) else ""
 
 
 def described(value: object) -> str:
-    """A value as messages name it: the type and shape of an array, the kind of anything else."""
+    """The name of a value in a message: type and shape for an array, the Python type for anything else."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return f"{value.dtype.name} of shape {value.shape}"
     return "None" if value is None else type(value).__name__

@@ -1,4 +1,4 @@
-"""What both Flax modules are made of: their options, their statistics, and the one call of `jaxbn.batch_norm`."""
+"""The common part of both Flax modules: their options, their statistics, and the call of `jaxbn.batch_norm`."""
 
 import inspect
 import warnings
@@ -17,8 +17,8 @@ from jaxbn._renorm import BatchRenorm
 from jaxbn._schedules import Schedule
 from jaxbn._state import BatchNormParams, BatchNormState
 
-CALL = {"mask", "residual", "dtype"}  # what each call of a module decides anew
-OPTIONS = [  # of `batch_norm`, each an attribute of the modules by the same name
+CALL = {"mask", "residual", "dtype"}  # arguments that each call of a module passes
+OPTIONS = [  # options of `batch_norm` that are attributes of the modules, under the same names
     name
     for name, parameter in inspect.signature(batch_norm).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name not in CALL
@@ -33,7 +33,7 @@ def options_of(module: object) -> dict[str, Any]:
 def initial_statistics(
     shape: tuple[int, ...], dtype: DTypeLike, momentum: ArrayLike | Schedule, renorm: BatchRenorm | None
 ) -> dict[str, Callable[[], jax.Array]]:
-    """Makes mean and variance before any update; and the number of updates, where a schedule reads it."""
+    """The initial mean and variance and, if a schedule reads it, the number of updates."""
     initial = {"mean": partial(jnp.zeros, shape, dtype), "var": partial(jnp.ones, shape, dtype)}
     if any(callable(option) for option in (momentum, *(renorm or ()))):
         initial["count"] = partial(jnp.zeros, (), jnp.int32)
@@ -41,29 +41,29 @@ def initial_statistics(
 
 
 def running(use_running_average: object, choice: str) -> bool:
-    """The flag as a Python bool; where it is traced, the error names `choice`, the way to choose at run time."""
+    """The flag as a Python bool; if it is traced, the error shows `choice`, the way to choose at run time."""
     check.known("use_running_average", use_running_average, choice)
     return bool(use_running_average)
 
 
 def updating(constructed: bool, called: bool | None) -> bool:
-    """True if the running statistics take in a batch: as the call says, or else the construction."""
+    """Whether the running statistics are updated: the argument of the call, or else of the constructor."""
     update = constructed if called is None else called
     check.known("update_statistics", update, "momentum=jnp.where(update_statistics, momentum, 1.0)")
     return bool(update)
 
 
 def warn(fault: str) -> None:
-    """Warns of a batch that no statistics can be taken of, which Flax trains on silently."""
+    """Warn of a batch with too few values for statistics, on which Flax trains silently."""
     warnings.warn(
-        f"{fault}. As in Flax, it is computed all the same, and goes into the running statistics. Use a larger batch, "
-        "or normalise with the running statistics (use_running_average=True)",
+        f"{fault}. As in Flax, the batch is normalised nevertheless and updates the running statistics. Use a larger "
+        "batch, or normalise with the running statistics (use_running_average=True)",
         stacklevel=2,
     )
 
 
 def ignore(fault: str) -> None:
-    """Says nothing of a batch whose outputs and statistics are not used."""
+    """Say nothing: the outputs and the statistics of this batch are not used."""
 
 
 def apply(
@@ -78,23 +78,23 @@ def apply(
     options: Mapping[str, Any],
     too_few: Callable[[str], None],
 ) -> tuple[jax.Array, list[jax.Array]]:
-    """`batch_norm` with statistics as the modules keep them: mean, variance, and the count or not.
+    """Call `batch_norm` with statistics as the modules keep them: mean, variance and, possibly, the count.
 
-    Integers become floating point of the type of the result, of float32 at least: not rounded where they need not be.
+    Integers are converted to the result's dtype, at least float32.
 
     Args:
-        params: scale and bias, or None for either.
-        statistics: what the module's variables hold.
+        params: scale and bias; either may be None.
+        statistics: the values of the module's variables.
         x: the input.
         dtype: type of the result.
         train: whether to normalise with the batch's statistics.
         mask: which entries count.
         residual: added before the activation.
-        options: those of the module.
-        too_few: is told of a batch with one value per channel.
+        options: the options of the module.
+        too_few: called with a message for a batch with one value per channel.
 
     Returns:
-        the output, and the new statistics, of the types that they had.
+        The output, and the new statistics in their previous types.
 
     """
     if not jnp.issubdtype(x.dtype, jnp.inexact):
@@ -107,6 +107,6 @@ def apply(
 
 
 def _kept(old: jax.Array, new: jax.Array) -> jax.Array:
-    """The new statistic in the type of the old one, or in a complex type where it would lose its imaginary part."""
+    """The new statistic in the type of the old one, or in a complex type if it would lose its imaginary part."""
     imaginary = jnp.iscomplexobj(new) and not jnp.iscomplexobj(old)
     return new.astype(promote(old.dtype, jnp.complex64) if imaginary else old.dtype)

@@ -1,4 +1,4 @@
-"""Evaluation without the norm: its affine map goes into the kernel before it, or into the one after it."""
+"""Folding of a norm in evaluation into the kernel in front of it, or into the kernel behind it."""
 
 import math
 import operator
@@ -26,31 +26,32 @@ def fold(
     epsilon: ArrayLike,
     kernel_axis: int | Sequence[int] = -1,
 ) -> tuple[jax.Array, jax.Array]:
-    """Folds an evaluating norm into the convolution or dense layer in front of it.
+    """Fold a norm in evaluation into the convolution or dense layer in front of it.
 
-    With K ∗ x any map that is linear in the kernel K, one output channel for each entry of `kernel_axis`,
+    Let K ∗ x be any map that is linear in the kernel K, with one output channel per entry of `kernel_axis`. Then
 
         γ · (K ∗ x + b − μ) / √(σ² + ε) + β = K' ∗ x + b'
         m = γ / √(σ² + ε)        K' = K · m        b' = β + (b − μ) · m
 
-    exactly, whatever the strides, the padding, the dilation or the groups.
+    This is exact for all strides, paddings, dilations and groups.
 
     Args:
-        params: γ and β of the norm, either of which may be None.
-        state: μ and σ², its running statistics.
-        kernel: floating or complex, of any layout: (in, out), HWIO, OIHW, …
-        bias: of the shape of γ; None for a layer without.
-        epsilon: the norm's ε.
+        params: γ and β of the norm; either may be None.
+        state: μ and σ², the running statistics of the norm.
+        kernel: floating or complex, in any layout: (in, out), HWIO, OIHW, …
+        bias: b, of the shape of γ; None for a layer without bias.
+        epsilon: ε of the norm.
         kernel_axis: the axis of the kernel that holds the output features: -1 for HWIO and (in, out), 0 for OIHW, 1 for
-            PyTorch's transposed IOHW. A tuple, in the order of the norm's feature axes, where there are several.
+            PyTorch's transposed IOHW. For several feature axes, a tuple in their order.
 
     Returns:
-        `(kernel, bias)` of the layer that replaces both; the kernel of its old shape and type, the bias of the shape of
-        the running mean and of the type that it had, or else the kernel's. Computed in float32 or wider, rounded once.
+        `(kernel, bias)` of the layer that replaces both. The kernel keeps its shape and type. The bias has the shape of
+        the running mean, and the type of the given bias, or of the kernel without one. Both are computed in float32 or
+        wider and rounded once.
 
     Raises:
-        TypeError: something is no floating array, or of a type that cannot hold the result; `state` is None.
-        ValueError: `kernel_axis` does not have the sizes of the norm's features; `epsilon` is out of its range.
+        TypeError: an argument is not a floating array, or its type cannot hold the result; `state` is None.
+        ValueError: `kernel_axis` does not have the sizes of the norm's features; `epsilon` is out of range.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -60,8 +61,8 @@ def fold(
         >>> print(kernel, bias)  # (2x − 5)/2 · 3 + 1
         [[3.]] [-6.5]
 
-    A transposed convolution of g groups has its outputs on two axes in PyTorch's layout (in, out/g, h, w). Split both,
-    and pass the axes of the group and of the output in it:
+    In PyTorch's layout (in, out/g, h, w), a transposed convolution with g groups has its outputs on two axes. Split the
+    first axis, and pass the axis of the groups and the axis of the outputs within a group:
 
         >>> g, kernel = 2, jnp.ones((4, 3, 5, 5))  # 4 features in, 6 out
         >>> params, state = jax.tree.map(lambda a: a.reshape(g, -1) if a.ndim else a, jaxbn.init(6))
@@ -73,8 +74,11 @@ def fold(
     Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
     Inference", 2018, equation 14.
 
-    Beware: the layer then adds b' ≈ −μ·m to K' ∗ x ≈ μ·m. Where |μ| is far larger than σ, this rounds as much as any
-    sum of such numbers does, by about |μ|/σ times the type's precision; the norm, which subtracts first, does not.
+    Beware: the folded layer adds b' ≈ −μ·m to K' ∗ x ≈ μ·m. Where `|μ|` is far larger than σ, this sum loses precision:
+    the rounding error is about `|μ|/σ` times the precision of the type. The norm itself subtracts first, without that
+    loss.
+
+    Differs elsewhere: PyTorch's `torch.nn.utils.fusion.fuse_conv_bn_weights` computes in the type of the arrays.
 
     """
     kernel, vector = _floating("kernel", kernel), None if bias is None else _floating("bias", bias)
@@ -99,36 +103,38 @@ def fold_into_next(
     kernel_axis: int | Sequence[int] = -1,
     feature_group_count: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
-    """Folds an evaluating norm into the convolution or dense layer behind it, with nothing in between.
+    """Fold a norm in evaluation into the convolution or dense layer directly behind it.
 
-    With m = γ / √(σ² + ε),
+    With m = γ / √(σ² + ε):
 
         K ∗ (γ · (x − μ) / √(σ² + ε) + β) + b = K' ∗ x + b'
-        K' = K · m, by the input        b' = b + Σ K · (β − μ · m), over all of the kernel that one output sees
+        K' = K · m, along the input axis
+        b' = b + Σ K · (β − μ · m), summed over all kernel entries of one output
 
-    Exact for a dense layer and for a convolution *without padding*. Padding puts zeros behind the norm; folded, zeros
-    would stand in front of it, so that the outputs along the border would differ (pad with μ − β/m instead). The same
-    holds for transposed convolutions. An activation between norm and kernel forbids it too.
+    This is exact for a dense layer and for a convolution *without padding*. Padding puts zeros behind the norm; after
+    folding, the zeros would be in front of it, and the outputs along the border would differ (pad with μ − β/m
+    instead). The same holds for transposed convolutions. With an activation between norm and kernel, folding is not
+    possible.
 
     Args:
-        params: γ and β of the norm, either of which may be None.
-        state: μ and σ², its running statistics.
-        kernel: floating or complex, of any layout.
-        bias: one entry an output of the kernel; None for a layer without.
-        epsilon: the norm's ε.
-        kernel_input_axis: the axis of the kernel that holds the input features, those of the norm: -2 for HWIO and
-            (in, out), 1 for OIHW; a tuple, in the order of the norm's feature axes, where there are several.
-        kernel_axis: the axis, or axes, of the output features: -1 for HWIO and (in, out), 0 for OIHW.
-        feature_group_count: groups of the convolution, as in `jax.lax.conv_general_dilated`; the input axis of the
-            kernel then has one group's features.
+        params: γ and β of the norm; either may be None.
+        state: μ and σ², the running statistics of the norm.
+        kernel: floating or complex, in any layout.
+        bias: b, one entry per output of the kernel; None for a layer without bias.
+        epsilon: ε of the norm.
+        kernel_input_axis: the axis of the kernel that holds the input features, which are the features of the norm: -2
+            for HWIO and (in, out), 1 for OIHW. For several feature axes, a tuple in their order.
+        kernel_axis: the axis, or a tuple of the axes, of the output features: -1 for HWIO and (in, out), 0 for OIHW.
+        feature_group_count: the number of groups of the convolution, as in `jax.lax.conv_general_dilated`; the input
+            axis of the kernel then has the features of one group.
 
     Returns:
-        `(kernel, bias)` of the layer that replaces both, in the types that they had (a new bias in the kernel's).
-        Computed in float32 or wider, rounded once.
+        `(kernel, bias)` of the layer that replaces both. Both keep their types; a new bias has the type of the kernel.
+        They are computed in float32 or wider and rounded once.
 
     Raises:
-        TypeError: something is no floating array, or of a type that cannot hold the result; `state` is None.
-        ValueError: the axes do not have the sizes of the norm's features; `epsilon` is out of its range.
+        TypeError: an argument is not a floating array, or its type cannot hold the result; `state` is None.
+        ValueError: the axes do not have the sizes of the norm's features; `epsilon` is out of range.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -138,12 +144,16 @@ def fold_into_next(
         >>> print(kernel.ravel(), bias)  # 2 · (x − 1)/2 + 3 · (y − 2)
         [1. 3.] [-7.]
 
-    Where images are flattened in between, (N, H, W, C) to (N, H·W·C), split that axis of the kernel again:
+    If images are flattened in between, from (N, H, W, C) to (N, H·W·C), split that axis of the kernel again:
 
         >>> kernel = jnp.ones((5 * 5 * 2, 3))
         >>> folded, bias = jaxbn.fold_into_next(params, state, kernel.reshape(-1, 2, 3), epsilon=1e-5)
         >>> folded.reshape(kernel.shape).shape, bias.shape
         ((50, 3), (3,))
+
+    Source: the linearity of K ∗ x in x; the counterpart of `jaxbn.fold`.
+
+    Beware: as in `jaxbn.fold`, rounding errors grow with `|μ|/σ`.
 
     """
     kernel, vector = _floating("kernel", kernel), None if bias is None else _floating("bias", bias)
@@ -162,7 +172,7 @@ def fold_into_next(
 
 
 class _Affine(NamedTuple):
-    """(x − mean) · multiplier + bias; vectors of one type, float32 or wider."""
+    """The vectors of (x − mean) · multiplier + bias, all of one type, float32 or wider."""
 
     mean: jax.Array
     multiplier: jax.Array
@@ -176,7 +186,7 @@ def _affine(
     kernel: jax.Array,
     bias: jax.Array | None,
 ) -> _Affine:
-    """What the norm does in evaluation, in a type that also holds the layer's arrays."""
+    """The affine map of the norm in evaluation, in a type that also holds the layer's arrays."""
     arrays = [a for a in (kernel, bias, *params, state.mean, state.var) if a is not None]
     dtype = promote(*(jnp.result_type(a) for a in arrays))
     real = jnp.finfo(dtype).dtype
@@ -196,7 +206,7 @@ def _floating(name: str, array: ArrayLike) -> jax.Array:
 
 
 def _kernel_axes(axis: int | Sequence[int], kernel: jax.Array, name: str) -> tuple[int, ...]:
-    """The axes of the kernel, not negative, in the order in which they were given."""
+    """The axes of the kernel as non-negative integers, in the given order."""
     try:
         feature_axes(axis, kernel.ndim)
     except (TypeError, ValueError):
@@ -215,12 +225,12 @@ def _check_features(
     shape: tuple[int, ...],
     groups: int = 1,
 ) -> None:
-    """The norm's vectors have the sizes of these axes of the kernel (times the groups)."""
+    """Raise unless the norm's vectors have the sizes of these axes of the kernel (times the groups)."""
     vectors = check.values(params, state)
     if state is None:
         raise TypeError(
             "state must be a jaxbn.BatchNormState(mean, var, count); got None. Only a norm that evaluates with running "
-            "statistics is an affine map"
+            "statistics can be folded"
         )
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         raise ValueError(f"feature_group_count must be a positive integer; got {groups!r}")
@@ -233,12 +243,15 @@ def _check_features(
         found = f"{sizes} in each of {groups} groups" if groups > 1 else f"{sizes}"
         raise ValueError(
             f"the norm has features of shape {features}, and {name} {axes} of the kernel of shape {shape} has {found}. "
-            f"Pass the {name} that holds the norm's features; groups and flattened axes: see the docstring"
+            f"Pass the {name} that holds the norm's features. For groups and flattened axes see the docstring"
         )
 
 
 def _rounded(name: str, result: jax.Array, kernel: jax.Array, given: jax.Array | None = None) -> jax.Array:
     dtype = kernel.dtype if given is None else given.dtype
     if jnp.iscomplexobj(result) and not jnp.issubdtype(dtype, jnp.complexfloating):
-        raise TypeError(f"a {name} of {dtype.name} cannot hold what a complex norm gives; make it {result.dtype.name}")
+        raise TypeError(
+            f"{name} must be complex to be folded with a complex norm; got {dtype.name}. Convert it to "
+            f"{result.dtype.name} first"
+        )
     return result.astype(dtype)

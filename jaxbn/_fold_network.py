@@ -1,4 +1,4 @@
-"""Evaluation of a whole network without its norms."""
+"""Folding of all norms of a whole network."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 class FoldedNorm(NamedTuple):
-    """One norm of a network, and where it went.
+    """One norm of a network, and where it was folded or why it was kept.
 
     Attributes:
-        name: its place in the network, as Linen or `jax.named_scope` call it; elsewhere its number.
+        name: its place in the network, as named by Linen or `jax.named_scope`; without a name, its number.
         features: the sizes of its feature axes.
-        detail: the kernels that it was folded into; or what stands in front of it and behind it, so that it stays.
+        detail: the kernels that it was folded into; for a kept norm, the operations in front of it and behind it that
+            prevent folding.
 
     Example:
         >>> import jaxbn
@@ -34,11 +35,11 @@ class FoldedNorm(NamedTuple):
 
 
 class FoldReport(NamedTuple):
-    """The norms of a network, folded or kept; printed, it has a line for each.
+    """The norms of a network that were folded and that were kept; `print` shows one line per norm.
 
     Attributes:
-        folded: the norms that are gone, in their order.
-        kept: the norms that stay, exactly as they were traced.
+        folded: the norms that were folded, in the order of the network.
+        kept: the norms that remain, exactly as they were traced.
 
     Example:
         >>> import jaxbn
@@ -52,7 +53,7 @@ class FoldReport(NamedTuple):
     kept: tuple[FoldedNorm, ...]
 
     def __str__(self) -> str:
-        """One line for each norm."""
+        """One line per norm."""
         lines = [f"{len(self.folded)} of {len(self.folded) + len(self.kept)} norms folded"]
         lines += [f"folded  {norm.name}: {norm.detail}" for norm in self.folded]
         lines += [f"kept    {norm.name}: {norm.detail}" for norm in self.kept]
@@ -60,38 +61,38 @@ class FoldReport(NamedTuple):
 
 
 def fold_network(function: Callable[..., Any], *arguments: Any) -> tuple[Partial, FoldReport]:  # noqa: ANN401
-    """Folds every norm of a whole network into the convolution or dense layer in front of it, or behind.
+    """Fold every norm of a whole network into the convolution or dense layer in front of it or behind it.
 
-    A norm in evaluation multiplies each channel by a constant and adds another, and so does the kernel next to it:
+    A norm in evaluation multiplies each channel by one constant and adds another; a kernel next to it can do the same:
 
         γ · (K ∗ x + b − μ) / √(σ² + ε) + β = K' ∗ x + b'        as in `jaxbn.fold`
         K ∗ (γ · (x − μ) / √(σ² + ε) + β) + b = K' ∗ x + b'      as in `jaxbn.fold_into_next`
 
-    The function is traced, and its operations are followed: it may be written in plain JAX, Linen, NNX, Haiku or
-    Equinox, with this library's norms, Flax's or one's own. **What the function holds are weights; what it is called
-    with are inputs.** Weights, and all that follows from them alone, are multiplied here; inputs stay arguments.
+    The function is traced and its operations are analysed, so it may be written in plain JAX, Linen, NNX, Haiku or
+    Equinox, with the norms of jaxbn, of Flax or of the user. **The arrays that the function holds are weights; the
+    arrays that it is called with are inputs.** Weights, and everything computed from them alone, are evaluated here;
+    inputs remain arguments.
 
         folded, report = jaxbn.fold_network(functools.partial(model.apply, variables, train=False), images)  # Linen
         folded, report = jaxbn.fold_network(model, images)                      # an NNX model, after model.eval()
 
-    Between norm and kernel there may be reshapes, transpositions, slices, conversions of the type, means and sums,
-    concatenations and sums of several kernels' results (in front), and max poolings (where γ is not negative, or where
-    `batch_norm(..., max_pool=...)` says that pooling belongs to the norm). Layers in `jax.lax.scan` and branches of
-    `jax.lax.cond` are followed. A norm stays where an activation is next to it on both sides, where others read what it
-    normalises, where the convolution behind it is padded, and inside `while_loop` and `shard_map`, which are not
-    looked into.
+    Between norm and kernel there may be reshapes, transpositions, slices, type conversions, means and sums. In front of
+    the norm there may also be concatenations and sums of the results of several kernels, and max poolings (if γ is not
+    negative, or if the pooling is given as `batch_norm(..., max_pool=...)`). Layers in `jax.lax.scan` and branches of
+    `jax.lax.cond` are folded as well. A norm is kept if it has an activation on both sides, if its input is read
+    elsewhere, if the convolution behind it is padded, or if it is inside a `while_loop` or a `shard_map`.
 
     Args:
-        function: the network in evaluation, whose norms use running statistics. It returns arrays, or a tree of them.
-        *arguments: an example of each argument: arrays or `jax.ShapeDtypeStruct`, or trees of them. Only their shapes
-            and types count. The folded function takes others as well, if `function` does.
+        function: the network in evaluation, whose norms use running statistics. It returns arrays or a pytree of them.
+        *arguments: an example of each argument: arrays, `jax.ShapeDtypeStruct`, or pytrees of them. Only their shapes
+            and types matter. The folded function also takes other shapes, if `function` does.
 
     Returns:
-        `(folded, report)`. `folded` takes the arguments of `function` and returns what it does, in the same types. It
-        is traced anew for arguments of other shapes, and works under `jax.jit`, `jax.vmap`, `jax.grad` (by its inputs)
-        and `jax.export`, with a symbolic batch as well. It is a `jax.tree_util.Partial` whose leaves are the weights:
-        passed to a jitted function as an argument, it leaves them out of the compiled program. It also holds
-        `function`. `report` lists every norm.
+        `(folded, report)`. `folded` takes the arguments of `function` and returns the same results, up to rounding, in
+        the same types. It is traced again for arguments of other shapes, and works under `jax.jit`, `jax.vmap`,
+        `jax.grad` (with respect to its inputs) and `jax.export`, also with a symbolic batch. It is a
+        `jax.tree_util.Partial` whose leaves are the weights: passed to a jitted function as an argument, the weights
+        are not compiled into the program. It also keeps a reference to `function`. `report` lists every norm.
 
     Raises:
         TypeError: `function` cannot be called; its weights are traced.
@@ -116,8 +117,14 @@ def fold_network(function: Callable[..., Any], *arguments: Any) -> tuple[Partial
         [[0.5 1.  2. ]
          [0.5 1.  2. ]]
 
-    Beware: as with `jaxbn.fold`, rounding grows with |μ|/σ of what a norm is given, where that is far above 1. Compare
-    the results on inputs of your own. Weights are gathered on one device. For later training keep the original.
+    Source: Jacob et al. 2018, equation 14, applied to a traced program.
+
+    Beware: as in `jaxbn.fold`, rounding errors grow with `|μ|/σ` of a norm's input, where that ratio is far above 1.
+    Compare the results on inputs of your own. The weights are gathered on one device. Keep the original network for
+    further training.
+
+    Differs elsewhere: PyTorch's `torch.fx.experimental.optimization.fuse` folds a norm only into a convolution directly
+    in front of it.
 
     """
     if not callable(function):
@@ -129,7 +136,7 @@ def fold_network(function: Callable[..., Any], *arguments: Any) -> tuple[Partial
     program = network.trace(arguments)
     if not program.weights:
         raise ValueError(
-            "function must hold its weights, and holds none: what it is called with is taken for inputs. Write "
+            "function must hold its weights, and holds none: the arrays that it is called with count as inputs. Write "
             "fold_network(functools.partial(model.apply, variables), x), not fold_network(model.apply, variables, x)"
         )
     network.decisions = program.decisions
@@ -145,7 +152,7 @@ class _Traced(NamedTuple):
 
 
 class _Network:
-    """A folded network apart from its weights."""
+    """A folded network without its weights."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -162,12 +169,12 @@ class _Network:
         return jax.tree.unflatten(traced.structure, results)
 
     def trace(self, arguments: tuple[Any, ...]) -> "Program":
-        """Traces the function for arguments of these shapes, and folds."""
-        from jaxbn._folding.program import folded  # and with it jax.extend
+        """Trace the function for arguments of these shapes, and fold its norms."""
+        from jaxbn._folding.program import folded  # imports jax.extend, which few users need
 
         closed, results = jax.make_jaxpr(self.function, return_shape=True)(*arguments)
         program = folded(closed, [None] * len(closed.in_avals))
-        # Another shape may fold otherwise: then the weights are others as well.
+        # Another shape may fold differently; then its weights differ as well.
         own = self.decisions is not None and program.decisions != self.decisions
         run = jax.jit(program.run, inline=True)
         key = jax.tree.structure(arguments), tuple(closed.in_avals)

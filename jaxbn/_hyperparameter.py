@@ -1,4 +1,4 @@
-"""Hyperparameters: numbers that a user writes down, or sweeps as arrays whose values are not known while tracing."""
+"""Hyperparameters: numbers, or traced arrays whose values are not known, as in a sweep."""
 
 from numbers import Real
 
@@ -10,9 +10,9 @@ from jax.typing import DTypeLike
 
 
 def hyperparameter(value: object) -> float | jax.Array | None:
-    """A float where `value` is a single known number, an array where it is several or traced, None where it is neither.
+    """A float for one known number, an array for several numbers or a traced one, None for anything else.
 
-    Floats stay Python's, as they take the type of whatever they are combined with.
+    Floats stay Python floats, which take the type of the arrays that they are combined with.
     """
     if isinstance(value, bool | np.bool_):
         return None
@@ -26,7 +26,7 @@ def hyperparameter(value: object) -> float | jax.Array | None:
 
 
 def within(value: float | jax.Array, least: float, most: float) -> bool:
-    """True if every known value lies from `least` to `most`. A traced value passes; NaN does not."""
+    """Whether every known value lies between `least` and `most`, inclusive. A traced value passes; NaN does not."""
     if isinstance(value, Tracer):
         return True
     known = np.asarray(value)
@@ -39,7 +39,7 @@ def to_dtype(value: float | jax.Array, dtype: DTypeLike) -> float | jax.Array:
 
 
 def written(value: object) -> str:
-    """`value` in an error message: arrays by what they are, not by their entries."""
+    """The text of `value` in an error message: type and shape of an array, not its entries."""
     if isinstance(value, np.ndarray | jax.Array) and (value.shape != () or isinstance(value, Tracer)):
         return f"an array of {value.dtype.name} of shape {value.shape}"
     return repr(value)

@@ -1,12 +1,12 @@
-"""Normalization, activation and max pooling: pooling first, where that is the same.
+"""Normalization, activation and max pooling, with the pooling first wherever that gives the same result.
 
-z = (x − shift) · multiplier + offset has the entries of a window in the order of x, or in the reverse order where the
-multiplier is negative, and an activation that never decreases keeps that order. So the greatest result of a window
-comes from its greatest x, or from its least:
+z = (x − shift) · multiplier + offset keeps the order of the entries of a window, or reverses it where the multiplier is
+negative, and a non-decreasing activation keeps the order. So the greatest result of a window comes from its greatest or
+its smallest x, the entry p:
 
     max activation(z) = activation((p − shift) · multiplier + offset)
 
-All that follows the statistics is then of the size of p, forward and backward; only the gradient of x is not.
+After the statistics, all arrays then have the size of p, forward and backward, except the gradient of x.
 """
 
 from collections.abc import Callable
@@ -29,17 +29,19 @@ _NEVER_DECREASE = (None, *(ACTIVATIONS[name] for name in ("relu", "leaky_relu", 
 def normalize_and_pool(
     max_pool: MaxPool | None, form: Form, inputs: Inputs, vectors: Vectors, x: jax.Array
 ) -> jax.Array:
-    """max_pool(normalize(form, inputs, vectors)), in the shape and the place of `x`.
+    """max_pool(normalize(form, inputs, vectors)), with ghost batches joined, sharded like `x`.
 
     Args:
-        max_pool: the greatest entry of each window, of an array of the shape of `x`; None to pool nothing.
-        form: that of the normalization.
-        inputs: its inputs, whose first axis may be split into ghost batches.
-        vectors: its vectors.
-        x: the input as it was given.
+        max_pool: a function from an array of the shape of `x` to the greatest entry of each window; None for no
+            pooling.
+        form: the form of the normalization.
+        inputs: the inputs of the normalization, whose first axis may be split into ghost batches.
+        vectors: the vectors of the normalization.
+        x: the input as given by the user.
 
     Raises:
-        ValueError: `max_pool` does not keep the number of dimensions, of examples and of features.
+        TypeError: `max_pool` does not return an array.
+        ValueError: `max_pool` changes the number of dimensions, of examples or of features.
 
     """
     if max_pool is None:
@@ -55,7 +57,7 @@ def normalize_and_pool(
 
 @partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors
 def _pick(pool: MaxPool, axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
-    """The entries of `x` that the greatest results come from."""
+    """The entries of `x` whose results are the greatest of their windows."""
     x = inputs.x if inputs.mask is None else readable(axes, inputs, vectors)[0]
     negative = expand(vectors.multiplier < 0, axes)
     picked = pool(jnp.where(negative, -x, x))
@@ -63,7 +65,7 @@ def _pick(pool: MaxPool, axes: tuple[int, ...], inputs: Inputs, vectors: Vectors
 
 
 def _pool(max_pool: MaxPool, axes: tuple[int, ...], shape: tuple[int, ...], x: jax.Array) -> jax.Array:
-    """`max_pool` of an array of ghost batches, whose first two axes are one for it, or of another."""
+    """`max_pool` of an array, for which the first two axes of ghost batches are joined."""
     pooled = max_pool(join_first(x, len(shape)))
     extra = x.ndim - len(shape)
     kept = [a for a in range(len(shape)) if a == 0 or a + extra not in axes]
@@ -72,6 +74,6 @@ def _pool(max_pool: MaxPool, axes: tuple[int, ...], shape: tuple[int, ...], x: j
         made = pooled.shape if is_array else described(pooled)
         raise (ValueError if is_array else TypeError)(
             f"max_pool must keep the first axis and the features, axes {kept} of x of shape {shape}; it made {made}. "
-            "Pass such as partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))"
+            "Pass, for example, partial(flax.linen.max_pool, window_shape=(2, 2), strides=(2, 2))"
         )
     return split_first(pooled, x.shape[1]) if extra else pooled

@@ -1,11 +1,11 @@
-"""The mean and the variance of a batch, of a part of it on each device or of all: every statistic comes from here.
+"""The mean and the variance of a batch, on one device or over several: all statistics come from here.
 
 Both are taken about a `shift`, a value close to the middle of the data:
 
     d = x − shift     W = Σw     offset = Σwd / W     mean = shift + offset     var = Σw|d|² / W − |offset|²
 
-The pair (shift, offset) is kept apart, since `shift + offset` would round. `_about.py` finds the shift and takes
-the sums. Moments of parts merge into those of the whole as accurately. See docs/math.md.
+Shift and offset are kept separately, since `shift + offset` would round. `_about.py` finds the shift and takes the
+sums. Moments of parts merge into those of the whole with the same accuracy. See docs/math.md.
 """
 
 import math
@@ -30,8 +30,17 @@ from jaxbn._weights import in_units, power_of_two, unit_of, without_unit
 class Moments(NamedTuple):
     """Weight, mean and biased variance of each channel; arrays of the shape of the feature axes.
 
-    The mean is kept as the sum of two numbers, so that it is exact where it is large against the deviation. Moments
-    that are known as plain numbers are written `Moments(weight, mean, jnp.zeros_like(mean), var)`.
+    The mean is stored as a sum of two numbers, which keeps it exact where it is far larger than the standard deviation:
+
+        mean = shift + offset
+
+    To write moments that are known as plain numbers, use `Moments(weight, mean, jnp.zeros_like(mean), var)`.
+
+    Attributes:
+        weight: the total weight of the entries, real, or an array that broadcasts to it.
+        shift: a value close to the entries, without gradient.
+        offset: mean − shift.
+        var: the biased variance, real, at least 0.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -41,10 +50,10 @@ class Moments(NamedTuple):
 
     """
 
-    weight: jax.Array  # total weight, real, or something that broadcasts to it
-    shift: jax.Array  # a value close to the entries, without gradient
-    offset: jax.Array  # mean − shift
-    var: jax.Array  # real, biased, at least 0
+    weight: jax.Array
+    shift: jax.Array
+    offset: jax.Array
+    var: jax.Array
 
     @property
     def mean(self) -> jax.Array:
@@ -61,20 +70,22 @@ def batch_moments(
     guess: jax.Array | None = None,
     epsilon: ArrayLike = 0.0,
 ) -> Moments:
-    """The moments of `x` along `axes`, in float32 or wider, differentiable in `x`, keeping `x`, `mask` and vectors.
+    """The moments of `x` along `axes`, in float32 or wider, differentiable with respect to `x`.
+
+    The backward pass keeps `x`, `mask` and per-channel vectors.
 
     Args:
         x: floating or complex.
-        axes: what is reduced.
-        mask: weights, or which entries count, of as many dimensions as `x` and broadcastable to it. Where it is not
+        axes: the axes to reduce.
+        mask: weights, or which entries count, with as many dimensions as `x` and broadcastable to it. Where it is not
             positive, `x` may hold anything.
-        shared: shards to take the moments together with.
-        guess: about where the mean is, broadcastable to the result; 0 by default. It decides how often x is read, not
-            what comes out.
-        epsilon: what the variance is added to afterwards: accuracy far below it is of no use.
+        shared: the shards that share the moments.
+        guess: an estimate of the mean, broadcastable to the result; 0 by default. It decides how often x is read, not
+            the result.
+        epsilon: the number that will be added to the variance; no accuracy is needed far below it.
 
     """
-    if mask is None and is_known(n := size(x.shape, axes)) and n == 0:  # no entry: as where none counts
+    if mask is None and is_known(n := size(x.shape, axes)) and n == 0:  # no entries: treated as all masked out
         mask = jnp.zeros((1,) * x.ndim, bool)
     mask = None if mask is None else beside(x, mask, range(x.ndim))
     part = _moments(axes, shared, x, mask, _start(x, axes, guess), jnp.asarray(epsilon))
@@ -88,7 +99,7 @@ def of_running(state: BatchNormState) -> Moments:
 
 
 def merged(parts: Moments) -> Moments:
-    """The moments of the union of parts, which lie along the first axis; parts of weight 0 have no influence."""
+    """The moments of the union of parts, stacked along the first axis; parts of weight 0 have no influence."""
     weighs, unit = parts.weight > 0, power_of_two(parts.weight, (0,))
     weights = parts.weight / unit[None]
     shift = _of_heaviest(parts.shift, weights)
@@ -100,13 +111,13 @@ def merged(parts: Moments) -> Moments:
 
 
 def _of_heaviest(vectors: jax.Array, weights: jax.Array) -> jax.Array:
-    """Of each channel the entry of the part that weighs most: the mean of all is near that part's."""
+    """For each channel, the entry of the part with the largest weight: the overall mean is near that part's mean."""
     heaviest = jnp.broadcast_to(jnp.argmax(weights, 0, keepdims=True), (1, *vectors.shape[1:]))
     return jnp.take_along_axis(vectors, heaviest, 0)[0]
 
 
 def _start(x: jax.Array, axes: tuple[int, ...], guess: jax.Array | None) -> jax.Array:
-    """The guess, finite, for each channel and on each shard of `x`, in the type of the statistics."""
+    """The guess for each channel, made finite, on each shard of `x`, in the type of the statistics."""
     features = [axis for axis in range(x.ndim) if axis not in axes]
     vector = jax.lax.stop_gradient(jnp.zeros(()) if guess is None else guess).astype(promote(x.dtype))
     vector = jnp.where(abs(vector) < math.sqrt(jnp.finfo(vector.dtype).max), vector, 0)
@@ -135,7 +146,7 @@ def _moments(
 
 
 def _of_own(axes: tuple[int, ...], x: jax.Array, mask: jax.Array | None, guess: jax.Array, epsilon: jax.Array) -> _Part:
-    """The moments of what this shard holds."""
+    """The moments of the entries on this shard."""
     real = jnp.finfo(guess.dtype).dtype
     if mask is None:
         weight, unit = jnp.full((1,) * guess.ndim, entries(x.shape, axes, real), real), None
@@ -147,7 +158,7 @@ def _of_own(axes: tuple[int, ...], x: jax.Array, mask: jax.Array | None, guess: 
 
 
 def _of_shards(part: _Part, shared: Sharing, masked: bool) -> _Part:
-    """The merged moments of all shards that share, by one collective; only masks make them differ in weight."""
+    """The merged moments of all shards that share, with one collective. Only masks make the shards' weights differ."""
     (weight, shift, offset, var), unit = part
     is_complex = jnp.iscomplexobj(shift)
     vectors = [f(v) for v in (shift, offset) for f in ((jnp.real, jnp.imag) if is_complex else (jnp.asarray,))]

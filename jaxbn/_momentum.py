@@ -1,4 +1,4 @@
-"""How the running statistics follow the batches: the old statistic keeps the weight `momentum`."""
+"""The update of the running statistics: the old statistic keeps the weight `momentum`."""
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,10 @@ from jaxbn._sum import weighted_mean
 
 
 def check_momentum(momentum: ArrayLike | Schedule, features: tuple[int, ...]) -> float | jax.Array | Schedule:
-    """The momentum as a schedule, a Python float or an array; raises where it is no weight of the old statistic.
+    """The momentum as a schedule, a Python float or an array; raises if it is not a weight in [0, 1].
 
     Args:
-        momentum: as the user gave it.
+        momentum: the argument of the user.
         features: the shape of the feature axes.
 
     """
@@ -27,20 +27,20 @@ def check_momentum(momentum: ArrayLike | Schedule, features: tuple[int, ...]) ->
 
 
 def _weight(name: str, value: object, features: tuple[int, ...], alternative: str = "") -> float | jax.Array:
-    """A weight in [0, 1]: one for all channels, or one for each; the error also names an `alternative`."""
+    """A weight in [0, 1], one number or one per channel; the error also names an `alternative`."""
     weight = hyperparameter(value)
     if weight is None:
         raise TypeError(
-            f"{name} must be a number in [0, 1], or an array of one for each channel{alternative}; got {written(value)}"
+            f"{name} must be a number in [0, 1], or an array with one per channel{alternative}; got {written(value)}"
         )
     if jnp.shape(weight) not in ((), features):
         raise ValueError(
-            f"{name} must be one number, or one for each channel, of shape {features}; got {written(value)}"
+            f"{name} must be one number, or one per channel, an array of shape {features}; got {written(value)}"
         )
     if not within(weight, 0, 1):
         raise ValueError(
-            f"{name} must be in [0, 1]: it is the weight kept by the old statistic (PyTorch's momentum m is 1 − m "
-            f"here); got {written(value)}"
+            f"{name} must be in [0, 1], the weight of the old statistic (PyTorch's momentum m is 1 − m here); "
+            f"got {written(value)}"
         )
     return weight
 
@@ -56,9 +56,9 @@ def update(
 ) -> BatchNormState:
     """running ← momentum · running + (1 − momentum) · batch, for the mean and the variance.
 
-    Where a channel has no weight in the batch, its running statistics stay; and so does its variance where an unbiased
-    one is asked for and the weight is not above 1. Of groups (along the first axis) the mean counts. Where `values` is
-    given, every channel has this weight, above 1.
+    A channel without weight in the batch keeps its running statistics. With `unbiased`, a channel of weight 1 or less
+    keeps its variance. Ghost groups (along the first axis) are averaged. If `values` is given, every channel has this
+    weight, which is above 1.
     """
     if callable(momentum):
         momentum = _weight("the value of the momentum schedule", momentum(state.count), state.mean.shape)

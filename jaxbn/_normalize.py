@@ -6,8 +6,8 @@ The tangent combines its vectors before it touches anything of the size of `x`:
 
     dz = dx · multiplier + (x − shift) · dmultiplier + (doffset − multiplier · dshift) + dresidual
 
-so that its transpose is two reductions, Σg and Σg·(x − shift), and one product. `jax.checkpoint` around it keeps `x`,
-`mask` and `residual` as they were given, and vectors; z is computed again. See docs/math.md.
+Its transpose then consists of two reductions, Σg and Σg·(x − shift), and one product. `jax.checkpoint` around it keeps
+`x`, `mask` and `residual` as given, and per-channel vectors; z is computed again. See docs/math.md.
 """
 
 from collections.abc import Callable
@@ -40,23 +40,23 @@ ACTIVATIONS: dict[ActivationName, Activation] = {
 
 
 class Form(NamedTuple):
-    """What `normalize` does, apart from the values."""
+    """The static arguments of `normalize`."""
 
-    axes: tuple[int, ...]  # of x, those along which the vectors do not vary
+    axes: tuple[int, ...]  # the axes of x along which the vectors do not vary
     activation: Activation | None
-    dtype: jnp.dtype  # of the result
+    dtype: jnp.dtype  # the type of the result
 
 
 class Inputs(NamedTuple):
-    """What is of the size of `x`."""
+    """The arrays of the size of `x`."""
 
     x: jax.Array
-    mask: jax.Array | None  # where it does not count an entry, x and residual may be NaN or inf: replaced then
+    mask: jax.Array | None  # masked-out entries of x and residual may be NaN or inf; they are then replaced
     residual: jax.Array | None
 
 
 class Vectors(NamedTuple):
-    """What broadcasts to `x`, all of the type that is computed in."""
+    """The per-channel vectors, in the computing dtype."""
 
     shift: jax.Array
     multiplier: jax.Array
@@ -65,14 +65,14 @@ class Vectors(NamedTuple):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def normalize(form: Form, inputs: Inputs, vectors: Vectors) -> jax.Array:
-    """activation((x − shift) · multiplier + offset + residual), keeping the inputs as they are, and vectors."""
+    """activation((x − shift) · multiplier + offset + residual); the backward pass keeps the inputs and the vectors."""
     return _activated(form, _affine(form.axes, inputs, vectors)).astype(form.dtype)
 
 
 @partial(normalize.defjvp, symbolic_zeros=True)
 def _(form: Form, primals: tuple[Inputs, Vectors], tangents: tuple[Inputs, Vectors]) -> tuple[jax.Array, jax.Array]:
     inputs, vectors = primals
-    # Zeros of the size of x would be kept for the backward pass, where x or the residual is not differentiated.
+    # If x or the residual is not differentiated, zeros of the size of x would be kept for the backward pass.
     x_dot, _, residual_dot = (None if isinstance(dot, SymbolicZero) else dot for dot in tangents[0])
     shift_dot, multiplier_dot, offset_dot = (
         jnp.zeros_like(v) if isinstance(dot, SymbolicZero) else dot for v, dot in zip(vectors, tangents[1], strict=True)
@@ -107,9 +107,9 @@ def _tangent(
 def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
     """z_dot + uniform_dot where z > 0, else 0.
 
-    Transposed, the cotangent passes two gates before it is widened: from one, the sum of all of it; from the other, all
-    the rest. On a GPU and a TPU each is part of the kernel that needs it, and the cotangent of the residual the only
-    array between them; with one gate, of the wider type, up to four arrays of the size of `x` would be written.
+    In the transpose, the cotangent passes two gates before it is widened: one for its sum, the other for everything
+    else. On a GPU and a TPU each gate is fused into the kernel that needs it, and the cotangent of the residual is the
+    only array written between them. A single gate in the wider type would write up to four arrays of the size of `x`.
     """
     gates = (vectors, vectors._replace(offset=copy_on_accelerators(vectors.offset)))
     open_, other = (_affine(form.axes, inputs, each) > 0 for each in gates)
@@ -129,10 +129,11 @@ def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Arra
 
 @partial(jax.jit, inline=True)
 def _as_stored(array: jax.Array) -> jax.Array:
-    """The array as it is in memory, on a GPU.
+    """The array as stored in memory; on a GPU, a barrier enforces it.
 
-    Its compiler drops a rounding to a narrower type that is widened again: it would keep what a norm adds, mostly the
-    result of another, as a second array in the wider type. (A TPU's recomputes it from narrow arrays.)
+    The GPU compiler removes a rounding to a narrower type that is widened again. It would then store the residual,
+    which is usually the result of another norm, a second time in the wider type. (The TPU compiler recomputes it from
+    narrow arrays.)
     """
     barrier = jax.lax.optimization_barrier
     return jax.lax.platform_dependent(array, cuda=barrier, rocm=barrier, default=lambda array: array)
@@ -151,19 +152,19 @@ def _activated(form: Form, z: jax.Array) -> jax.Array:
 
 
 def readable(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> tuple[jax.Array, jax.Array | None]:
-    """`x` in the type that is computed in, with the shift in place of what does not count and is not finite."""
+    """`x` in the computing dtype, with masked-out, non-finite entries replaced by the shift; and where it was kept."""
     x, given = _known(inputs.mask, inputs.x, vectors.shift.dtype)
     return (x if given is None else jnp.where(given, x, expand(vectors.shift, axes))), given
 
 
 def _where_given(mask: jax.Array | None, array: jax.Array | None, tangent: jax.Array) -> jax.Array:
-    """The tangent of an array, 0 where that is replaced."""
+    """The tangent of an array, 0 where its entries were replaced."""
     given = None if array is None else _known(mask, array, tangent.dtype)[1]
     return tangent if given is None else jnp.where(given, tangent, 0)
 
 
 def _known(mask: jax.Array | None, array: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array | None]:
-    """The array with 0 in place of what does not count and is not finite; and what is in it as it was given."""
+    """The array with masked-out, non-finite entries replaced by 0; and where its entries were kept (None: all)."""
     if mask is None:
         return array.astype(dtype), None
     given = like(array, mask if mask.dtype == bool else mask > 0) | jnp.isfinite(array)

@@ -1,4 +1,4 @@
-"""Over which devices of an explicit mesh arrays lie: there the placement is part of the type, and must agree."""
+"""Shardings in an explicit mesh, where the sharding is part of an array's type and must agree in every operation."""
 
 import math
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 
 def beside(x: jax.Array, array: jax.Array, axes: Sequence[int]) -> jax.Array:
-    """The array, whose axes are these of `x` or of size one, placed as `x` is."""
+    """The array, whose axes are the given axes of `x` or have size one, sharded like `x`."""
     spec = jax.typeof(x).sharding.spec
     return _placed(array, x, [spec[a] if array.shape[i] == x.shape[a] else None for i, a in enumerate(axes)])
 
 
 def as_before(new: jax.Array, old: jax.Array) -> jax.Array:
-    """The new value of an array, placed as the old one: the type of a state does not change."""
+    """The new value of an array, sharded like the old one, so that the type of a state does not change."""
     return _placed(new, old, jax.typeof(old).sharding.spec)
 
 
 def like(x: jax.Array, array: jax.Array) -> jax.Array:
-    """An array of numbers or bools, broadcast to the shape of `x`, and placed as `x` is."""
+    """An array of numbers or bools, broadcast to the shape of `x` and sharded like `x`."""
     array = beside(x, array, range(x.ndim))
     if array.dtype == bool:
         return array & jnp.ones_like(x, bool)
@@ -28,7 +28,7 @@ def like(x: jax.Array, array: jax.Array) -> jax.Array:
 
 
 def split_first(array: jax.Array, rows: int) -> jax.Array:
-    """The first axis as two, groups and the rows of each; one group for all where that axis is of size one."""
+    """The array with its first axis split into groups and rows per group; one group of one row if its size is one."""
     sharding, size = jax.typeof(array).sharding, array.shape[0]
     groups, rows = (1, 1) if size == 1 else (size // rows, rows)
     names = _names(sharding.spec[0])
@@ -39,7 +39,7 @@ def split_first(array: jax.Array, rows: int) -> jax.Array:
 
 
 def join_first(array: jax.Array, ndim: int) -> jax.Array:
-    """The first two axes as one, where the array has more than `ndim` dimensions."""
+    """The array with its first two axes joined if it has more than `ndim` dimensions."""
     if array.ndim == ndim:
         return array
     outer, inner, *others = jax.typeof(array).sharding.spec

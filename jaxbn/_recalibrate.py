@@ -1,4 +1,4 @@
-"""Running statistics estimated anew from data, for weights that have changed since, such as averages of weights."""
+"""Re-estimation of running statistics from data, for weights that have changed since, such as averaged weights."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from jaxbn._recording import BY_BATCH, BY_RUNNING, empty
 from jaxbn._statistics import union
 
 Path = tuple[Any, ...]  # of a norm, in the tree of running statistics
-TOLERANCE = 1e-6  # in deviations, or relative: what is computed twice differs by less
+TOLERANCE = 1e-6  # in standard deviations, or relative: two computations of one statistic differ by less
 
 
 class Running(NamedTuple):
@@ -25,8 +25,8 @@ class Running(NamedTuple):
 
 
 Norms = dict[Path, Running]
-# From the name of the record, further variables, the running statistics and a batch: the records, and the running
-# statistics that were found afterwards.
+# Takes the name of the record, further variables, the running statistics and a batch. Returns the records, and the
+# running statistics after the run.
 Run = Callable[[str, Any, Norms, Any], tuple[dict[Path, Moments], Norms]]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -40,42 +40,44 @@ def recalibrate(
     passes: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Estimates the running statistics of every `jaxbn.linen.BatchNorm` in a network anew, from data.
+    """Re-estimate the running statistics of every `jaxbn.linen.BatchNorm` in a network from data.
 
-    For each norm, with nᵢ, μᵢ and σᵢ² the weight, mean and variance of its input in batch i:
+    For each norm, let nᵢ, μᵢ and σᵢ² be the weight, mean and variance of its input in batch i. The new statistics are
 
         μ = Σ nᵢ μᵢ / Σ nᵢ        σ² = Σ nᵢ (σᵢ² + (μᵢ − μ)²) / Σ nᵢ
 
-    the mean and the (biased) variance of all its inputs together, however they were divided. The input of a norm behind
-    another one depends on how that one normalised, and so on what the batches were. Therefore several passes: in the
-    first one, every norm normalises with the batch's statistics, as in training; in each further one, with what the
-    pass before has found, as in evaluation. After pass k the first k norms of any chain are exact: their statistics are
-    those of their inputs in evaluation, with these very statistics, and so independent of the division into batches.
+    These are the mean and the (biased) variance of all its inputs together, independent of the division into batches.
+
+    The input of a norm behind another one depends on the statistics that the other one normalised with. Therefore there
+    are several passes: in the first pass, every norm normalises with the batch's statistics, as in training; in each
+    later pass, with the statistics of the pass before, as in evaluation. After pass k, the first k norms of any chain
+    are exact: their statistics are those of their inputs in evaluation.
 
     Args:
         apply_fn: `apply_fn(variables, batch)` runs the network *in training mode* and returns a pair whose second part
-            holds the updated `batch_stats`, as `lambda variables, batch: model.apply(variables, batch, train=True,
-            mutable=["batch_stats"])` does. It is compiled; masks, dropout and the like are its own affair.
-        variables: of the network, `batch_stats` among them.
-        batches: whatever `apply_fn` takes, of any sizes, sharded or not; one after the other. They are read once a
-            pass; an iterator is kept in memory if there is more than one. A batch of one row, of which no variance can
-            be taken, is joined with the batch before or after it where all arrays of a batch have the rows first.
-        weights: one number for each batch, at least 0: its entries count so often. By default all count once.
-        passes: how many. None: until no statistic changes by more than 1e-6 (of the deviation, or of the variance),
-            which is at most one more than the norms in the longest chain. 1 is the "PreciseBN" of Wu & Johnson: exact
-            for norms behind no other, for others as good as the batches are large.
-        progress: is called with the batches of each pass and iterates over them, such as `rich.progress.track` or
+            holds the updated `batch_stats`, such as `lambda variables, batch: model.apply(variables, batch, train=True,
+            mutable=["batch_stats"])`. It is compiled. Masks, dropout and the like are left to it.
+        variables: the variables of the network, including `batch_stats`.
+        batches: an iterable of what `apply_fn` takes as a batch, of any sizes, sharded or not. It is read once per
+            pass; the batches of an iterator are kept in memory if there are several passes. A batch with one row, which
+            has no variance, is joined with the batch before or after it if all arrays of a batch have the rows first.
+        weights: one number per batch, at least 0: how often its entries count. By default all count once.
+        passes: the number of passes. None: until no statistic changes by more than 1e-6 (of the standard deviation for
+            a mean, relative for a variance); at most one more than the number of norms in the longest chain. 1 is the
+            "PreciseBN" of Wu & Johnson: exact for norms without another norm in front of them, and approximate for the
+            others, better with larger batches.
+        progress: a function that takes the batches of a pass and iterates over them, such as `rich.progress.track` or
             `tqdm.tqdm`.
 
     Returns:
-        The variables with new running statistics, in the types and containers that they had. Everything else is as it
-        was, counts of updates included. A norm that only evaluates (`use_running_average=True`) keeps its statistics,
-        and so does a channel that no weight has reached.
+        The variables with new running statistics, in their previous types and containers. Everything else is unchanged,
+        including the counts of updates. A norm that only evaluates (`use_running_average=True`) keeps its statistics,
+        and so does a channel without weight.
 
     Raises:
-        TypeError: `apply_fn` returns something else; `batches` is a single array, or no iterable.
-        ValueError: there are no norms, no batches or no weight; `apply_fn` runs in evaluation mode; there is a norm
-            that does not record, such as `flax.linen.BatchNorm`; `weights` and `batches` differ in number.
+        TypeError: `apply_fn` does not return such a pair; `batches` is a single array, or not an iterable.
+        ValueError: there are no norms, no batches or no weight; `apply_fn` runs in evaluation mode; a norm does not
+            record its input, such as `flax.linen.BatchNorm`; `weights` and `batches` differ in number.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxbn.linen
@@ -87,14 +89,15 @@ def recalibrate(
         >>> print(variables["batch_stats"]["mean"], variables["batch_stats"]["var"].round(3))  # of 0 to 9
         [4.5] [8.25]
 
-    A norm that is called more than once in a forward pass gets the moments of all its inputs together. Where it stands
-    behind itself in a chain, no number of passes makes it exact; ask for some, such as `passes=5`, for it to settle.
+    A norm that is called more than once in a forward pass gets the moments of all its inputs together. If such a norm
+    is behind itself in a chain, no number of passes makes it exact; let it settle with a fixed number, such as
+    `passes=5`.
 
     Source: Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3.
 
-    Differs elsewhere: fvcore's `update_bn_stats` is `passes=1`, and takes the variance as E[x²] − E[x]², which cancels
-    where the mean is large. PyTorch's `torch.optim.swa_utils.update_bn` weighs all batches alike and averages their
-    variances, so that what varies between batches is left out.
+    Differs elsewhere: fvcore's `update_bn_stats` makes one pass and computes the variance as E[x²] − E[x]², which loses
+    accuracy where the mean is large. PyTorch's `torch.optim.swa_utils.update_bn` gives all batches the same weight and
+    averages their variances, which leaves out the variance between batches.
 
     """
     if "batch_stats" not in variables:
@@ -130,9 +133,9 @@ def estimate(
     passes: int | None,
     progress: Progress | None,
 ) -> Norms:
-    """The running statistics of all norms, from passes over the batches until they settle."""
+    """The running statistics of all norms, from passes over the batches until no statistic changes."""
     if not before:
-        raise ValueError("there are no norms to recalibrate: no mean beside a var in the running statistics")
+        raise ValueError("the network must have norms to recalibrate; no running mean and var were found")
     check_batches(batches)
     limit = _passes(passes, before)
     if limit > 1 and isinstance(batches, Iterator):
@@ -147,7 +150,8 @@ def estimate(
                 _check_recorded(recorded, running, found)
             tree.add(records)
         if tree.is_empty:
-            raise ValueError("there are no batches to recalibrate from" + (f" in pass {number + 1}" if number else ""))
+            found = f"got none in pass {number + 1}. Pass a list, which can be read again" if number else "got none"
+            raise ValueError(f"batches must hold one or more batches; {found}")
         previous, running = running, _replaced(running, tree.total())
         if passes is None and all(_settled(*pair) for pair in zip(previous.values(), running.values(), strict=True)):
             break
@@ -162,7 +166,7 @@ def _step(
     batch: Any,  # noqa: ANN401
     weight: float,
 ) -> tuple[dict[Path, Moments], dict[Path, jax.Array], Norms]:
-    """The moments of a batch, with its weight; which norms have recorded any; and what `run` made of the statistics."""
+    """The weighted moments of a batch, the norms that recorded any, and the running statistics after the run."""
     records, found = run(name, variables, running, batch)
     recorded = {path: jnp.all(m.weight >= 0) for path, m in records.items()}
     weighted = {path: m._replace(weight=weight * jnp.maximum(m.weight, 0)) for path, m in records.items()}
@@ -170,10 +174,10 @@ def _step(
 
 
 class _Tournament:
-    """Adds many moments up in pairs, pairs of pairs, …, so that rounding grows with the logarithm of their number."""
+    """Adds up many moments in pairs, pairs of pairs, …: rounding errors grow with the logarithm of their number."""
 
     def __init__(self) -> None:
-        self._sums: list[tuple[int, dict[Path, Moments]]] = []  # how many rounds each has gone through; falling
+        self._sums: list[tuple[int, dict[Path, Moments]]] = []  # with the number of rounds of each, in falling order
 
     @property
     def is_empty(self) -> bool:
@@ -198,7 +202,7 @@ def _union(a: dict[Path, Moments], b: dict[Path, Moments]) -> dict[Path, Moments
 
 
 def _replaced(old: Norms, total: dict[Path, Moments]) -> Norms:
-    """The statistics where there is weight, in the old types."""
+    """The new statistics, in the old types; the old statistics where nothing has weight."""
 
     def statistic(m: Moments, new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(m.weight > 0, new, jnp.asarray(old).astype(new.dtype)).astype(jnp.result_type(old))
@@ -215,34 +219,34 @@ def _settled(old: Running, new: Running) -> bool:
 
 
 def _passes(passes: int | None, norms: Norms) -> int:
-    """The passes that were asked for, or at least as many as there can be norms in a chain."""
+    """The given number of passes, or an upper bound of the number of norms in a chain."""
     if passes is None:
-        # Layers that were scanned over are stacked, along an axis that cannot be told from the features.
+        # Scanned layers are stacked along an axis that looks like a feature axis.
         return sum(norm.mean.size // max(1, min(norm.mean.shape, default=1)) for norm in norms.values())
     if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
-        raise ValueError(f"passes must be a positive integer, or None for as many as are needed; got {passes!r}")
+        raise ValueError(f"passes must be a positive integer, or None for as many as needed; got {passes!r}")
     return passes
 
 
 def _check_recorded(recorded: dict[Path, jax.Array], before: Norms, after: Norms) -> None:
-    """Every norm has recorded, or else kept its statistics because it evaluates, which all cannot."""
+    """Raise unless every norm has recorded or, since it only evaluates, kept its statistics; one must have recorded."""
     silent = [path for path, has in recorded.items() if not has]
     for path in silent:
         if not all(jnp.array_equal(*pair, equal_nan=True) for pair in zip(before[path], after[path], strict=True)):
             name = "/".join(map(str, path)) or "the model itself"
             raise ValueError(
-                f"{name} has updated its running statistics without telling the moments of its batch: only jaxbn's "
-                "modules do. Replace it by jaxbn.linen.BatchNorm or jaxbn.nnx.BatchNorm"
+                f"{name} must record the moments of its batch, and only updated its running statistics. Replace it "
+                "with jaxbn.linen.BatchNorm or jaxbn.nnx.BatchNorm"
             )
     if len(silent) == len(recorded):
         raise ValueError(
-            "no norm has recorded anything: the network must run in training mode, that is, its norms with "
+            "the network must run in training mode, and no norm recorded anything. Run its norms with "
             "use_running_average=False (an NNX model after model.train())"
         )
 
 
 def _norms(tree: Any, path: Path = ()) -> Iterator[Path]:  # noqa: ANN401
-    """Where a mean stands beside a var."""
+    """The paths of the dictionaries that hold a mean and a var."""
     if isinstance(tree, Mapping):
         if {"mean", "var"} <= tree.keys() and not any(isinstance(tree[name], Mapping) for name in ("mean", "var")):
             yield path
@@ -257,7 +261,7 @@ def _at(tree: Any, path: Path) -> Any:  # noqa: ANN401
 
 
 def _plain(tree: Any) -> Any:  # noqa: ANN401
-    """Dictionaries of one's own in place of mappings of any kind."""
+    """A copy in which mappings of any kind are dictionaries."""
     return {key: _plain(child) for key, child in tree.items()} if isinstance(tree, Mapping) else tree
 
 
@@ -266,7 +270,7 @@ def _updates(returned: Any) -> Any:  # noqa: ANN401
     updates = returned[1] if isinstance(returned, tuple) and len(returned) == 2 else None
     if not isinstance(updates, Mapping) or "batch_stats" not in updates:
         raise TypeError(
-            "apply_fn must return a pair of anything and the updated batch_stats, as model.apply(..., "
+            "apply_fn must return a pair whose second part holds the updated batch_stats, as model.apply(..., "
             f'mutable=["batch_stats"]) does; got {jax.tree.structure(returned)}'
         )
     return updates["batch_stats"]

@@ -1,4 +1,4 @@
-"""`jaxbn.recalibrate` for NNX: the module in place of an apply function and variables."""
+"""`jaxbn.recalibrate` for NNX, with a module in place of an apply function and variables."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -25,22 +25,23 @@ def recalibrate(
     passes: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Estimates the running statistics of every `jaxbn.nnx.BatchNorm` in `model` anew, from data, in place.
+    """Re-estimate the running statistics of every `jaxbn.nnx.BatchNorm` in a model from data, in place.
 
-    What is estimated, and the options: as in `jaxbn.recalibrate`. Of the model only the running statistics change;
-    random number generators, for one, are as they were.
+    The formulas and the passes are those of `jaxbn.recalibrate`. Only the running statistics of the model change; its
+    random number generators, for example, do not.
 
     Args:
-        model: in training mode (`model.train()`).
-        batches: what `call` takes.
-        call: `call(model, batch)` runs the network; `model(batch)` by default.
-        weights: one number for each batch.
-        passes: how many; None for as many as are needed.
-        progress: is called with the batches of each pass and iterates over them.
+        model: an NNX module in training mode (`model.train()`).
+        batches: an iterable of what `call` takes as a batch.
+        call: `call(model, batch)` runs the network; by default `model(batch)`.
+        weights: one number per batch, at least 0: how often its entries count.
+        passes: the number of passes; None for as many as needed.
+        progress: a function that takes the batches of a pass and iterates over them.
 
     Raises:
-        ValueError: there are no norms, no batches or no weight; the model is in evaluation mode; there is a norm that
-            does not record, such as `flax.nnx.BatchNorm`.
+        TypeError: `batches` is a single array, or not an iterable.
+        ValueError: there are no norms, no batches or no weight; the model is in evaluation mode; a norm does not record
+            its input, such as `flax.nnx.BatchNorm`.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn.nnx
@@ -50,6 +51,8 @@ def recalibrate(
         >>> jaxbn.nnx.recalibrate(norm, [x[:3], x[3:]])
         >>> print(norm.mean[...], norm.var[...].round(3))  # of 0 to 9
         [4.5] [8.25]
+
+    Source: Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3.
 
     """
     graph, variables = nnx.split(model)

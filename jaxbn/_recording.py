@@ -1,13 +1,14 @@
-"""How a Flax module tells `jaxbn.recalibrate` the moments of what it normalises.
+"""The records through which a Flax module passes the moments of its input to `jaxbn.recalibrate`.
 
-Beside its running `mean` and `var`, a norm may find a record: an entry with a name from here that holds `Moments`. It
-then adds the moments of its input to the record and leaves the running statistics alone. Which name it is says what it
-normalises with meanwhile: the batch's statistics, as in training, or the running ones, as in evaluation.
+Next to its running `mean` and `var`, a norm may find a record: an entry with one of the names below that holds
+`Moments`. It then adds the moments of its input to the record and does not update the running statistics. The name
+says which statistics it normalises with: those of the batch, as in training, or the running ones, as in evaluation.
 
-Why an entry of the very collection, and nothing else: a context variable would escape `jax.jit`, whose cache knows
-nothing of it, so that a trace made while recording could be run in training; an entry is part of the arguments'
-structure. And a collection of its own would have to be named in every `nn.scan` and `nn.vmap` of the user's model,
-while the running statistics already pass through all of them. Momentum could not tell: inverting the update is inexact.
+The record is an entry of `batch_stats` for three reasons. A context variable would be invisible to the cache of
+`jax.jit`, and a trace made while recording could run in training; an entry is part of the arguments' structure. A
+collection of its own would have to be named in every `nn.scan` and `nn.vmap` of the user's model; the running
+statistics already pass through all of them. And computing the moments back from an update with a known momentum would
+be inexact.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -24,12 +25,12 @@ BY_BATCH, BY_RUNNING = "moments_by_batch", "moments_by_running"
 
 
 def which(has: Callable[[str], bool]) -> str | None:
-    """The name of the record that the module has, if any."""
+    """The name of the module's record, or None."""
     return next(filter(has, (BY_BATCH, BY_RUNNING)), None)
 
 
 def empty(mean: jax.Array) -> Moments:
-    """A record that no module has written to: its weight is below 0."""
+    """An empty record; its weight is negative, which marks that no module has written to it."""
     zero = jnp.zeros(jnp.shape(mean), promote(jnp.result_type(mean)))
     return Moments(jnp.full_like(zero.real, -1), zero, zero, zero.real)
 
@@ -44,9 +45,9 @@ def add(
     axis_index_groups: Sequence[Sequence[int]] | None,
     **_: object,
 ) -> Moments:
-    """The record with the moments of `x` added: of the whole batch, and of all shards that share, by these options.
+    """The record with the moments of `x` added: over the whole batch and, by the options, all shards that share.
 
-    Other options of `batch_norm` do not matter: ghost batches, for one, are only normalised apart.
+    The other options of `batch_norm` do not matter. Ghost batches, for example, only change the normalization.
     """
     x = x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(promote())
     own = moments(x, axis=axis, mask=mask, axis_name=axis_name, axis_index_groups=axis_index_groups)

@@ -1,4 +1,4 @@
-"""Batch renormalization: batch statistics in training, corrected towards the running ones, within bounds."""
+"""Batch renormalization: in training, the batch's statistics, corrected within bounds towards the running ones."""
 
 from dataclasses import dataclass
 from math import inf
@@ -16,11 +16,20 @@ from jaxbn._state import BatchNormState
 
 
 class BatchRenorm(NamedTuple):
-    """The bounds of batch renormalization: numbers, or schedules of the number of updates folded in.
+    """The bounds of batch renormalization, the argument `renorm` of `jaxbn.batch_norm`.
 
-    r = clip(σ_B/σ, 1/r_max, r_max) and d = clip((μ_B − μ)/σ, −d_max, d_max), both without gradient, with σ and μ the
-    running statistics before the update; the output is (x̂·r + d)·γ + β. With r_max = 1 and d_max = 0 it is plain batch
-    normalization.
+    With the batch's μ_B and σ_B² and the running μ and σ² before the update:
+
+        r = clip(√(σ_B² + ε) / √(σ² + ε), 1/r_max, r_max)
+        d = clip((μ_B − μ) / √(σ² + ε), −d_max, d_max)
+        y = γ (x̂ r + d) + β
+
+    No gradient flows through r and d. With r_max = 1 and d_max = 0 this is plain batch normalization; with both
+    infinite, training normalises with the running statistics.
+
+    Attributes:
+        r_max: at least 1: a number, or a schedule, a function of the number of updates so far.
+        d_max: at least 0: a number, or a schedule.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -32,10 +41,13 @@ class BatchRenorm(NamedTuple):
 
     Source: Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized Models", 2017.
 
+    Differs elsewhere: the BatchRenorm of sbx and of purejaxql divides by √(σ_B²/r² + ε), where the paper multiplies
+    (x − μ_B) / √(σ_B² + ε) by r. The two agree for small ε.
+
     """
 
-    r_max: ArrayLike | Schedule  # at least 1
-    d_max: ArrayLike | Schedule  # at least 0
+    r_max: ArrayLike | Schedule
+    d_max: ArrayLike | Schedule
 
 
 @dataclass(frozen=True)
@@ -56,21 +68,27 @@ class Ramp:
 def batch_renorm_ramp(
     *, plain: int = 5_000, r_max: float = 3.0, r_steps: int = 40_000, d_max: float = 5.0, d_steps: int = 25_000
 ) -> BatchRenorm:
-    """The paper's ramp: plain batch normalization first, then bounds that widen linearly.
+    """The bounds of the batch renormalization paper: plain batch normalization first, then bounds that widen linearly.
+
+    With t the number of updates so far:
+
+        r_max(t) = 1 + (r_max − 1) · clip((t − plain) / (r_steps − plain), 0, 1)
+        d_max(t) = d_max · clip((t − plain) / (d_steps − plain), 0, 1)
 
     Args:
-        plain: updates with r_max = 1 and d_max = 0.
+        plain: the number of updates with r_max = 1 and d_max = 0.
         r_max: the final bound of r.
-        r_steps: updates after which it is reached.
+        r_steps: the number of updates after which r_max is reached.
         d_max: the final bound of d.
-        d_steps: updates after which it is reached. All three numbers of updates are the paper's, of 160,000 in all.
+        d_steps: the number of updates after which d_max is reached. The three default numbers of updates are the
+            paper's, for a training of 160,000 updates.
 
     Returns:
-        bounds for the argument `renorm` of `jaxbn.batch_norm`: a value, equal to any other with the same numbers.
+        A `jaxbn.BatchRenorm` with two schedules. Results of the same arguments are equal and hash alike.
 
     Raises:
-        TypeError: a bound is not a number that is known while tracing.
-        ValueError: the bounds are out of range, or a ramp ends before it begins.
+        TypeError: a bound is not a number, or it is traced.
+        ValueError: a bound is out of range, or a ramp ends before it begins.
 
     Example:
         >>> import jaxbn
@@ -83,30 +101,35 @@ def batch_renorm_ramp(
     """
     bounds = [_bound(name, value) for name, value in (("r_max", r_max), ("d_max", d_max))]
     if not all(isinstance(bound, float) for bound in bounds):
-        raise TypeError(f"the bounds of a ramp must be known while tracing; got {r_max=}, {d_max=}")
+        raise TypeError(f"r_max and d_max must be numbers that are known while tracing; got {r_max=}, {d_max=}")
     if not 0 <= plain < min(r_steps, d_steps):
-        raise ValueError(f"the ramps must end after the plain updates; got {plain=}, {r_steps=}, {d_steps=}")
+        raise ValueError(
+            f"plain must be at least 0, and below r_steps and d_steps; got {plain=}, {r_steps=}, {d_steps=}"
+        )
     highest_r, highest_d = map(float, bounds)
     return BatchRenorm(Ramp(1.0, highest_r, plain, r_steps), Ramp(0.0, highest_d, plain, d_steps))
 
 
 def check_renorm(renorm: BatchRenorm | None, state: BatchNormState | None, dtype: jnp.dtype) -> None:
-    """Raises where the bounds are no bounds, or there is nothing to correct towards."""
+    """Raise if the bounds are out of range, or if there are no running statistics to correct towards."""
     if renorm is None:
         return
     if not isinstance(renorm, BatchRenorm):
         raise TypeError(f"renorm must be a jaxbn.BatchRenorm(r_max, d_max); got {renorm!r}")
     if state is None:
-        raise ValueError("renorm corrects towards the running statistics, and state=None has none: pass a state")
+        raise ValueError(
+            "renorm corrects towards the running statistics, and needs a state; got state=None. Pass a "
+            "jaxbn.BatchNormState"
+        )
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise TypeError(f"renorm bounds a real deviation from the running mean; got x of {dtype.name}")
+        raise TypeError(f"renorm is for real x, since its bounds are real; got x of {dtype.name}")
     for name, value in renorm._asdict().items():
         if not callable(value):
             _bound(name, value)
 
 
 def _bound(name: str, value: object, source: str = "") -> float | jax.Array:
-    """A bound as a float or an array; raises where it is none. `source` says where it comes from."""
+    """A bound as a float or an array; raises if it is not one. `source` says where it comes from, for the error."""
     bound, least = hyperparameter(value), {"r_max": 1, "d_max": 0}[name]
     if bound is None or jnp.shape(bound) != ():
         raise TypeError(
@@ -121,7 +144,7 @@ def _bound(name: str, value: object, source: str = "") -> float | jax.Array:
 def corrections(
     renorm: BatchRenorm, state: BatchNormState, batch: Moments, epsilon: float | jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The r and the d, of the shape of the batch's moments, without gradient."""
+    """r and d, of the shape of the batch's moments, without gradient."""
     r_max, d_max = (
         _bound(name, value(state.count), "the value of the schedule ") if callable(value) else _bound(name, value)
         for name, value in renorm._asdict().items()

@@ -1,4 +1,4 @@
-"""The deviation √(σ² + ε), and its inverse, which every channel is multiplied by."""
+"""The deviation √(σ² + ε) and its inverse, which every channel is multiplied by."""
 
 import math
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def deviation(var: jax.Array, epsilon: float | jax.Array) -> jax.Array:
-    """√(var + epsilon), also where the sum is below the smallest normal number, which processors take for 0."""
+    """√(var + epsilon), accurate even if the sum is below the smallest normal number, which processors flush to 0."""
     if isinstance(epsilon, jax.Array):
         epsilon = epsilon.astype(var.dtype)
     elif epsilon < jnp.finfo(var.dtype).tiny:
@@ -16,7 +16,7 @@ def deviation(var: jax.Array, epsilon: float | jax.Array) -> jax.Array:
 
 
 def inverse_root(var: jax.Array, epsilon: float | jax.Array) -> jax.Array:
-    """1/√(var + epsilon); 0 where both are 0, so that a channel without deviation gives 0 · γ + β."""
+    """1/√(var + epsilon), or 0 where both are 0: the output of a constant channel is then 0 · γ + β."""
     constant = epsilon
     if isinstance(epsilon, jax.Array):
         epsilon = epsilon.astype(var.dtype)
@@ -26,7 +26,7 @@ def inverse_root(var: jax.Array, epsilon: float | jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _inverse(square: jax.Array, root: jax.Array) -> jax.Array:
-    """1/root, as a function of its square: the derivative never forms root⁻³, which leaves float32 before root does."""
+    """1/root as a function of the square; the derivative never forms root⁻³, which overflows long before 1/root."""
     return jnp.where(root == 0, 0, 1 / jnp.where(root == 0, 1, root))
 
 

@@ -1,4 +1,4 @@
-"""Schedules of the momentum, as values: the weight that the old statistic keeps, by the number of updates so far."""
+"""Schedules of the momentum: the weight of the old statistic as a function of the number of updates so far."""
 
 import math
 import operator
@@ -54,43 +54,46 @@ class Accumulated:
 
 
 def cumulative() -> Cumulative:
-    """The momentum that makes the running statistics the equal-weight average of all batches so far.
+    """The momentum schedule that makes the running statistics the plain average over all batches so far.
 
-    With t updates folded in, the old statistic keeps the weight t / (t + 1).
+    After t updates, the old statistic keeps the weight
+
+        t / (t + 1)
 
     Returns:
-        a schedule for the argument `momentum` of `jaxbn.batch_norm`: a value, which is equal to any other of its kind.
+        A schedule for the argument `momentum` of `jaxbn.batch_norm`. Two such schedules are equal and hash alike.
 
     Example:
         >>> import jaxbn
         >>> [round(float(jaxbn.cumulative()(t)), 3) for t in range(4)]
         [0.0, 0.5, 0.667, 0.75]
 
-    Source: PyTorch's `momentum=None`.
+    Source: PyTorch's `momentum=None`; the recursion of a mean.
 
     """
     return Cumulative()
 
 
 def debiased(decay: float) -> Debiased:
-    """The momentum of an exponential average that is exact from the first batch on.
+    """The momentum schedule of an exponential average without bias towards its initial value.
 
-    An average that begins at 0 and keeps the weight `decay`, divided by 1 − decayᵗ, the weights given out after t
-    updates, as Adam divides its own. As a weight of the old, already divided average that is
+    The average starts at 0 and is divided by 1 − decayᵗ, the sum of the weights after t updates, as in Adam. For the
+    divided average, this is an update in which the old statistic keeps the weight
 
         decay · (1 − decayᵗ) / (1 − decayᵗ⁺¹)
 
-    so that no state beyond the count is needed.
+    The only state it needs is the count t. The first batch replaces the initial statistics.
 
     Args:
         decay: in [0, 1), the weight that the old average keeps after many updates.
 
     Returns:
-        a schedule for the argument `momentum` of `jaxbn.batch_norm`: a value, equal to those of the same decay.
+        A schedule for the argument `momentum` of `jaxbn.batch_norm`. Schedules with the same decay are equal and hash
+        alike.
 
     Raises:
-        TypeError: `decay` is not a number that is known while tracing.
-        ValueError: `decay` is out of its range.
+        TypeError: `decay` is not a number, or it is traced.
+        ValueError: `decay` is out of range.
 
     Example:
         >>> import jaxbn
@@ -98,6 +101,8 @@ def debiased(decay: float) -> Debiased:
         [0.0, 0.474, 0.631, 0.9]
 
     Source: Haiku's `ExponentialMovingAverage(zero_debias=True)`; Kingma & Ba, "Adam", 2015, section 3.
+
+    Differs elsewhere: Flax, PyTorch and Keras keep the weight of the initial mean 0 and variance 1 in their averages.
 
     """
     known = _known("decay", decay, 0.99)
@@ -107,26 +112,27 @@ def debiased(decay: float) -> Debiased:
 
 
 def accumulated(momentum: float | Schedule, steps: int) -> Accumulated:
-    """The momentum under gradient accumulation: after `steps` small batches it has decayed once, not `steps` times.
+    """The momentum schedule for gradient accumulation: the statistics decay once per step, not once per small batch.
 
-    With m the momentum, k the steps and j = count mod k, the old statistic keeps the weight
+    With the momentum m, k = `steps` and j = count mod k, the old statistic keeps the weight
 
         T(j) / T(j + 1)        T(j) = m + (1 − m) · j/k
 
-    so that after each k batches the running statistics are m · old + (1 − m) · the mean of the k batches'. These are
-    the statistics of one step on all rows at once with `ghost_batch_size` rows each.
+    After every k batches, the running statistics are m · old + (1 − m) · (the mean of the k batches' statistics). One
+    step on all rows at once, with a small batch as `ghost_batch_size`, gives the same.
 
     Args:
         momentum: in [0, 1], the weight that the old statistic keeps over k batches; or a schedule of it, a function of
             the number of whole steps.
-        steps: k, the number of batches that one step of the optimizer takes, such as `optax.MultiSteps` accumulates.
+        steps: k, the number of batches per step of the optimizer, as in `optax.MultiSteps`.
 
     Returns:
-        a schedule for the argument `momentum` of `jaxbn.batch_norm`: a value, equal to those of the same arguments.
+        A schedule for the argument `momentum` of `jaxbn.batch_norm`. Schedules with the same arguments are equal and
+        hash alike.
 
     Raises:
-        TypeError: `momentum` is not a number that is known while tracing, nor a function; `steps` is no integer.
-        ValueError: `momentum` or `steps` is out of its range.
+        TypeError: `momentum` is neither a number nor a function, or it is traced; `steps` is not an integer.
+        ValueError: `momentum` or `steps` is out of range.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -136,7 +142,9 @@ def accumulated(momentum: float | Schedule, steps: int) -> Accumulated:
         >>> print(state.mean.round(3), state.var.round(3))  # 0.1 · 3 and 0.9 · 1 + 0.1 · 1
         [0.3] [1.]
 
-    Source: the recursion of a weighted mean. Other libraries decay `steps` times.
+    Source: the recursion of a weighted mean.
+
+    Differs elsewhere: in other libraries the running statistics decay `steps` times per step of the optimizer.
 
     """
     if not callable(momentum):
@@ -146,18 +154,18 @@ def accumulated(momentum: float | Schedule, steps: int) -> Accumulated:
     try:
         number = operator.index(steps)
     except TypeError:
-        raise TypeError(f"steps must be an integer; got {steps!r}") from None
+        raise TypeError(f"steps must be an integer, the number of batches per optimizer step; got {steps!r}") from None
     if number < 1 or isinstance(steps, bool):
-        raise ValueError(f"steps must be a positive integer, the batches of one step of the optimizer; got {steps!r}")
+        raise ValueError(f"steps must be a positive integer, the number of batches per optimizer step; got {steps!r}")
     return Accumulated(momentum, number)
 
 
 def _known(name: str, value: float, example: float) -> float:
-    """The number as a float; raises where it is none, or traced."""
+    """The number as a float; raises if it is not a number, or traced."""
     known = hyperparameter(value)
     if not isinstance(known, float):
         raise TypeError(
             f"{name} must be a number that is known while tracing, such as {example}; got {written(value)}. To sweep "
-            f"it, pass a function of the count that computes the weight from a traced {name}"
+            f"it, pass momentum a function of the count that computes the weight from a traced {name}"
         )
     return known

@@ -1,8 +1,8 @@
-"""Statistics over a named axis: what each shard knows of its part, known to all, by one collective operation.
+"""Statistics over a named axis: one collective operation gives every shard the numbers of all shards.
 
-Under `jax.vmap` that is `all_gather`, which only names the axis. Over devices each shard writes its numbers into its
-own row of a zero buffer, and one `psum` fills all rows everywhere: the result of `all_gather` is not known to be the
-same on every shard, that of `psum` is. (Under `vmap` the buffers would grow with the square of the axis.)
+Under `jax.vmap` this is `all_gather`. Over devices, each shard writes its numbers into its own row of a zero buffer,
+and one `psum` fills all rows everywhere: JAX knows that the result of `psum` is the same on every shard, but not that
+of `all_gather`. (Under `vmap`, such buffers would grow with the square of the axis.)
 """
 
 import math
@@ -17,25 +17,25 @@ import numpy as np
 class Sharing(NamedTuple):
     """The shards that share their statistics."""
 
-    names: tuple[Hashable, ...]  # of mapped axes
-    groups: tuple[tuple[int, ...], ...] | None  # who shares with whom; None: all with all
+    names: tuple[Hashable, ...]  # the mapped axes
+    groups: tuple[tuple[int, ...], ...] | None  # the groups of shards that share; None: all shards share
 
     @property
     def shards(self) -> int:
-        """All shards along the axes, of all groups."""
+        """The number of shards along the axes, in all groups."""
         return math.prod(jax.lax.axis_size(name) for name in self.names)
 
     @property
     def sharers(self) -> int:
-        """The shards of one group."""
+        """The number of shards in one group."""
         return len(self.groups[0]) if self.groups else self.shards
 
 
 def sharing(axis_name: Hashable | Sequence[Hashable] | None, groups: Sequence[Sequence[int]] | None) -> Sharing | None:
-    """Who shares statistics, from the arguments of `batch_norm`; None where nobody does."""
+    """The sharing that the arguments of `batch_norm` ask for; None without `axis_name`."""
     if axis_name is None:
         if groups is not None:
-            raise ValueError("axis_index_groups are groups of the shards along axis_name; pass axis_name too")
+            raise ValueError("axis_index_groups needs axis_name, whose shards it groups; got axis_name=None. Pass both")
         return None
     names = tuple(axis_name) if isinstance(axis_name, tuple | list) else (axis_name,)
     result = Sharing(names, None if groups is None else tuple(tuple(int(i) for i in group) for group in groups))
@@ -43,22 +43,22 @@ def sharing(axis_name: Hashable | Sequence[Hashable] | None, groups: Sequence[Se
         shards = result.shards
     except NameError:
         raise ValueError(
-            f"axis_name {axis_name!r} is not bound here. It names a mapped axis: run this inside jax.shard_map over a "
-            f"mesh with that axis, or jax.vmap or jax.pmap with axis_name={axis_name!r}. Under plain jax.jit leave "
-            "axis_name=None: sharded arrays give the statistics of the whole batch without it"
+            f"axis_name must name a mapped axis, and {axis_name!r} is not bound here. Run this inside jax.shard_map "
+            f"over a mesh with that axis, or inside jax.vmap or jax.pmap with axis_name={axis_name!r}. Under plain "
+            "jax.jit leave axis_name=None: sharded arrays give the statistics of the whole batch without it"
         ) from None
     if result.groups is not None:
         sizes = {len(group) for group in result.groups}
         if len(sizes) != 1 or sorted(i for group in result.groups for i in group) != list(range(shards)):
             raise ValueError(
-                f"axis_index_groups must divide the indices 0 to {shards - 1} of {axis_name!r} into groups of one "
-                f"size, each index in one group; got {groups}"
+                f"axis_index_groups must divide the indices 0 to {shards - 1} of {axis_name!r} into groups of equal "
+                f"size, with each index in one group; got {groups}"
             )
     return result
 
 
 def gather(vectors: jax.Array, shared: Sharing) -> tuple[jax.Array, jax.Array]:
-    """The `vectors` of every shard, along a new first axis, and which of the shards belong to the group of this one."""
+    """The `vectors` of every shard, along a new first axis, and a mask of the shards in the group of this one."""
     shards, index = shared.shards, jax.lax.axis_index(shared.names)
     if jax.sharding.get_abstract_mesh().manual_axes:
         own = jax.lax.broadcasted_iota(jnp.int32, (shards, *(1,) * vectors.ndim), 0) == index
@@ -77,7 +77,7 @@ def gather(vectors: jax.Array, shared: Sharing) -> tuple[jax.Array, jax.Array]:
 
 
 def total(vectors: Sequence[jax.Array], shared: Sharing | None) -> Sequence[jax.Array]:
-    """The sums of the `vectors` over all shards that share, by one collective."""
+    """The sums of the `vectors` over all shards that share, with one collective."""
     if shared is None:
         return vectors
     stacked = jnp.stack(vectors)
@@ -88,12 +88,12 @@ def total(vectors: Sequence[jax.Array], shared: Sharing | None) -> Sequence[jax.
 
 
 def vary_like(x: jax.Array, *vectors: jax.Array) -> Sequence[jax.Array]:
-    """The `vectors`, marked as varying over the shards that `x` varies over: their cotangents take one collective."""
+    """The `vectors`, marked as varying over the same shards as `x`, so that their cotangents need one collective."""
     varying = jax.typeof(x).manual_axis_type.varying
     missing = tuple(varying.difference(*(jax.typeof(v).manual_axis_type.varying for v in vectors)))
     return tuple(jax.lax.pcast(jnp.stack(vectors), missing, to="varying")) if missing else vectors
 
 
 def expand_right(vector: jax.Array, ndim: int) -> jax.Array:
-    """A vector along the first axis of arrays of `ndim` dimensions."""
+    """The vector as an array of `ndim` dimensions that varies along the first axis only."""
     return jnp.expand_dims(vector, range(1, ndim))

@@ -1,4 +1,4 @@
-"""The values of batch normalization: what is learned, what is tracked, and how both begin."""
+"""The parameters and the running statistics of batch normalization, and their initial values."""
 
 import operator
 from collections.abc import Sequence
@@ -12,7 +12,11 @@ from jaxbn._dtypes import at_least_16_bits, can_compute, promote
 
 
 class BatchNormParams(NamedTuple):
-    """What is learned: γ (`scale`) and β (`bias`), each of the shape of the feature axes, or None where disabled.
+    """The learned parameters, γ and β, of one batch normalization.
+
+    Attributes:
+        scale: γ, of the shape of the feature axes; None for a norm without scale, as if γ = 1.
+        bias: β, of the shape of the feature axes; None for a norm without bias, as if β = 0.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -29,7 +33,12 @@ class BatchNormParams(NamedTuple):
 
 
 class BatchNormState(NamedTuple):
-    """What is tracked: the running statistics that evaluation normalises with.
+    """The running statistics of one batch normalization, which evaluation normalises with.
+
+    Attributes:
+        mean: the running mean, of the shape of the feature axes, float32 or wider; complex for complex input.
+        var: the running variance, of the same shape, real, float32 or wider.
+        count: the number of training updates so far, an int32 scalar, which momentum schedules read.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -40,9 +49,9 @@ class BatchNormState(NamedTuple):
 
     """
 
-    mean: jax.Array  # shape of the feature axes, float32 or wider (complex for complex input)
-    var: jax.Array  # shape of the feature axes, real, float32 or wider
-    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # int32 scalar: training updates folded in
+    mean: jax.Array
+    var: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def init(
@@ -52,21 +61,21 @@ def init(
     use_bias: bool = True,
     dtype: DTypeLike = jnp.float32,
 ) -> tuple[BatchNormParams, BatchNormState]:
-    """Makes the parameters and the state of one batch normalization.
+    """Make the parameters and the running statistics of one batch normalization.
 
-    γ = 1, β = 0, running mean 0, running variance 1, count 0.
+        γ = 1        β = 0        running mean = 0        running variance = 1        count = 0
 
     Args:
-        num_features: the size of the feature axis, or one size for each of several feature axes.
-        use_scale: whether to learn γ; `params.scale` is None otherwise.
-        use_bias: whether to learn β; `params.bias` is None otherwise.
+        num_features: the size of the feature axis, or a tuple with the sizes of several feature axes.
+        use_scale: whether to learn γ; if False, `params.scale` is None.
+        use_bias: whether to learn β; if False, `params.bias` is None.
         dtype: type of γ and β. The running statistics are float32, or wider where this type is wider.
 
     Returns:
-        `(params, state)`, both pytrees.
+        `(params, state)`: a `jaxbn.BatchNormParams` and a `jaxbn.BatchNormState`, both pytrees.
 
     Raises:
-        TypeError: `num_features` holds something else than integers, or `dtype` is neither floating nor complex.
+        TypeError: `num_features` is not made of integers, or `dtype` is neither floating nor complex.
         ValueError: a size is not positive.
 
     Example:
@@ -75,8 +84,10 @@ def init(
         >>> print(params.scale, params.bias, state.mean, state.var, state.count)
         [1. 1. 1.] [0. 0. 0.] [0. 0. 0.] [1. 1. 1.] 0
 
-    Differs elsewhere: Equinox (hidden variance) and Haiku (both averages) begin at other values and correct them later;
-    PyTorch and Keras begin as here.
+    Source: γ and β: Ioffe & Szegedy 2015. Initial statistics: the convention of PyTorch, Keras and Flax.
+
+    Differs elsewhere: Haiku starts both of its averages at 0, Equinox its mean at 0 and its variance at 1; to evaluate,
+    both libraries divide them by 1 − momentumᵗ.
 
     """
     sizes = num_features if isinstance(num_features, Sequence) else (num_features,)

@@ -1,4 +1,4 @@
-"""The statistics of an array, and of the union of several: averages over clients or a stream, and norms of your own."""
+"""The statistics of an array and of the union of several arrays, for clients, data streams and norms of your own."""
 
 from collections.abc import Hashable, Sequence
 
@@ -22,26 +22,26 @@ def moments(
     axis_name: Hashable | Sequence[Hashable] | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> Moments:
-    """The weight, the mean and the biased variance of each channel: what `jaxbn.batch_norm` normalises with.
+    """The weight, the mean and the biased variance of each channel, as `jaxbn.batch_norm` computes them.
 
     With the entries xᵢ of a channel and their weights wᵢ, which are 1 without a mask:
 
         W = Σ wᵢ        μ = Σ wᵢxᵢ / W        σ² = Σ wᵢ|xᵢ − μ|² / W
 
     Args:
-        x: floating or complex, any shape, the features on `axis`. Differentiable.
-        axis: the feature axis, or a tuple of them; every other axis is reduced.
-        mask: bool, or non-negative weights, broadcastable to `x`: which entries count, and how often.
-        axis_name: mapped axis, or a tuple of them, whose shards share their statistics.
-        axis_index_groups: groups of indices along `axis_name`; only the shards of a group share.
+        x: floating or complex, of any shape, with the features on `axis`. The result is differentiable in `x`.
+        axis: the feature axis, or a tuple of feature axes; every other axis is reduced.
+        mask: bools, or non-negative weights, broadcastable to `x`: which entries count, and how often.
+        axis_name: a mapped axis, or a tuple of them, whose shards share their statistics.
+        axis_index_groups: groups of indices along `axis_name`; only the shards of one group share.
 
     Returns:
-        `jaxbn.Moments`, arrays of the shape of the feature axes, in float32 or wider. Where nothing counts, the weight
-        and the variance are 0, and the mean means nothing.
+        A `jaxbn.Moments`, arrays of the shape of the feature axes, in float32 or wider. Where no entry counts, the
+        weight and the variance are 0, and the mean is arbitrary.
 
     Raises:
-        TypeError: `x` is of integers, or `mask` is complex.
-        ValueError: `mask` does not broadcast to `x`; `axis` names no axis of it; `axis_name` is not bound.
+        TypeError: `x` holds integers, or `mask` is complex.
+        ValueError: `mask` does not broadcast to `x`; `axis` is not an axis of `x`; `axis_name` is not bound.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -51,6 +51,9 @@ def moments(
 
     Source: Ioffe & Szegedy 2015, algorithm 1, lines 1 and 2.
 
+    Differs elsewhere: Flax and Haiku compute the variance as E[x²] − E[x]² by default, which loses all accuracy where
+    the mean is far larger than the standard deviation.
+
     """
     array = check.array(x)
     axes = reduction_axes(feature_axes(axis, array.ndim), array.ndim)
@@ -59,22 +62,22 @@ def moments(
 
 
 def merge(parts: Sequence[Moments] | Moments) -> Moments:
-    """The moments of the union of parts, as if `jaxbn.moments` had seen all of it at once.
+    """The moments of the union of several parts, as if `jaxbn.moments` had been given all entries at once.
 
     With the weights Wₖ, means μₖ and variances σₖ² of the parts:
 
         W = Σ Wₖ        μ = Σ Wₖμₖ / W        σ² = Σ Wₖ(σₖ² + |μₖ − μ|²) / W
 
     Args:
-        parts: a sequence of moments of the same channels; or one value whose arrays hold the parts along their first
-            axis, as `jax.vmap` and `jax.lax.scan` return them. A part of weight 0 has no influence.
+        parts: a sequence of `jaxbn.Moments` of the same channels; or one `jaxbn.Moments` with the parts along the first
+            axis of its arrays, as `jax.vmap` and `jax.lax.scan` return them. A part of weight 0 has no influence.
 
     Returns:
-        `jaxbn.Moments` of the union.
+        The `jaxbn.Moments` of the union.
 
     Raises:
-        TypeError: what was given is not of moments.
-        ValueError: there are no parts, or they are not of the same channels.
+        TypeError: `parts` is not made of `jaxbn.Moments`.
+        ValueError: there are no parts, or their channels differ in shape.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn
@@ -85,6 +88,9 @@ def merge(parts: Sequence[Moments] | Moments) -> Moments:
 
     Source: Chan, Golub & LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
 
+    Differs elsewhere: averages of clients' variances, as in federated averaging of running statistics, leave out the
+    variance between the clients' means.
+
     """
     if isinstance(parts, Moments):
         return _merged(parts)
@@ -92,7 +98,7 @@ def merge(parts: Sequence[Moments] | Moments) -> Moments:
         kinds = [described(part) for part in parts] if isinstance(parts, list | tuple) else described(parts)
         raise TypeError(f"parts must be a sequence of jaxbn.Moments, such as jaxbn.moments returns; got {kinds}")
     if not parts:
-        raise ValueError("parts must be of one or more jaxbn.Moments; got none")
+        raise ValueError("parts must hold one or more jaxbn.Moments; got none")
     shapes = {jnp.shape(part.var) for part in parts}
     if len(shapes) > 1:
         raise ValueError(f"parts must be moments of the same channels; got variances of shapes {sorted(shapes)}")
@@ -100,20 +106,20 @@ def merge(parts: Sequence[Moments] | Moments) -> Moments:
 
 
 def union(a: Moments, b: Moments) -> Moments:
-    """The moments of both together; what has no weight, or one below 0, has no influence."""
+    """The moments of both together; a part whose weight is 0 or negative has no influence."""
     parts = _stacked((a, b))
     return merged(parts._replace(weight=jnp.maximum(parts.weight, 0)))
 
 
 def _merged(parts: Moments) -> Moments:
-    """The same with weights of channels, where parts have one weight for all."""
+    """The moments of the union, where parts may have one weight for all channels."""
     weight = jnp.expand_dims(parts.weight, range(jnp.ndim(parts.weight), jnp.ndim(parts.var)))
     found = merged(parts._replace(weight=weight))
     return found._replace(weight=like(found.var, found.weight))
 
 
 def _stacked(parts: Sequence[Moments]) -> Moments:
-    """The parts along a new first axis, in a type that holds each."""
+    """The parts along a new first axis, in a type that holds every part."""
 
     def stacked(*arrays: ArrayLike) -> jax.Array:
         dtype = promote(*(jnp.result_type(a) for a in arrays))

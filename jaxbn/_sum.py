@@ -1,8 +1,8 @@
-"""Sums that round little, and the broadcast that they are the transpose of.
+"""Sums with small rounding errors, and the broadcast whose transpose they are.
 
-A sum of n numbers, one after the other, may lose n/2 roundings, and does where the numbers are alike. Compilers add
-large arrays in blocks, and long axes too. What remains are small arrays of several short axes: these are summed here
-axis by axis, with a barrier in between, as the compiler would join the sums again.
+Adding n numbers one after the other may lose up to n/2 roundings, and does so if the numbers are similar. Compilers add
+large arrays and long axes in blocks. Small arrays with several short axes remain: they are summed here axis by axis,
+with a barrier in between, since the compiler would join the sums again.
 """
 
 import jax
@@ -23,12 +23,12 @@ def summed(z: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def mean(z: jax.Array, weight: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Σz / W along `axes`, of entries that are weighted already; 0 where the total weight W is 0."""
+    """Σz / W along `axes`, for entries that are already weighted; 0 where the total weight W is 0."""
     return summed(z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)
 
 
 def weighted_mean(z: jax.Array, w: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Total weight, and the mean along `axes`; 0 where nothing has weight."""
+    """The total weight and the weighted mean along `axes`; both 0 where nothing has weight."""
     weight = summed(w, axes)
     return weight, mean(w.astype(z.dtype) * z, weight, axes)
 
@@ -39,7 +39,7 @@ def abs2(z: jax.Array) -> jax.Array:
 
 
 def spread(vector: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """The vector, so that it broadcasts to `x`; its transpose is `summed`."""
+    """The vector in a shape that broadcasts to `x`; the transpose of this function is `summed`."""
     if not _is_small(x, axes):
         return expand(vector, axes)
     for axis in axes:

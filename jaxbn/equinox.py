@@ -1,4 +1,4 @@
-"""An Equinox layer over `jaxbn.batch_norm`: the constructor of Equinox's own, no numerics of its own."""
+"""A BatchNorm layer for Equinox that calls `jaxbn.batch_norm`, with the constructor of Equinox's own."""
 
 from collections.abc import Hashable, Sequence
 from typing import Literal
@@ -20,9 +20,10 @@ __all__ = ["BatchNorm"]
 class BatchNorm(eqx.nn.StatefulLayer):
     """Batch normalization with the constructor and the call of `equinox.nn.BatchNorm`.
 
-    It takes one example with the channels first, inside a `jax.vmap` that names the axis of the batch. The running
-    statistics, and the number of updates, are a `jaxbn.BatchNormState` in the `equinox.nn.State`. The weight and the
-    bias have Equinox's names. `equinox.nn.inference_mode` switches to the running statistics.
+    The layer takes one example with the channels first, inside a `jax.vmap` that names the axis of the batch. The
+    running statistics and the number of updates are a `jaxbn.BatchNormState` in the `equinox.nn.State`. The weight γ
+    and the bias β have Equinox's names. `equinox.nn.inference_mode` switches to the running statistics. The formulas
+    are those of `jaxbn.batch_norm`.
 
     Example:
         >>> import equinox as eqx, jax, jax.numpy as jnp
@@ -34,10 +35,12 @@ class BatchNorm(eqx.nn.StatefulLayer):
         [[-1.]
          [ 1.]] [2.]
 
-    Differs elsewhere: in mode "batch", `equinox.nn.BatchNorm` divides an average of variances that begins at 1 by
-    1 − momentumᵗ, so that evaluation sees variances that are too large at first, by 99 after one step; here evaluation
-    is exact from the first step on. Its mode "ema", which normalises by the running statistics in training too, does
-    not exist here.
+    Source: Ioffe & Szegedy 2015, algorithms 1 and 2; the interface is Equinox's.
+
+    Differs elsewhere: in mode "batch", `equinox.nn.BatchNorm` starts its average of variances at 1 and divides it by
+    1 − momentumᵗ, so that the variances in evaluation are too large at first: by 99 after one step, at the default
+    momentum. Here evaluation is exact from the first step on. The mode "ema", which normalises with the running
+    statistics in training as well, does not exist here.
 
     """
 
@@ -69,27 +72,32 @@ class BatchNorm(eqx.nn.StatefulLayer):
         renorm: BatchRenorm | None = None,
         activation: ActivationName | Activation | None = None,
     ) -> None:
-        """Makes the parameters, and the statistics before any update.
+        """Make the parameters and the initial statistics.
 
         Args:
             input_size: the number of channels.
-            axis_name: the axis of the batch, as `jax.vmap` names it, or several.
+            axis_name: the name that `jax.vmap` gives the axis of the batch, or a tuple of such names.
             eps: added to the variance under the root.
             channelwise_affine: whether to learn a weight and a bias.
-            momentum: m, for averages that are divided by 1 − mᵗ, as Equinox's are: `jaxbn.debiased(m)`. Or any
+            momentum: a number m, which stands for `jaxbn.debiased(m)`, Equinox's averages divided by 1 − mᵗ; or any
                 schedule.
             inference: True to normalise with the running statistics.
             dtype: type of weight and bias, and of the statistics, which are float32 at least.
-            mode: "batch", the only one.
-            unbiased: this and the following are options of `jaxbn.batch_norm` that Equinox does not have; see there.
-            renorm: bounds of batch renormalization.
+            mode: must be "batch".
+            unbiased: whether the running variance takes the m/(m−1) estimate. This option and all below are those of
+                `jaxbn.batch_norm`, described there; Equinox does not have them.
+            renorm: the bounds of batch renormalization.
             activation: applied last.
+
+        Raises:
+            TypeError: `input_size` is not an integer, or `momentum` or `dtype` is of the wrong kind.
+            ValueError: `mode` is not "batch", or `input_size` or `momentum` is out of range.
 
         """
         if mode != "batch":
             raise ValueError(
-                f'mode must be "batch", which trains by the statistics of the batch; got {mode!r}. To normalise by the '
-                "running ones in training, pass renorm=jaxbn.BatchRenorm(inf, inf)"
+                f'mode must be "batch", which trains with the batch\'s statistics; got {mode!r}. To normalise with the '
+                "running statistics in training, pass renorm=jaxbn.BatchRenorm(inf, inf)"
             )
         dtype = jnp.result_type(float) if dtype is None else dtype
         params, state = init(input_size, dtype=dtype)
@@ -116,18 +124,22 @@ class BatchNorm(eqx.nn.StatefulLayer):
         mask: ArrayLike | None = None,
         residual: ArrayLike | None = None,
     ) -> tuple[jax.Array, eqx.nn.State]:
-        """Normalises one example by the statistics of its batch, or by the running ones.
+        """Normalise one example with the statistics of its batch, or with the running ones.
 
         Args:
-            x: of shape (input_size, …).
-            state: holds the running statistics.
+            x: one example, of shape (input_size, …).
+            state: the `equinox.nn.State` that holds the running statistics.
             key: ignored, as in Equinox.
-            inference: takes precedence over the layer's own.
-            mask: which entries count: bool, or weights, broadcastable to `x`.
-            residual: of the shape of `x`, added before the activation.
+            inference: takes precedence over the layer's attribute.
+            mask: which entries count: bools or weights, broadcastable to `x`.
+            residual: an array of the shape of `x`, added before the activation.
 
         Returns:
-            `(y, state)`: the normalised example, and the state with the statistics that are new.
+            `(y, state)`: the normalised example, and the state with the updated statistics.
+
+        Raises:
+            TypeError: `x` holds integers, or an argument is of the wrong kind.
+            ValueError: shapes disagree, or `axis_name` is not bound by a `jax.vmap` around the call.
 
         """
         del key

@@ -1,4 +1,4 @@
-"""Flax Linen's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
+"""A BatchNorm for Flax Linen that calls `jaxbn.batch_norm`, with the arguments and the variables of Flax's own."""
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -31,36 +31,37 @@ _CHOICE = (
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization, a drop-in for `flax.linen.BatchNorm`.
+    """Batch normalization, a drop-in replacement for `flax.linen.BatchNorm`.
 
-    Makes the variables `params/{scale,bias}` and `batch_stats/{mean,var}`, with the names, shapes and types of Flax's.
-    While the module is initialising, the running statistics are not updated.
+    Its variables are `params/{scale,bias}` and `batch_stats/{mean,var}`, with the names, shapes and types of Flax's.
+    With a schedule for `momentum` or `renorm` there is also `batch_stats/count`, the number of updates. Initialisation
+    does not update the running statistics. The formulas are those of `jaxbn.batch_norm`.
 
     Attributes:
         use_running_average: True to normalise with the running statistics; may be given at the call instead.
-        axis: the feature axis, or a tuple of them.
-        momentum: weight kept by the old running statistic: a number, an array of one for each channel, or a schedule.
+        axis: the feature axis, or a tuple of feature axes.
+        momentum: the weight kept by the old running statistic: a number, an array with one number per channel, or a
+            schedule.
         epsilon: added to the variance under the root.
-        dtype: type of the result; by default what `x` and the parameters promote to, as in Flax.
-        param_dtype: type that scale and bias are made with.
+        dtype: type of the result; by default the type that `x` and the parameters promote to, as in Flax.
+        param_dtype: type of scale and bias.
         use_bias: whether to learn β.
         use_scale: whether to learn γ.
         bias_init: initialiser of β.
         scale_init: initialiser of γ.
-        axis_name: mapped axis, or a tuple of them, whose shards share their statistics; unused while initialising.
-        axis_index_groups: groups of indices along that axis; only the shards of a group share.
-        use_fast_variance: accepted, and without effect: the variance is always computed accurately, in one pass.
-        force_float32_reductions: False makes the running statistics in `param_dtype`, which they keep; they are
-            computed in float32 or wider in any case.
-        unbiased: this and the following are options of `jaxbn.batch_norm` that Flax does not have; see there.
-        ghost_batch_size: rows of a group with statistics of its own.
-        renorm: bounds of batch renormalization.
+        axis_name: a mapped axis, or a tuple of them, whose shards share their statistics; unused in initialisation.
+        axis_index_groups: groups of indices along that axis; only the shards of one group share.
+        use_fast_variance: accepted without effect: the variance is always computed accurately, in one pass.
+        force_float32_reductions: if False, the running statistics are stored in `param_dtype`. They are computed in
+            float32 or wider in any case.
+        unbiased: whether the running variance takes the m/(m−1) estimate. This option and all below are those of
+            `jaxbn.batch_norm`, described there; Flax does not have them.
+        ghost_batch_size: the number of rows per ghost batch, each with its own statistics.
+        renorm: the bounds of batch renormalization.
         activation: applied after normalization and residual.
         max_pool: applied last.
-        update_statistics: False to leave the running statistics alone where the batch's normalise: `batch_stats` need
-            not be mutable then. `jaxbn.recalibrate` estimates them all the same.
-
-    Where `momentum` or `renorm` is a schedule, the number of updates is kept too, as `batch_stats/count`.
+        update_statistics: False to normalise with the batch's statistics without updating the running ones;
+            `batch_stats` then need not be mutable. `jaxbn.recalibrate` estimates the statistics nevertheless.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbn.linen
@@ -72,9 +73,11 @@ class BatchNorm(nn.Module):
         [[-1. -1.]
          [ 1.  1.]]
 
-    Differs elsewhere: `flax.linen.BatchNorm` computes E[x²] − E[x]² by default, which loses all accuracy where the mean
-    is large against the deviation; it also trains on one value per channel silently, where ours gives a `UserWarning`;
-    and its running statistics take the type of a wider input, where ours keep the type that they have.
+    Source: Ioffe & Szegedy 2015, algorithms 1 and 2; the interface is Flax's.
+
+    Differs elsewhere: `flax.linen.BatchNorm` computes the variance as E[x²] − E[x]² by default, which loses all
+    accuracy where the mean is far larger than the standard deviation. It trains silently on one value per channel;
+    this module gives a `UserWarning`. Its running statistics take the type of a wider input; here they keep their type.
 
     """
 
@@ -109,17 +112,21 @@ class BatchNorm(nn.Module):
         residual: ArrayLike | None = None,
         update_statistics: bool | None = None,
     ) -> jax.Array:
-        """Normalises `x` by the batch's statistics, or by the running ones.
+        """Normalise `x` with the batch's statistics, and update the running ones; or normalise with the running ones.
 
         Args:
             x: the input; integers are converted to floating point, as in Flax.
-            use_running_average: True for the running statistics; here or at construction.
-            mask: which entries count: bool, or weights, broadcastable to `x`.
-            residual: of the shape of `x`, added before the activation.
-            update_statistics: takes precedence over the one of the construction.
+            use_running_average: True to use the running statistics; may be given here or at construction, not in both.
+            mask: which entries count: bools or weights, broadcastable to `x`.
+            residual: an array of the shape of `x`, added before the activation.
+            update_statistics: takes precedence over the attribute.
 
         Returns:
-            The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
+            The normalised input, of the shape of `x`, or the shape that `max_pool` makes of it.
+
+        Raises:
+            TypeError: a flag is traced; an argument is of the wrong kind.
+            ValueError: `use_running_average` is given twice or not at all; shapes disagree; an option is out of range.
 
         """
         return _normalised(
@@ -137,7 +144,7 @@ def _normalised(
     residual: ArrayLike | None = None,
     update_statistics: bool | None = None,
 ) -> jax.Array:
-    """The call of a norm with the variables of a module: its own, or those of the module that it stands in for."""
+    """Call a norm with the variables of a module: its own, or those of the Flax module that it stands in for."""
     x = jnp.asarray(x)
     use_running_average = running(
         nn.merge_param("use_running_average", norm.use_running_average, use_running_average), _CHOICE
@@ -170,7 +177,7 @@ def _normalised(
 
 
 def _running_statistics(norm: BatchNorm, module: nn.Module, shape: tuple[int, ...]) -> list[nn.Variable[jax.Array]]:
-    """The variables for mean and variance, and for the count where a schedule reads it."""
+    """The variables for the mean, the variance and, where a schedule reads it, the count."""
     dtype = jnp.float32 if norm.force_float32_reductions else norm.param_dtype
     initial = initial_statistics(shape, dtype, norm.momentum, norm.renorm)
     return [module.variable("batch_stats", name, make) for name, make in initial.items()]
@@ -184,20 +191,21 @@ def _parameters(norm: BatchNorm, module: nn.Module, shape: tuple[int, ...]) -> B
 
 @contextmanager
 def substituted(**options: Any) -> Iterator[None]:  # noqa: ANN401
-    """A context in which Flax's Linen BatchNorm computes as `jaxbn.linen.BatchNorm`, in models that cannot be edited.
+    """Make every `flax.linen.BatchNorm` compute as `jaxbn.linen.BatchNorm`, for models that cannot be edited.
 
-    The variables are the same, and so are their names. It is a decorator, too, which is the safer form under `jax.jit`:
-    what counts is where a function is traced, and a function that was traced outside stays as it is.
+    The result is a context manager and a decorator. The variables and their names stay the same. Under `jax.jit`,
+    prefer the decorator: the place where a function is traced decides, so a function that was traced outside the
+    context does not change inside it.
 
     Args:
-        options: arguments of `jaxbn.linen.BatchNorm` that differ from what the model gives, such as `axis_name` or
+        options: arguments of `jaxbn.linen.BatchNorm` that replace those of the model, such as `axis_name` or
             `ghost_batch_size`.
 
     Returns:
-        a context manager that decorates, too.
+        A context manager, which also works as a decorator.
 
     Raises:
-        TypeError: there is no such argument.
+        TypeError: `jaxbn.linen.BatchNorm` has no such argument.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxbn.linen
@@ -209,7 +217,9 @@ def substituted(**options: Any) -> Iterator[None]:  # noqa: ANN401
         [[-1.]
          [ 1.]]
 
-    Differs elsewhere: a subclass of Flax's that defines a call of its own keeps it.
+    Source: PyTorch's `SyncBatchNorm.convert_sync_batchnorm`, which converts a whole model.
+
+    Differs elsewhere: a subclass of Flax's BatchNorm that defines its own `__call__` keeps it.
 
     """
     names = {field.name for field in dataclasses.fields(BatchNorm)} - {"parent", "name"}

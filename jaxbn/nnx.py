@@ -1,4 +1,4 @@
-"""Flax NNX's BatchNorm over `jaxbn.batch_norm`: the same arguments, the same variables, no numerics of its own."""
+"""A BatchNorm for Flax NNX that calls `jaxbn.batch_norm`, with the arguments and the variables of Flax's own."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
@@ -37,10 +37,11 @@ _CHOICE = (
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalization, a drop-in for `flax.nnx.BatchNorm`.
+    """Batch normalization, a drop-in replacement for `flax.nnx.BatchNorm`.
 
-    Makes the variables `scale` and `bias` (`nnx.Param`), `mean` and `var` (`nnx.BatchStat`), with the names, shapes and
-    types of Flax's; where `momentum` or `renorm` is a schedule, `count` too (`nnx.BatchStat`), the number of updates.
+    Its variables are `scale` and `bias` (`nnx.Param`), and `mean` and `var` (`nnx.BatchStat`), with the names, shapes
+    and types of Flax's. With a schedule for `momentum` or `renorm` there is also `count` (`nnx.BatchStat`), the number
+    of updates. The formulas are those of `jaxbn.batch_norm`.
 
     Example:
         >>> import jax.numpy as jnp, jaxbn.nnx
@@ -56,10 +57,13 @@ class BatchNorm(nnx.Module):
         >>> print(norm(norm.mean[...]).round(3))
         [0. 0.]
 
-    Differs elsewhere: `flax.nnx.BatchNorm` computes E[x²] − E[x]² by default, which loses all accuracy where the mean
-    is large against the deviation; with `dtype` of half precision it rounds `x` before it is normalised, and the
-    running statistics in evaluation; its statistics lose the imaginary part of complex input, where ours become complex
-    at the first update; and it trains on one value per channel silently, where ours gives a `UserWarning`.
+    Source: Ioffe & Szegedy 2015, algorithms 1 and 2; the interface is Flax's.
+
+    Differs elsewhere: `flax.nnx.BatchNorm` computes the variance as E[x²] − E[x]² by default, which loses all accuracy
+    where the mean is far larger than the standard deviation. With `dtype` in half precision it rounds `x` before the
+    normalization, and in evaluation the running statistics. Its statistics lose the imaginary part of complex input;
+    here they become complex at the first update. It trains silently on one value per channel; this module gives a
+    `UserWarning`.
 
     """
 
@@ -91,38 +95,41 @@ class BatchNorm(nnx.Module):
         max_pool: MaxPool | None = None,
         update_statistics: bool = True,
     ) -> None:
-        """Makes the variables.
+        """Make the variables.
 
         Args:
-            num_features: the size of the feature axis, or one size for each of several, in the order of the axes.
+            num_features: the size of the feature axis, or a sequence with the sizes of several, in the order of the
+                axes.
             use_running_average: True to normalise with the running statistics; `train()`, `eval()` and `nnx.view` set
                 it, and the call may override it.
-            axis: the feature axis, or a tuple of them.
-            momentum: weight kept by the old running statistic: a number, an array of one for each channel, or a
+            axis: the feature axis, or a tuple of feature axes.
+            momentum: the weight kept by the old running statistic: a number, an array with one number per channel, or a
                 schedule.
             epsilon: added to the variance under the root.
-            dtype: type of the result; by default what `x`, the statistics and the parameters promote to, as in Flax.
-            param_dtype: type that scale and bias are made with.
+            dtype: type of the result; by default the type that `x`, the statistics and the parameters promote to, as in
+                Flax.
+            param_dtype: type of scale and bias.
             use_bias: whether to learn β.
             use_scale: whether to learn γ.
             bias_init: initialiser of β.
             scale_init: initialiser of γ.
-            axis_name: mapped axis, or a tuple of them, whose shards share their statistics.
-            axis_index_groups: groups of indices along that axis; only the shards of a group share.
-            use_fast_variance: accepted, and without effect: the variance is always computed accurately, in one pass.
-            promote_dtype: called as Flax does, with `(x, mean, var, scale, bias)` and `dtype=`; the types that it gives
-                `x`, scale and bias count. Running statistics keep their type. Flax's own function only decides the type
-                of the result: nothing is rounded before it is normalised.
+            axis_name: a mapped axis, or a tuple of them, whose shards share their statistics.
+            axis_index_groups: groups of indices along that axis; only the shards of one group share.
+            use_fast_variance: accepted without effect: the variance is always computed accurately, in one pass.
+            promote_dtype: called as Flax does, with `(x, mean, var, scale, bias)` and `dtype=`; the types that it
+                returns for `x`, scale and bias are used. Running statistics keep their type. Flax's own function only
+                decides the type of the result: nothing is rounded before the normalization.
             rngs: random number generators for the initialisers.
             bias_metadata: metadata of the variable `bias`.
             scale_metadata: metadata of the variable `scale`.
-            unbiased: this and the following are options of `jaxbn.batch_norm` that Flax does not have; see there.
-            ghost_batch_size: rows of a group with statistics of its own.
-            renorm: bounds of batch renormalization.
+            unbiased: whether the running variance takes the m/(m−1) estimate. This option and all below are those of
+                `jaxbn.batch_norm`, described there; Flax does not have them.
+            ghost_batch_size: the number of rows per ghost batch, each with its own statistics.
+            renorm: the bounds of batch renormalization.
             activation: applied after normalization and residual.
             max_pool: applied last.
-            update_statistics: False to leave the running statistics alone where the batch's normalise; `nnx.view` sets
-                it too. `jaxbn.nnx.recalibrate` estimates them all the same.
+            update_statistics: False to normalise with the batch's statistics without updating the running ones;
+                `nnx.view` sets it as well. `jaxbn.nnx.recalibrate` estimates the statistics nevertheless.
 
         """
         shape = tuple(num_features) if isinstance(num_features, Sequence) else (num_features,)
@@ -165,17 +172,21 @@ class BatchNorm(nnx.Module):
         residual: ArrayLike | None = None,
         update_statistics: bool | None = None,
     ) -> jax.Array:
-        """Normalises `x` by the batch's statistics, and updates the running ones; or normalises by the running ones.
+        """Normalise `x` with the batch's statistics, and update the running ones; or normalise with the running ones.
 
         Args:
             x: the input; integers are converted to floating point, as in Flax.
-            use_running_average: True for the running statistics; takes precedence over what was set before.
-            mask: which entries count: bool, or weights, broadcastable to `x`.
-            residual: of the shape of `x`, added before the activation.
-            update_statistics: takes precedence over the one of the construction.
+            use_running_average: True to use the running statistics; takes precedence over the attribute.
+            mask: which entries count: bools or weights, broadcastable to `x`.
+            residual: an array of the shape of `x`, added before the activation.
+            update_statistics: takes precedence over the attribute.
 
         Returns:
-            The normalised input, of the shape of `x`, or the one that `max_pool` gives it.
+            The normalised input, of the shape of `x`, or the shape that `max_pool` makes of it.
+
+        Raises:
+            TypeError: a flag is traced; an argument is of the wrong kind.
+            ValueError: `use_running_average` is None everywhere; shapes disagree; an option is out of range.
 
         """
         given = first_from(use_running_average, self.use_running_average, error_msg=_NOT_GIVEN)
@@ -207,11 +218,11 @@ class BatchNorm(nnx.Module):
         return y
 
     def set_view(self, use_running_average: bool | None = None, *, update_statistics: bool | None = None) -> None:
-        """Used by `nnx.view`; `nnx.view_info` reads this text, which it knows by its indentation.
+        """Set the flags for `nnx.view`. (`nnx.view_info` prints this text and relies on its indentation.)
 
         Args:
           use_running_average: if True, normalise with the running statistics; if False, with those of the batch.
-          update_statistics: if False, leave the running statistics alone.
+          update_statistics: if False, do not update the running statistics.
 
         """
         if use_running_average is not None:
@@ -220,7 +231,7 @@ class BatchNorm(nnx.Module):
             self.update_statistics = update_statistics
 
     def _promoted(self, x: jax.Array, params: BatchNormParams) -> tuple[jax.Array, BatchNormParams, Dtype]:
-        """The input and the parameters to compute with, and the type of the result."""
+        """Convert the input and the parameters as `promote_dtype` says, and return them with the type of the result."""
         arrays = (x, self.mean[...], self.var[...], *params)
         if self.promote_dtype is dtypes.promote_dtype:
             return x, params, dtypes.canonicalize_dtype(*arrays, dtype=self.dtype)
@@ -229,7 +240,7 @@ class BatchNorm(nnx.Module):
 
 
 def _check_features(norm: BatchNorm, shape: tuple[int, ...]) -> None:
-    """The norm was made for as many features as `x` has."""
+    """Raise unless `x` has as many features as the norm was made for."""
     axis: Any = norm.axis
     found = tuple(shape[a] for a in feature_axes(axis, len(shape)))
     if found != norm.mean[...].shape:
@@ -241,7 +252,7 @@ def _check_features(norm: BatchNorm, shape: tuple[int, ...]) -> None:
 
 
 def _update(variable: nnx.BatchStat[jax.Array], value: jax.Array) -> None:
-    """Sets the variable; a real one becomes complex where the value is, unless its type is fixed."""
+    """Set the variable. A complex value makes a real variable complex, unless its type is fixed."""
     if value.dtype == (dtype := variable[...].dtype):
         variable[...] = value
     elif isinstance(variable.get_raw_value(), jax.Ref):
@@ -254,5 +265,5 @@ def _update(variable: nnx.BatchStat[jax.Array], value: jax.Array) -> None:
 
 
 def _frozen(value: object) -> Hashable:
-    """Lists as tuples: attributes of an NNX module are to be hashable."""
+    """Turn lists into tuples, since attributes of an NNX module must be hashable."""
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

@@ -18,11 +18,11 @@ def test_global_statistics_take_two_collectives_a_norm_whatever_the_devices(coun
     assert sorted(sizes) == sorted([sums, sums, metric, gradients])
 
 
-def test_those_of_a_device_take_none():
-    sizes = collectives(compiled(choose(8), SMALL, "device"), loops=1)
-    assert len(sizes) == 2  # the gradients with the running statistics and the loss, and the number of right answers
-    assert min(sizes) == 4
-    assert max(sizes) >= 4 * PARAMETERS
+def test_those_of_a_device_take_one_of_a_byte():
+    """Whether the guess was good on every device."""
+    agreement, metric, gradients = sorted(collectives(compiled(choose(8), SMALL, "device"), loops=1))
+    assert (agreement, metric) == (1, 4)
+    assert gradients >= 4 * PARAMETERS  # with the running statistics and the loss
 
 
 def test_the_model_of_an_all_reduce():

@@ -135,14 +135,14 @@ def test_result_of_integers(dtype, train):
 
 @pytest.mark.parametrize("train", [True, False])
 def test_complex_parameters_with_real_x(train):
-    with pytest.raises(TypeError, match=r"float32 cannot hold what complex.*dtype=jnp\.complex64"):
+    with pytest.raises(TypeError, match=r"dtype must be complex for complex inputs; got float32.*dtype=jnp\.complex64"):
         call(params=init(3, dtype=jnp.complex64)[0], train=train)
     assert call(params=init(3, dtype=jnp.complex64)[0], train=train, dtype=jnp.complex64)[0].dtype == jnp.complex64
 
 
 @pytest.mark.parametrize("train", [True, False])
 def test_complex_x_with_a_real_result(train):
-    with pytest.raises(TypeError, match=r"float32 cannot hold what complex.*dtype=jnp\.complex64"):
+    with pytest.raises(TypeError, match=r"dtype must be complex for complex inputs; got float32.*dtype=jnp\.complex64"):
         call(x=X.astype(jnp.complex64), dtype=jnp.float32, train=train)
 
 
@@ -194,21 +194,33 @@ CONTRADICTIONS = [
         {"mask": np.ones(4)},
     ),
     (ValueError, r"mask must be broadcastable to x.*got \(1, 4, 3\)", {"mask": np.ones((1, 4, 3), bool)}),
-    (TypeError, r"mask must be of bools or of non-negative real weights; got complex64", {"mask": np.ones(3, "c8")}),
+    (TypeError, r"mask must hold bools or non-negative real weights; got complex64", {"mask": np.ones(3, "c8")}),
     (ValueError, r"residual must have the shape of x, \(4, 3\); got \(3,\)", {"residual": np.ones(3)}),
     (TypeError, r"residual must be floating or complex; got int32", {"residual": np.ones((4, 3), np.int32)}),
     (ValueError, r"activation must be None, a function, or one of relu, .*; got 'swish'", {"activation": "swish"}),
     (ValueError, r"activation must be None, a function, or one of relu, .*; got 3", {"activation": 3}),
-    (TypeError, r"relu is for real x.*complex64", {"activation": "relu", "x": X.astype(jnp.complex64)}),
+    (
+        TypeError,
+        r"activation must be .*complex x; got .relu. for complex64",
+        {"activation": "relu", "x": X.astype(jnp.complex64)},
+    ),
     (TypeError, r"max_pool must be None or a function.*flax.linen.max_pool.*; got 2", {"max_pool": 2}),
     (TypeError, r"max_pool is for real x.*complex64", {"max_pool": max, "x": X.astype(jnp.complex64)}),
     (ValueError, r"ghost_batch_size must divide the first axis of x; got 3 for 4 rows", {"ghost_batch_size": 3}),
     (ValueError, r"ghost_batch_size must be a positive integer; got 0", {"ghost_batch_size": 0}),
     (ValueError, r"ghost_batch_size must be a positive integer; got True", {"ghost_batch_size": True}),
-    (ValueError, r"ghost_batch_size.*axis_name.*pass one", {"ghost_batch_size": 2, "axis_name": "i"}),
-    (ValueError, r"ghost_batch_size groups rows.*feature axis", {"ghost_batch_size": 2, "axis": (0, 1)}),
+    (
+        ValueError,
+        r"ghost_batch_size and axis_name must not be passed together.*leave out",
+        {"ghost_batch_size": 2, "axis_name": "i"},
+    ),
+    (
+        ValueError,
+        r"ghost_batch_size groups the rows.*must not be a feature axis; got",
+        {"ghost_batch_size": 2, "axis": (0, 1)},
+    ),
     (ValueError, r"more than one value per channel", {"ghost_batch_size": 1}),
-    (ValueError, r"pass axis_name too", {"axis_index_groups": [[0]]}),
+    (ValueError, r"axis_index_groups needs axis_name.*Pass both", {"axis_index_groups": [[0]]}),
     (TypeError, r"renorm must be a jaxbn\.BatchRenorm\(r_max, d_max\); got \(3, 5\)", {"renorm": (3, 5)}),
     (TypeError, r"renorm .*real.*complex64", {"renorm": BatchRenorm(3, 5), "x": X.astype(jnp.complex64)}),
     (ValueError, r"r_max must be at least 1; got 0\.5", {"renorm": BatchRenorm(0.5, 5)}),
@@ -225,5 +237,8 @@ def test_options_that_contradict_the_input_or_each_other(error, message, options
 
 
 def test_renorm_without_a_state():
-    with pytest.raises(ValueError, match=r"renorm corrects towards the running statistics.*pass a state"):
+    with pytest.raises(
+        ValueError,
+        match=r"renorm corrects towards the running statistics.*got state=None.*Pass a jaxbn\.BatchNormState",
+    ):
         batch_norm(init(3)[0], None, X, True, renorm=BatchRenorm(3, 5))

@@ -1,4 +1,4 @@
-"""The part of docs/errors.md on Python lists mistakes in code and their error messages; every row is run.
+"""The part of docs/errors.md on Python: common mistakes in code and their error messages; every row is run.
 
 After a change of messages: JAXBN_WRITE=1 python -m pytest -n 0 tests/jaxbn/test_mistakes.py
 """
@@ -25,48 +25,54 @@ HEAD = f"""{PART}
 Every row is an expression that a test evaluates (`tests/jaxbn/test_mistakes.py`), with `params, state = jaxbn.init(3)`,
 `x` of shape (4, 3), a Linen network as `apply_fn` and `variables`, and an NNX `norm`.
 
-| mistake | expression | message |
+| mistake | expression | error message |
 | --- | --- | --- |
 """
 MISTAKES = [
-    ("arguments in another order", "jaxbn.batch_norm(x, state, params, True)"),
-    ("arguments in another order", "jaxbn.batch_norm(params, x, state, True)"),
-    ("no array", "jaxbn.batch_norm(params, state, 'x', True)"),
-    ("a list for an array", "jaxbn.batch_norm(params._replace(scale=[1.0, 1.0, 1.0]), state, x, True)"),
-    ("a list for an array", "jaxbn.batch_norm(params, state._replace(var=[1.0, 1.0, 1.0]), x, False)"),
-    ("no count", "jaxbn.batch_norm(params, state._replace(count=None), x, True)"),
-    ("a count for each channel", "jaxbn.batch_norm(params, state._replace(count=jnp.zeros(3, int)), x, True)"),
-    ("a dictionary of Flax's", "jaxbn.batch_norm({'scale': params.scale}, state, x, True)"),
-    ("a dictionary of Flax's", "jaxbn.fold({'scale': params.scale}, state, kernel, epsilon=1e-5)"),
-    ("a dictionary of Flax's", "jaxbn.fold(params, {'mean': state.mean, 'var': state.var}, kernel, epsilon=1e-5)"),
-    ("8 bits", "jaxbn.batch_norm(params, state, x.astype(jnp.float8_e4m3fn), True)"),
-    ("8 bits", "jaxbn.batch_norm(params._replace(bias=params.bias.astype(jnp.float8_e5m2)), state, x, True)"),
-    ("8 bits", "jaxbn.batch_norm(params, state, x, True, residual=x.astype(jnp.float8_e4m3fn))"),
-    ("8 bits", "jaxbn.fold(params, state, kernel.astype(jnp.float8_e4m3fn), epsilon=1e-5)"),
+    ("arguments in the wrong order", "jaxbn.batch_norm(x, state, params, True)"),
+    ("arguments in the wrong order", "jaxbn.batch_norm(params, x, state, True)"),
+    ("not an array", "jaxbn.batch_norm(params, state, 'x', True)"),
+    ("a list instead of an array", "jaxbn.batch_norm(params._replace(scale=[1.0, 1.0, 1.0]), state, x, True)"),
+    ("a list instead of an array", "jaxbn.batch_norm(params, state._replace(var=[1.0, 1.0, 1.0]), x, False)"),
+    ("a missing count", "jaxbn.batch_norm(params, state._replace(count=None), x, True)"),
+    ("one count per channel", "jaxbn.batch_norm(params, state._replace(count=jnp.zeros(3, int)), x, True)"),
+    ("the dictionary of a Flax module", "jaxbn.batch_norm({'scale': params.scale}, state, x, True)"),
+    ("the dictionary of a Flax module", "jaxbn.fold({'scale': params.scale}, state, kernel, epsilon=1e-5)"),
+    (
+        "the dictionary of a Flax module",
+        "jaxbn.fold(params, {'mean': state.mean, 'var': state.var}, kernel, epsilon=1e-5)",
+    ),
+    ("an 8-bit type", "jaxbn.batch_norm(params, state, x.astype(jnp.float8_e4m3fn), True)"),
+    ("an 8-bit type", "jaxbn.batch_norm(params._replace(bias=params.bias.astype(jnp.float8_e5m2)), state, x, True)"),
+    ("an 8-bit type", "jaxbn.batch_norm(params, state, x, True, residual=x.astype(jnp.float8_e4m3fn))"),
+    ("an 8-bit type", "jaxbn.fold(params, state, kernel.astype(jnp.float8_e4m3fn), epsilon=1e-5)"),
     ("weights as an argument", "jaxbn.fold_network(lambda kernel, x: x @ kernel.T, kernel, x)"),
-    ("no function", "jaxbn.fold_network(variables, x)"),
-    ("8 bits", "jaxbn.init(3, dtype=jnp.float8_e4m3fn)"),
-    ("a mask of another rank", "jaxbn.batch_norm(*jaxbn.init(()), jnp.float32(1), True, axis=(), mask=jnp.ones(3))"),
-    ("a mask that is no array", "jaxbn.batch_norm(params, state, x, True, mask='all')"),
-    ("a complex residual of a real x", "jaxbn.batch_norm(params, state, x, True, residual=x.astype('complex64'))"),
+    ("not a function", "jaxbn.fold_network(variables, x)"),
+    ("an 8-bit type", "jaxbn.init(3, dtype=jnp.float8_e4m3fn)"),
+    (
+        "a mask with too many dimensions",
+        "jaxbn.batch_norm(*jaxbn.init(()), jnp.float32(1), True, axis=(), mask=jnp.ones(3))",
+    ),
+    ("a mask that is not an array", "jaxbn.batch_norm(params, state, x, True, mask='all')"),
+    ("a complex residual for a real x", "jaxbn.batch_norm(params, state, x, True, residual=x.astype('complex64'))"),
     ("an activation without a result", "jaxbn.batch_norm(params, state, x, True, activation=lambda z: None)"),
     ("an activation with two results", "jaxbn.batch_norm(params, state, x, True, activation=lambda z: (z, z))"),
     ("an activation that reduces", "jaxbn.batch_norm(params, state, x, True, activation=jnp.sum)"),
     ("an activation of integers", "jaxbn.batch_norm(params, state, x, True, activation=jnp.argsort)"),
-    ("an activation of its own size", "jaxbn.batch_norm(params, state, x, False, activation=lambda z: z[:2])"),
+    ("an activation that changes the shape", "jaxbn.batch_norm(params, state, x, False, activation=lambda z: z[:2])"),
     ("a pooling without a result", "jaxbn.batch_norm(params, state, x, True, max_pool=lambda z: None)"),
     ("a pooling with two results", "jaxbn.batch_norm(params, state, x, True, max_pool=lambda z: (z, z))"),
-    ("a pooling of everything", "jaxbn.batch_norm(params, state, x, True, max_pool=jnp.max)"),
-    ("one batch for several", "jaxbn.recalibrate(apply_fn, variables, x)"),
-    ("one batch for several", "jaxbn.recalibrate(apply_fn, variables, {'image': x})"),
-    ("no batches", "jaxbn.recalibrate(apply_fn, variables, None)"),
-    ("one batch for several", "jaxbn.nnx.recalibrate(norm, x)"),
-    ("a model that evaluates", "jaxbn.nnx.recalibrate(evaluating, [x])"),
-    ("another number of channels", "norm(jnp.ones((4, 5)))"),
-    ("a layer for its entries", "jaxbn.interop.from_torch(BatchNorm2d())"),
-    ("a layer for its entries", "jaxbn.interop.from_keras(BatchNormalization())"),
-    ("a layer for its entries", "jaxbn.interop.from_haiku(BatchNorm(), {}, decay_rate=0.9)"),
-    ("a layer for its entries", "jaxbn.interop.from_equinox(BatchNorm())"),
+    ("a pooling that reduces everything", "jaxbn.batch_norm(params, state, x, True, max_pool=jnp.max)"),
+    ("one batch instead of several", "jaxbn.recalibrate(apply_fn, variables, x)"),
+    ("one batch instead of several", "jaxbn.recalibrate(apply_fn, variables, {'image': x})"),
+    ("None instead of batches", "jaxbn.recalibrate(apply_fn, variables, None)"),
+    ("one batch instead of several", "jaxbn.nnx.recalibrate(norm, x)"),
+    ("a model in evaluation mode", "jaxbn.nnx.recalibrate(evaluating, [x])"),
+    ("a wrong number of channels", "norm(jnp.ones((4, 5)))"),
+    ("a layer instead of its entries", "jaxbn.interop.from_torch(BatchNorm2d())"),
+    ("a layer instead of its entries", "jaxbn.interop.from_keras(BatchNormalization())"),
+    ("a layer instead of its entries", "jaxbn.interop.from_haiku(BatchNorm(), {}, decay_rate=0.9)"),
+    ("a layer instead of its entries", "jaxbn.interop.from_equinox(BatchNorm())"),
     ("a negative variance", "jaxbn.interop.from_torch({'running_mean': zeros, 'running_var': negative})"),
     ("a variance of NaN", "jaxbn.interop.from_torch({'running_mean': zeros, 'running_var': nan})"),
     ("a mean of NaN", "jaxbn.interop.from_torch({'running_mean': nan, 'running_var': zeros})"),
@@ -119,7 +125,7 @@ def described() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("fault", "expression"), MISTAKES, ids=[expression for _, expression in MISTAKES])
-def test_what_is_said(fault, expression):
+def test_the_message(fault, expression):
     message = said(expression)
     assert "\n" not in message
     if not WRITE:

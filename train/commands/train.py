@@ -9,7 +9,9 @@ import time
 import jax
 
 from train.commands import resume
+from train.config import config_file
 from train.config.checks import check
+from train.config.options import listed
 from train.config.sections import Config
 from train.data import Dataset, load
 from train.host.console import Console
@@ -19,6 +21,7 @@ from train.network.build import check_norm
 from train.network.summary import summarize
 from train.runs import checkpoint, results, stopping, terminal
 from train.runs.learning import Trained, learn
+from train.runs.operations import operations
 from train.runs.restored import Restored
 from train.runs.run import Run, Start
 from train.runs.writer import Silent, Writer
@@ -54,11 +57,14 @@ def make_run(config: Config) -> Run:
     check_norm(config.norm)
     options, writer = config.run, Writer if processes.first() else Silent
     folder = None if options.name is None else options.runs_dir / options.name
+    usual = Config()
     if options.resume is not None:
         folder = resume.find(config)
+        usual = config_file.read_run(folder)
     elif folder is not None:
         writer(folder).check(overwrite=options.overwrite)
     chosen = devices.choose(config.devices.devices)
+    given = tuple(option.name for option in listed(config, usual) if not option.usual)  # before others are filled in
     dataset = load(config.data.dataset, data_dir=config.data.data_dir)
     processes.agree("the options or the data", lambda: fingerprint(config, dataset))
     folder = folder or options.runs_dir / default_name(dataset.name)
@@ -66,7 +72,7 @@ def make_run(config: Config) -> Run:
     options = dataclasses.replace(options, runs_dir=folder.parent, name=folder.name, overwrite=overwrite)
     config = dataclasses.replace(resolve(config, dataset, chosen), run=options)
     console = Console(quiet=not processes.first())
-    return Run(config, dataset, make_plan(config, dataset, chosen), writer(folder), console)
+    return Run(config, dataset, make_plan(config, dataset, chosen), writer(folder), console, given)
 
 
 def fingerprint(config: Config, dataset: Dataset) -> str:
@@ -87,14 +93,14 @@ def begin(run: Run) -> Start:
         run.writer.clear()
         start = Start(initial())
     processes.agree("the checkpoint or the initial parameters", lambda: checkpoint.digest(start.state))
-    run.writer.begin(run.config, start.state if start.saved is None else None)
+    run.writer.begin(run.config, start.state if start.saved is None else None, run.given)
     return start
 
 
 def carry_out(run: Run, start: Start) -> None:
     """Trains from the start to the end, or until it is told to stop, and writes everything that a run leaves."""
     inputs = jax.eval_shape(prepare, run.dataset.test_inputs[:1])
-    layers = summarize(run.plan.model, start.state.variables, inputs)
+    layers = operations(run.config.model, summarize(run.plan.model, start.state.variables, inputs))
     terminal.print_start(run.console, run.config, run.dataset, run.plan, layers)
     answer = functools.partial(stopping.answer, run.console)
     with Interruption(answer, functools.partial(stopping.end, run.console, run.folder)) as interruption:

@@ -37,7 +37,7 @@ RANGES = {  # by the option's name; none is always in range
     "dropout": SHARE,
     "kernel_std": NOT_NEGATIVE,
     "norm_ghost_batch": Range("at least 2", lambda value: value >= 2),
-    "epochs": COUNT,
+    "epochs": POSITIVE,
     "batch_size": Range("at least 2: batch normalization needs more than one value", lambda value: value >= 2),
     "learning_rate": POSITIVE,
     "warmup": SHARE,

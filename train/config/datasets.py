@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Recipe(NamedTuple):
     """How a dataset is trained on where nothing else is said."""
 
-    epochs: int
+    epochs: float
     batch_size: int = 64
 
 

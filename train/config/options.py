@@ -12,19 +12,22 @@ class Option(NamedTuple):
     section: str
     name: str
     value: str
-    usual: bool  # as it is by default
+    usual: bool  # the same as in the configuration that it is compared with
 
     @property
     def typed(self) -> str:
-        """As on the command line."""
-        return f"--{self.name}" if self.value == "true" else f"--{self.name} {self.value}"
+        """The option as it is typed on the command line."""
+        return f"--{self.name}" if self.value == "on" else f"--{self.name} {self.value}"
 
 
-def listed(config: Config) -> list[Option]:
-    """Every option, section by section."""
+DEFAULT = Config()
+
+
+def listed(config: Config, usual_config: Config = DEFAULT) -> list[Option]:
+    """Every option, section by section, compared with another configuration (by default, the default one)."""
     found = []
     for section in dataclasses.fields(config):
-        part, usual = getattr(config, section.name), getattr(Config(), section.name)
+        part, usual = getattr(config, section.name), getattr(usual_config, section.name)
         if dataclasses.is_dataclass(part):
             for option in dataclasses.fields(part):
                 value = getattr(part, option.name)
@@ -34,13 +37,15 @@ def listed(config: Config) -> list[Option]:
 
 
 def text(value: Any) -> str:  # noqa: ANN401  (any option's)
-    """A value as it is written on the command line (where the name of a flag alone says true).
+    """A value as it is written on the command line; a flag, which takes no value there, is on or off.
 
     Example:
         >>> text((32, 64)), text(None), text(True)
-        ('32 64', 'none', 'true')
+        ('32 64', 'none', 'on')
 
     """
     if isinstance(value, tuple):
         return " ".join(map(text, value))
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)

@@ -106,8 +106,8 @@ class NormConfig:
 class OptimizerConfig:
     """Optimisation."""
 
-    epochs: int | None = None
-    """Passes over the training set; none: what suits the dataset ({each})."""
+    epochs: float | None = None
+    """Passes over the training set, 0.5 for half of one; none: what suits the dataset ({each})."""
     batch_size: int | None = None
     """Examples per step; none: what suits the dataset ({each}). The last examples of each shuffled epoch that
     fill no batch are dropped."""

@@ -1,31 +1,50 @@
-"""The terminal, by rich; as for everything that is printed, `main` is told when nobody reads any more."""
+"""Output through rich: the console, a progress bar, and plain lines.
 
-from collections.abc import Callable
+When the reader of a pipe has gone, a BrokenPipeError reaches `main`.
+"""
+
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Column
+from rich.text import Text
 
 from train.host.words import duration
 
-SILENCE = 10.0  # seconds outside a terminal after which a line says that the program is alive
+SILENCE = 10.0  # seconds without output, outside a terminal, after which a line shows that the program is alive
+LEAST_BAR = 10  # characters; a narrower terminal shows the numbers without a bar
 
 
 class Console(RichConsole):
-    """Rich's, which of itself would end the program with exit code 1 where the reader of a pipe has gone."""
+    """Rich's console, without its own exit (with code 1) when the reader of a pipe has gone."""
 
     def on_broken_pipe(self) -> None:
-        """Called while the error is handled: lets it pass."""
+        """Let the error pass; rich calls this while it handles it."""
         raise BrokenPipeError
 
 
+class _Bar(ProgressColumn):
+    """A bar of the width that is left, or nothing where that is too narrow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = BarColumn(bar_width=None, complete_style="blue", finished_style="blue")
+
+    def render(self, task: Task) -> ProgressBar | Text:
+        """Return the bar of a task."""
+        return self._bar.render(task) if task.fields["bar"] else Text()
+
+
 class WithBar:
-    """A context manager that shows a bar, with the field `left` of its task behind it; outside a terminal, lines.
+    """A context manager that shows a progress bar between a description and the time left; outside a terminal, lines.
 
     Args:
-        console: where to.
-        clock: seconds.
+        console: where to print.
+        clock: returns seconds.
 
     """
 
@@ -33,9 +52,9 @@ class WithBar:
         self._console, self._clock = console, clock
         self._start = self._said = clock()
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None, complete_style="blue", finished_style="blue"),
-            TextColumn("{task.fields[left]}", justify="right"),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            _Bar(),
+            TextColumn("{task.fields[left]}", justify="right", table_column=Column(no_wrap=True)),
             expand=True,
             console=console,
             transient=True,
@@ -51,8 +70,20 @@ class WithBar:
     ) -> None:
         self._bar.__exit__(kind, error, trace)
 
+    def _add_task(self, description: str, total: int, done: int = 0) -> TaskID:
+        return self._bar.add_task(description, total=total, completed=done, left="", bar=True)
+
+    def _update(self, task: TaskID, done: int, descriptions: Sequence[str], left: str) -> None:
+        """Show a task with the longest description that fits; the bar goes first, the time left last."""
+        width = self._console.width - 2  # without the spaces between the columns
+        bar = len(descriptions[0]) + LEAST_BAR + len(left) <= width
+        fitting = (text for text in descriptions if len(text) + len(left) <= width)
+        description = next(fitting, descriptions[-1])
+        left = left if len(description) + len(left) <= width else ""
+        self._bar.update(task, completed=done, description=description, left=left, bar=bar)
+
     def _left(self, done: int, todo: int) -> str:
-        """How long the rest will take, if it goes on as it went so far."""
+        """The time that the rest will take at the speed so far."""
         return f"{duration((self._clock() - self._start) / done * todo)} left"
 
     def _say(self, text: str) -> None:
@@ -60,11 +91,11 @@ class WithBar:
         say(self._console, text)
 
     def _say_now_and_then(self, text: str) -> None:
-        """A line where there is no bar, and nothing was said for a while."""
+        """Print a line where there is no bar, and nothing was printed for a while."""
         if not self._console.is_terminal and self._clock() - self._said >= SILENCE:
             self._say(text)
 
 
 def say(console: RichConsole, text: str) -> None:
-    """Prints text as it is: names and notes may hold what would be markup."""
+    """Print text as it is: names and notes may contain what rich would take for markup."""
     console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -1,19 +1,19 @@
-"""Numbers as people say them."""
+"""Numbers and durations in words."""
 
 
-def count(number: int, noun: str) -> str:
-    """A number of things.
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, in the plural where there is not one.
 
     Example:
-        >>> count(1, "epoch"), count(1000, "step")
-        ('1 epoch', '1,000 steps')
+        >>> count(1, "epoch"), count(1000, "step"), count(2, "class", "classes")
+        ('1 epoch', '1,000 steps', '2 classes')
 
     """
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:
-    """A time to wait, as people say it.
+    """A duration in words.
 
     Example:
         >>> duration(0.4), duration(75), duration(600), duration(7260)

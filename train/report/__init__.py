@@ -1,1 +1,1 @@
-"""The pictures and the page of a run."""
+"""The pictures and the report of a run."""

@@ -1,4 +1,4 @@
-"""confusion.png: which classes are taken for which."""
+"""confusion.png: the confusion matrix of the test set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,12 @@ from train.report import style
 from train.report.predictions import Predictions
 
 MOST_WITH_NUMBERS = 20  # classes
-DARKEST = 4  # mistakes of one kind that are dark at least: a single one is pale
+DARKEST = 4  # mistakes of one kind that get the darkest colour, or more if there are; a single one stays pale
 SHOWN = 2  # most frequent mistakes in the title
 
 
 def write(path: Path, predictions: Predictions) -> None:
-    """Draws the confusion matrix of a test set; the title says what is confused most."""
+    """Draw the confusion matrix of a test set; the title names the most frequent mistakes."""
     class_names = predictions.class_names
     counts = matrix(predictions.labels, predictions.logits.argmax(-1), len(class_names))
     with style.new_figure(
@@ -29,7 +29,7 @@ def write(path: Path, predictions: Predictions) -> None:
         upright = sum(map(len, names)) > 60
         axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
         axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="what the network says", ylabel="what it is")
+        axes.set(xlabel="predicted class", ylabel="true class")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         right = axes.secondary_yaxis("right")
@@ -39,13 +39,13 @@ def write(path: Path, predictions: Predictions) -> None:
             for hit, total in zip(counts.diagonal(), totals, strict=True)
         ]
         right.set_yticks(range(len(names)), shares, color=style.RIGHT)
-        right.set_ylabel("right, of each class", color=style.RIGHT)
+        right.set_ylabel("share of each class that is right", color=style.RIGHT)
         right.tick_params(length=0)
         right.spines[:].set_visible(False)
 
 
 def matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """How often class i (row) was taken for class j (column).
+    """Count how often class i (row) was classified as class j (column).
 
     Example:
         >>> matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2).tolist()
@@ -56,7 +56,7 @@ def matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndar
 
 
 def title(dataset: str, class_names: Sequence[str], counts: np.ndarray) -> str:
-    r"""The finding.
+    r"""The result, and the most frequent mistakes.
 
     Example:
         >>> title("digits", ("3", "5"), np.array([[8, 1], [2, 9]]))
@@ -82,7 +82,7 @@ def title(dataset: str, class_names: Sequence[str], counts: np.ndarray) -> str:
 
 
 def _cells(axes: Axes, counts: np.ndarray) -> None:
-    """Green for what is right; the more mistakes, the more purple. Nothing is written where there are none."""
+    """Draw the cells: right ones green, mistakes the more purple the more there are, and zeros empty."""
     wrong = counts - np.diag(counts.diagonal())
     share = (wrong / max(DARKEST, wrong.max()))[..., None] ** 0.7
     colours = 1 - share * (1 - np.array(to_rgb(style.WRONG)))

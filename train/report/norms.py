@@ -1,4 +1,4 @@
-"""How healthy the norms of a network are, on a batch."""
+"""Diagnostics of the norms of a network on a batch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from train.training.step import TrainState, prepare
 
 
 def diagnose(model: CNN | MLP, state: TrainState, inputs: jax.Array) -> dict[str, jaxbn.Diagnostics]:
-    """`jaxbn.diagnostics` of every norm, on what it receives when the network evaluates a batch of the dataset."""
+    """Return `jaxbn.diagnostics` of every norm on the inputs it receives when the network evaluates a batch."""
     return jax.jit(lambda variables, x: _diagnose(model, variables, x))(state.variables, prepare(inputs))
 
 
@@ -37,7 +37,7 @@ def _diagnose(model: CNN | MLP, variables: dict[str, Any], x: jax.Array) -> dict
 
 
 def rows(reports: Mapping[str, jaxbn.Diagnostics]) -> list[dict[str, str]]:
-    """A row a norm, by column: what is furthest from healthy among its channels.
+    """One row per norm, by column, each with the value of the norm's worst channel.
 
     Example:
         >>> import jax.numpy as jnp

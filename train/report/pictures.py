@@ -1,4 +1,4 @@
-"""The pictures of a run, a record each; one style, in `train.report.style`."""
+"""The pictures of a run, all in the style of `train.report.style`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,33 +10,37 @@ from train.runs.results import CONFUSION, CURVES, MISTAKES
 
 
 class Picture(NamedTuple):
-    """A picture, in its file and on the page."""
+    """A picture with its file, its heading and its caption."""
 
     file: str
     title: str
     caption: str
-    draw: Callable[[Path, Predictions], None] | None = None  # None: it is drawn when training ends
+    draw: Callable[[Path, Predictions], None] | None = None  # None: drawn when training ends
 
 
 PICTURES = (
-    Picture(CURVES, "Curves", "Loss and accuracy over the epochs, of the training batches and of the test set."),
+    Picture(
+        CURVES,
+        "Curves",
+        "Loss and accuracy of the training batches, and of the validation and test set after each epoch.",
+    ),
     Picture(
         CONFUSION,
         "Confusion",
-        "What each class is taken for, and how often: right in green, wrong in purple.",
+        "How often each class (row) is classified as each other (column): right in green, wrong in purple.",
         confusion.write,
     ),
     Picture(
         MISTAKES,
         "Mistakes",
-        "The test examples to whose class the network gives the least probability.",
+        "The test examples whose true class gets the lowest probability.",
         mistakes.write,
     ),
 )
 
 
 def write_pictures(folder: Path, predictions: Predictions) -> None:
-    """Writes the pictures of a test set into the folder of a run.
+    """Write the pictures of a test set into the folder of a run.
 
     Raises:
         ValueError: inputs, labels and logits are not of one length, or there are none.

@@ -1,4 +1,4 @@
-"""A test set, and what a network says of it."""
+"""A test set with the predictions of a network."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Predictions(NamedTuple):
-    """What the pictures of a run are drawn from."""
+    """A test set with the logits of a network."""
 
     dataset: str  # its name, for the titles
     class_names: tuple[str, ...]

@@ -1,6 +1,7 @@
-"""How all pictures look: the same colour for the same thing, told apart by the colour-blind too, legible at 800 pixels.
+"""The common style of all pictures, legible at 800 pixels.
 
-The colours are Okabe and Ito's, and for mistakes Tol's purple.
+Each thing has the same colour in every picture. The colours are Okabe and Ito's, and Tol's purple for mistakes; people
+with colour blindness can tell them apart.
 """
 
 import contextlib
@@ -15,11 +16,11 @@ from matplotlib.figure import Figure
 from train.host import files
 
 BLUE, VERMILION = "#0072B2", "#D55E00"
-TRAINING, TEST, VALIDATION = BLUE, VERMILION, "#555555"  # the data that something was measured on
-RIGHT, WRONG = "#007A5A", "#AA3377"  # green and purple: what is true, and what was said instead
+TRAINING, TEST, VALIDATION = BLUE, VERMILION, "#555555"  # by the data that was measured on
+RIGHT, WRONG = "#007A5A", "#AA3377"  # green for the true class, purple for a wrong prediction
 TEXT, QUIET, GRID = "#222222", "#666666", "#DDDDDD"
 WIDTH = 9.0  # inches; 1350 pixels
-DOTS = 150  # an inch
+DOTS = 150  # per inch
 
 _SETTINGS: Any = {
     "axes.edgecolor": QUIET,
@@ -32,7 +33,7 @@ _SETTINGS: Any = {
     "grid.color": GRID,
     "legend.frameon": False,
     "text.color": TEXT,
-    "text.parse_math": False,  # names may hold dollars
+    "text.parse_math": False,  # names may contain dollar signs
     "xtick.color": QUIET,
     "xtick.labelcolor": TEXT,
     "ytick.color": QUIET,
@@ -42,12 +43,12 @@ _SETTINGS: Any = {
 
 @contextlib.contextmanager
 def new_figure(path: Path, height: float, title: str) -> Iterator[Figure]:
-    """A figure of the style, which is written to a file at the end.
+    """A context with a figure in this style, which is written to a file at the end.
 
     Args:
-        path: of the PNG file.
+        path: the PNG file.
         height: in inches.
-        title: what is to be seen, as a sentence.
+        title: the result that the picture shows, as a sentence.
 
     """
     with mpl.rc_context(_SETTINGS):
@@ -60,7 +61,7 @@ def new_figure(path: Path, height: float, title: str) -> Iterator[Figure]:
 
 
 def shorten(name: str, length: int) -> str:
-    """A name that fits its place.
+    """Shorten a name to at most `length` characters.
 
     Example:
         >>> shorten("versicolor", 10), shorten("versicolor", 6)

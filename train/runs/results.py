@@ -8,7 +8,7 @@ from pathlib import Path
 from train.config import config_file
 from train.data import Dataset
 from train.host import files, records
-from train.runs import identity
+from train.runs import identity, invocations
 from train.training.loop import Epoch, Progress
 
 CONFIG, METRICS, PROGRESS, VARIABLES, CURVES = (
@@ -22,7 +22,7 @@ CONFUSION, MISTAKES, REPORT, EXPORT = "confusion.png", "mistakes.png", "report.h
 CHECKPOINTS, BEST, TENSORBOARD, PROFILE, LOCK = "checkpoints", "best", "tensorboard", "profile", ".lock"
 FOLDERS = (CHECKPOINTS, BEST, TENSORBOARD, PROFILE)
 FILES = (
-    *(CONFIG, config_file.DIGEST, identity.INITIAL, METRICS, PROGRESS, VARIABLES),
+    *(CONFIG, config_file.DIGEST, identity.INITIAL, invocations.FILE, METRICS, PROGRESS, VARIABLES),
     *(CURVES, CONFUSION, MISTAKES, REPORT, EXPORT, LOCK),
 )
 PARTS = tuple(map(files.part_name, FILES))  # what a killed run may leave of them

@@ -23,6 +23,7 @@ class Run:
     plan: Plan
     writer: Writer
     console: Console
+    given: tuple[str, ...] = ()  # the options set on the command line, by a preset or by a configuration file
 
     @property
     def folder(self) -> Path:

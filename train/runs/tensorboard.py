@@ -1,4 +1,4 @@
-"""Files for TensorBoard, beside metrics.jsonl."""
+"""TensorBoard files, written in addition to metrics.jsonl."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,9 +9,14 @@ from train.training.loop import Epoch, Progress
 
 @contextlib.contextmanager
 def writer(folder: Path, after: int) -> Iterator[Callable[[Progress | Epoch], None]]:
-    """A function that writes an event to files in a folder; records of steps behind `after` are withdrawn.
+    """A context with a function that writes an event to TensorBoard files.
 
-    Needs tensorboardX; nothing of TensorFlow.
+    It needs tensorboardX, but not TensorFlow.
+
+    Args:
+        folder: the folder of the files.
+        after: the step that a resumed run continues from; the records of later steps are withdrawn.
+
     """
     from tensorboardX import SummaryWriter
 
@@ -25,12 +30,12 @@ def writer(folder: Path, after: int) -> Iterator[Callable[[Progress | Epoch], No
 
 
 def scalars(event: Progress | Epoch) -> dict[str, float]:
-    """What TensorBoard shows of an event: losses in one group, accuracies in another, batches and sets in each."""
+    """The scalars of an event by tag: losses in one group and accuracies in another, each by batches and sets."""
     if isinstance(event, Progress):
         return {
             "loss/batches": event.loss,
             "accuracy/batches": event.accuracy,
-            "speed/images per second": event.images_per_second,
+            "speed/examples per second": event.images_per_second,
         }
     values: dict[str, float] = {}
     for split in ("train", "validation", "test"):

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from train.config.sections import Config
 from train.data.card import DataCard
 from train.host import files
 from train.host.errors import UsageError
-from train.runs import checkpoint, identity, results
+from train.runs import checkpoint, identity, invocations, results
 from train.runs.identity import Identity
 from train.runs.results import FILES, FOLDERS, LOCK, METRICS, PARTS, PROGRESS, VARIABLES
 from train.training.loop import Epoch, Progress, Snapshot
@@ -91,9 +91,17 @@ class Writer:
         """The records up to a step of an epoch; the later ones are removed."""
         return results.rewind(self.folder, step, epoch)
 
-    def begin(self, config: Config, initial: TrainState | None) -> None:
-        """Writes the configuration, and the identity of the state that a run begins with; None: it goes on."""
+    def begin(self, config: Config, initial: TrainState | None, given: Sequence[str] = ()) -> None:
+        """Writes the configuration, this invocation, and the digest of the initial state.
+
+        Args:
+            config: all options of the run.
+            initial: the state that the run begins with; None for a resumed run.
+            given: the names of the options that were set.
+
+        """
         config_file.write_run(self.folder, config)
+        invocations.append(self.folder, given)
         if initial is not None:
             identity.write_initial(self.folder, checkpoint.digest(initial))
 
@@ -132,7 +140,7 @@ class Silent(Writer):
         """The records up to a step of an epoch; the files stay as they are."""
         return results.rewind(self.folder, step, epoch, remove=False)
 
-    def begin(self, config: Config, initial: TrainState | None) -> None:
+    def begin(self, config: Config, initial: TrainState | None, given: Sequence[str] = ()) -> None:
         """Nothing to do."""
 
     def save(self, kind: str, snapshot: Snapshot, data: DataCard, keep: int, run: Identity) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
+from train.studies.study import CONFIRMING, Data, Finding, Numbers, Study, Table, seeds_of, smaller, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 
 
@@ -20,19 +20,21 @@ class Settings:
     """A batch of a quarter of the training set."""
 
     seeds: int = 5
+    first_seed: int = 0
     train_images: int = 4096
     test_images: int = 2000
     hidden: tuple[int, ...] = (200, 200)
     batch_size: int = 1024
     small_batch: int = 32
     ghosts: tuple[int, ...] = (16, 32, 128)
+    judged: int = 16  # the one of them that the verdict is about
     learning_rate: float = 0.05
     momentum: float = 0.9
     epochs: int = 15
 
 
 def measure(data: Data, settings: Settings) -> Numbers:
-    """`ghost`: test accuracy, (ghost size…, whole batch; seed); `small`, `none`: (seed,)."""
+    """Measure the test accuracy: `ghost` by (ghost sizes and whole batch, seed), `small` and `none` by (seed,)."""
     data = data.first(settings.train_images, settings.test_images)
     examples = data.train.labels.size
     large = min(settings.batch_size, 1 << (examples.bit_length() - 1))  # the digits are fewer
@@ -46,7 +48,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
         state = start(model, tx, data.train, seed)
         return fit(model, tx, state, data.train, order, accuracy(model, data.test), every=steps)[2][-1]
 
-    seeds = range(settings.seeds)
+    seeds = seeds_of(settings)
     norms = [partial(NORM, ghost_batch_size=ghost) for ghost in (*settings.ghosts, None)]
     return {
         "ghost": np.stack([product(partial(run, norm, large), seeds) for norm in norms]),
@@ -56,11 +58,12 @@ def measure(data: Data, settings: Settings) -> Numbers:
 
 
 def conclude(numbers: Numbers, settings: Settings) -> Finding:
-    """The best ghost size against the whole batch, and how much of the gap to the small batch it closes."""
+    """Compare the judged ghost size with the whole batch, and with the gap to small batches."""
     ghosts, whole, small = numbers["ghost"][:-1], numbers["ghost"][-1], numbers["small"]
-    best = int(ghosts.mean(1).argmax())
-    gain = ghosts[best].mean() - whole.mean()
-    better = bool(gain > 0 and differs(ghosts[best], whole))
+    judged = ghosts[settings.ghosts.index(settings.judged)]
+    gain = judged.mean() - whole.mean()
+    better, worse = smaller(whole, judged), smaller(judged, whole)
+    outcome = "better" if better else "worse" if worse else "no difference beyond the noise"
     gap = small.mean() - whole.mean()
     closes = f", {gain / gap:.0%} of the gap to batches of {settings.small_batch}" if better and gap > 0 else ""
     rows = [(f"ghosts of {g}", spread(v, 2)) for g, v in zip(settings.ghosts, ghosts, strict=True)]
@@ -71,17 +74,17 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     ]
     return Finding(
         verdict(better),
-        f"Ghosts of {settings.ghosts[best]} in a large batch: {gain:+.2f} points of test accuracy",
+        f"Ghosts of {settings.judged} in a large batch: {outcome} ({gain:+.2f} points of test accuracy)",
         f"With batches of {settings.batch_size:,} the statistics of the whole batch give {spread(whole, 2)}% on the "
-        f"test set, those of {settings.ghosts[best]} examples {spread(ghosts[best], 2)}%: "
-        f"{'better' if better else 'no difference beyond the noise'}{closes}. Examples of {settings.small_batch}, for "
+        f"test set, those of {settings.judged} examples {spread(judged, 2)}%: "
+        f"{outcome}{closes}. Batches of {settings.small_batch}, for "
         f"as many epochs, give {spread(small, 2)}%.",
         Table(("statistics of", "test accuracy (%)"), tuple(rows)),
     )
 
 
 def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
-    """A bar a ghost size; the small batch as a line."""
+    """Draw a bar for each ghost size, and a line for small batches."""
     axes = figure.subplots()
     ghosts = np.arange(len(settings.ghosts))
     figures.bars(axes, ghosts, numbers["ghost"][:-1], figures.THIRD, "ghost statistics", 0.6)
@@ -108,8 +111,19 @@ STUDY = Study(
     "{epochs} epochs; statistics of groups of {ghosts}, and of the whole batch. SGD with momentum {momentum} and "
     "gradient clipping, at {learning_rate} for batches of {small_batch}, and by the root of the batch's size more for "
     "larger ones, as in the paper.",
+    criterion="Reproduced: the test accuracy with ghosts of {judged} is higher than with the statistics of the whole "
+    "batch, beyond the noise. The size was chosen beforehand, and the other sizes do not count. There is no "
+    "partial reproduction.",
     quick=Settings(),
-    full=Settings(seeds=10, train_images=60_000, test_images=10_000, hidden=(512, 512), batch_size=4096, epochs=50),
+    full=Settings(
+        seeds=10,
+        first_seed=CONFIRMING,
+        train_images=60_000,
+        test_images=10_000,
+        hidden=(512, 512),
+        batch_size=4096,
+        epochs=50,
+    ),
     networks=lambda settings: (len(settings.ghosts) + 3) * settings.seeds,
     measure=measure,
     conclude=conclude,

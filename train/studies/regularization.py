@@ -1,4 +1,4 @@
-"""Is over-fitting held back, and dropout less needed?"""
+"""Does batch normalization reduce overfitting, and the need for dropout?"""
 
 import dataclasses
 from functools import partial
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, differs, spread, verdict
+from train.studies.study import CONFIRMING, Data, Finding, Numbers, Study, Table, differs, seeds_of, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start
 
 KINDS = ("with", "ghost", "without")
@@ -25,6 +25,7 @@ class Settings:
     """A training set far too small for the network."""
 
     seeds: int = 5
+    first_seed: int = 0
     train_images: int = 500
     test_images: int = 2000
     hidden: tuple[int, ...] = (256, 256)
@@ -36,7 +37,7 @@ class Settings:
 
 
 def measure(data: Data, settings: Settings) -> Numbers:
-    """`{kind}_{train|test}`: accuracy at the end, (dropout, seed)."""
+    """Measure the accuracy at the end as `{kind}_{train|test}`: (dropout, seed)."""
     data = data.first(settings.train_images, settings.test_images)
     examples, tx = data.train.labels.size, optax.adam(settings.learning_rate)
 
@@ -50,13 +51,13 @@ def measure(data: Data, settings: Settings) -> Numbers:
     numbers = {}
     norms = {"with": NORM, "ghost": partial(NORM, ghost_batch_size=settings.ghost), "without": None}
     for name, norm in norms.items():
-        found = [product(partial(run, norm, dropout), range(settings.seeds)) for dropout in settings.dropouts]
+        found = [product(partial(run, norm, dropout), seeds_of(settings)) for dropout in settings.dropouts]
         numbers[f"{name}_train"], numbers[f"{name}_test"] = (np.stack(each) for each in zip(*found, strict=True))
     return numbers
 
 
 def conclude(numbers: Numbers, settings: Settings) -> Finding:
-    """Three parts: the gap is smaller; dropout gains less; and it still gains something beside the norm."""
+    """Test three parts: a smaller gap, less gain by dropout, and still some gain by dropout beside the norm."""
     train, test = ({k: numbers[f"{k}_{part}"] for k in KINDS} for part in ("train", "test"))
     gap = {k: train[k] - test[k] for k in KINDS}
     best = {k: int(test[k].mean(1).argmax()) for k in KINDS}
@@ -74,7 +75,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     )
     return Finding(
         verdict(*parts),
-        f"Over-fitting without dropout: {gap['with'][0].mean():.1f} points with the norm, "
+        f"Overfitting without dropout: {gap['with'][0].mean():.1f} points with the norm, "
         f"{gap['without'][0].mean():.1f} without",
         f"Without dropout the gap between training and test accuracy is {spread(gap['with'][0])} points with the norm "
         f"and {spread(gap['without'][0])} without: {held['with']}. The best dropout gains {gain['with'].mean():.1f} "
@@ -99,7 +100,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> str:
 
 
 def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
-    """Test accuracy, and the gap, by dropout."""
+    """Draw the test accuracy and the gap by dropout rate."""
     left, right = figure.subplots(1, 2)
     x = np.arange(len(settings.dropouts))
     for i, kind in enumerate(KINDS):
@@ -113,21 +114,31 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     figures.plain(left, xlabel="dropout", ylabel="test accuracy (%)", ylim=(np.floor(lowest - 3), None))
     figures.plain(right, xlabel="dropout", ylabel="training − test accuracy (points)")
     left.set_title("test accuracy (axis not from 0)", fontsize=10)
-    right.set_title("over-fitting (less is better)", fontsize=10)
+    right.set_title("overfitting: gap (less is better)", fontsize=10)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 
 STUDY = Study(
     name="regularization",
-    title="Over-fitting is held back, and dropout is less needed",
-    claim="Batch normalization holds over-fitting back; dropout is less needed beside it, and still combines with it.",
+    title="Batch normalization reduces overfitting and the need for dropout",
+    claim="Batch normalization reduces overfitting; it makes dropout less necessary, and still combines with it.",
     source="two of the tutorials that this project began with; Ioffe & Szegedy 2015, section 3.4",
     procedure="{train_images} training and {test_images} test images, an MLP with hidden layers of {hidden}, relu, "
     "Adam at {learning_rate}, batches of {batch_size}, {steps} steps, dropout {dropouts} behind each hidden layer; "
     "without norm, with it, and with statistics of groups of {ghost} examples.",
+    criterion="Reproduced: (1) without dropout, the gap between training and test accuracy is smaller with the norm; "
+    "(2) the best dropout rate gains less test accuracy with the norm than without it, and the norm alone is "
+    "not worse than the best dropout rate alone; (3) the best dropout rate beside the norm is better than the "
+    "norm alone. Each beyond the noise. Partly: one or two of the three.",
     quick=Settings(),
     full=Settings(
-        seeds=10, train_images=1000, test_images=10_000, hidden=(512, 512), dropouts=(0.0, 0.2, 0.35, 0.5), steps=4000
+        seeds=10,
+        first_seed=CONFIRMING,
+        train_images=1000,
+        test_images=10_000,
+        hidden=(512, 512),
+        dropouts=(0.0, 0.2, 0.35, 0.5),
+        steps=4000,
     ),
     networks=lambda settings: 3 * len(settings.dropouts) * settings.seeds,
     measure=measure,

@@ -1,4 +1,4 @@
-"""Running studies: the data, the files that each leaves, and what it ran on."""
+"""Running studies: their data, their files, and the machine."""
 
 import dataclasses
 import importlib
@@ -24,7 +24,7 @@ RESULTS, FIGURE = "results.json", "figure.png"
 
 
 def find(name: str) -> Study:
-    """A study by its name; its module is loaded only now."""
+    """Return a study by its name; its module is imported only now."""
     return importlib.import_module(f"train.studies.{name.replace('-', '_')}").STUDY
 
 
@@ -35,7 +35,7 @@ def data_of(dataset: Dataset) -> Data:
 
 
 def load_data(data_dir: Path | None) -> Data:
-    """MNIST from a folder, or the digits that come with scikit-learn."""
+    """Load MNIST from a folder, or the digits that come with scikit-learn."""
     return data_of(load("digits") if data_dir is None else load("mnist", data_dir=data_dir))
 
 
@@ -47,7 +47,7 @@ def settings_of(study: Study, *, full: bool) -> Any:  # noqa: ANN401
 def run(
     study: Study, data: Data, folder: Path, *, full: bool = False, tell: Callable[[int], None] = lambda _: None
 ) -> Finding:
-    """Measures, concludes, and writes results.json and figure.png into a folder; tells of the networks as they come."""
+    """Measure, conclude, and write results.json and figure.png into a folder; `tell` counts the trained networks."""
     settings = settings_of(study, full=full)
     begin = time.perf_counter()
     with sweep.told(tell):
@@ -79,15 +79,17 @@ def describe(
     *,
     full: bool,
 ) -> dict[str, Any]:
-    """What results.json holds: the finding, everything that was measured, and on what."""
+    """Return the content of results.json: the finding, the method, the data, the machine and all numbers."""
     return {
         "study": study.name,
         "form": "full" if full else "quick",
         "claim": study.claim,
         **finding._asdict() | {"table": finding.table._asdict()},
-        "procedure": study.procedure.format(**{k: words(v) for k, v in dataclasses.asdict(settings).items()}),
+        "procedure": filled(study.procedure, settings),
+        "criterion": filled(study.criterion, settings),
         "data": data.name,
         "seeds": settings.seeds,
+        "first_seed": settings.first_seed,
         "settings": dataclasses.asdict(settings),
         "seconds": round(seconds, 1),
         "machine": machine(),
@@ -95,13 +97,18 @@ def describe(
     }
 
 
+def filled(text: str, settings: Any) -> str:  # noqa: ANN401
+    """A text of a study with the values of its settings."""
+    return text.format(**{name: words(value) for name, value in dataclasses.asdict(settings).items()})
+
+
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """The device and the software versions."""
     return {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), **versions("jax")}
 
 
 def words(value: Any) -> str:  # noqa: ANN401
-    """A setting as it is written in a sentence.
+    """Format a setting for a sentence.
 
     Example:
         >>> words((100, 100)), words(0.001), words(50_000)
@@ -114,7 +121,7 @@ def words(value: Any) -> str:  # noqa: ANN401
 
 
 def plain(values: np.ndarray) -> Any:  # noqa: ANN401
-    """An array as JSON has it: five digits, and null for what is no number.
+    """Convert an array to JSON values: five digits, and null for NaN and infinity.
 
     Example:
         >>> plain(np.array([[1.0, np.nan], [np.inf, 2.0]]))

@@ -1,4 +1,4 @@
-"""What a study is: a claim, the runs that put it to the test, and what follows from their numbers."""
+"""A study: a claim, the runs that test it, the criterion of its verdict, and the finding."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,34 +10,34 @@ from matplotlib.figure import Figure
 from train.training.step import Examples
 
 Verdict = Literal["reproduced", "partly reproduced", "not reproduced"]
-Numbers = Mapping[str, np.ndarray]  # what was measured, by name; each study says the axes of each
+Numbers = Mapping[str, np.ndarray]  # the measurements by name; each study documents their axes
 
 
 class Data(NamedTuple):
-    """What a study learns from."""
+    """The data of a study."""
 
     name: str
     train: Examples
     test: Examples
 
     def first(self, train: int, test: int) -> "Data":
-        """The first examples of each set; all, where there are fewer."""
+        """Return the first examples of each set, or all if there are fewer."""
         return Data(self.name, self.train.at(slice(train)), self.test.at(slice(test)))
 
 
 class Table(NamedTuple):
-    """Cells in words; the first column names the rows."""
+    """A table of texts; the first column names the rows."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 class Finding(NamedTuple):
-    """What follows from the numbers of a study."""
+    """The finding of a study, computed from its numbers."""
 
     verdict: Verdict
-    headline: str  # the finding in one line: the figure's title
-    summary: str  # the finding with its numbers, and why, where the claim does not hold
+    headline: str  # the finding in one line, the figure's title; must not contradict the verdict
+    summary: str  # the finding with its numbers, and the reason where the claim does not hold
     table: Table
 
 
@@ -48,16 +48,17 @@ class Study:
     Attributes:
         name: on the command line.
         title: in the documentation.
-        claim: what is said to hold.
-        source: who says so.
-        procedure: what is done, in a paragraph; `{field}` stands for a field of the settings.
-        quick: settings of minutes; a frozen dataclass with `seeds`.
-        full: settings of the source, or of hours.
-        networks: how many networks are trained, by the settings.
-        measure: trains them all.
-        conclude: the finding from the numbers alone.
-        draw: the figure from the numbers alone.
-        height: of the figure, in inches.
+        claim: the claim.
+        source: where it is made.
+        procedure: the method, in a paragraph; `{field}` stands for a field of the settings.
+        criterion: the results that count as reproduced, fixed before the full form is run; may contain `{field}`.
+        quick: settings for a run of about a minute, which explores; a frozen dataclass with `seeds` and `first_seed`.
+        full: settings for the run that confirms: the sizes of the source, and seeds that no quick run has used.
+        networks: returns the number of networks that the settings train.
+        measure: trains the networks and returns the numbers.
+        conclude: returns the finding, from the numbers alone.
+        draw: draws the figure, from the numbers alone.
+        height: the height of the figure in inches.
 
     """
 
@@ -66,6 +67,7 @@ class Study:
     claim: str
     source: str
     procedure: str
+    criterion: str
     quick: Any
     full: Any
     networks: Callable[[Any], int]
@@ -75,8 +77,16 @@ class Study:
     height: float = 3.9
 
 
+CONFIRMING = 100  # the first seed of the full forms: the quick forms, which explored, used seeds from 0
+
+
+def seeds_of(settings: Any) -> range:  # noqa: ANN401
+    """The seeds of a study's settings."""
+    return range(settings.first_seed, settings.first_seed + settings.seeds)
+
+
 def verdict(*parts: object) -> Verdict:
-    """The verdict on a claim of which all parts hold, some, or none.
+    """Return the verdict on a claim of which all parts hold, some, or none.
 
     Example:
         >>> verdict(True, False), verdict(False)
@@ -87,7 +97,7 @@ def verdict(*parts: object) -> Verdict:
 
 
 def spread(values: np.ndarray, digits: int = 1) -> str:
-    """Mean ± standard deviation over the seeds (n - 1 in the denominator); a dash where there is no number.
+    """Format mean ± standard deviation over the seeds (n - 1 in the denominator), or a dash if a value is not finite.
 
     Example:
         >>> spread(np.array([1.0, 2.0, 3.0])), spread(np.array([np.nan, 1.0])), spread(np.array([4.0]))
@@ -101,8 +111,19 @@ def spread(values: np.ndarray, digits: int = 1) -> str:
     return f"{values.mean():.{digits}f}{deviation}"
 
 
+def smaller(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether the mean of a is smaller than that of b, beyond the noise.
+
+    Example:
+        >>> smaller(np.array([1.0, 1.1]), np.array([2.0, 2.1])), smaller(np.array([1.0, 3.0]), np.array([2.0, 4.0]))
+        (True, False)
+
+    """
+    return bool(np.mean(a) < np.mean(b)) and differs(a, b)
+
+
 def differs(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two means over seeds lie further apart than twice the standard error of their difference.
+    """Whether two means over seeds differ by more than twice the standard error of their difference.
 
     Example:
         >>> differs(np.array([1.0, 1.1, 0.9]), np.array([2.0, 2.1, 1.9]))

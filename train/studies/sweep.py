@@ -27,7 +27,7 @@ from train.training.step import (
 
 Tree = Any
 
-NORM = partial(jaxbn.linen.BatchNorm, momentum=0.9)  # of every study that does not say otherwise
+NORM = partial(jaxbn.linen.BatchNorm, momentum=0.9)  # in every study, unless stated otherwise
 EVALUATION_ROWS = 256
 
 _listener: ContextVar[Callable[[int], None]] = ContextVar("listener", default=lambda _: None)
@@ -35,7 +35,7 @@ _listener: ContextVar[Callable[[int], None]] = ContextVar("listener", default=la
 
 @contextlib.contextmanager
 def told(listener: Callable[[int], None]) -> Iterator[None]:
-    """A context in which a listener is told how many networks have been trained, whenever some have."""
+    """A context in which a listener is called with the number of newly trained networks."""
     token = _listener.set(listener)
     try:
         yield
@@ -44,17 +44,17 @@ def told(listener: Callable[[int], None]) -> Iterator[None]:
 
 
 def product(run: Callable[..., Tree], *axes: Sequence[Any] | np.ndarray) -> Tree:
-    """`run(*point)` at every point of the product of some axes, compiled once.
+    """Return `run(*point)` at every point of the product of some axes, compiled once.
 
-    On an accelerator all at once (`vmap`); on a CPU, where products of many small matrices gain nothing, one after the
-    other. `told` hears of each.
+    On an accelerator all points run at once (`vmap`). On a CPU, where batching small matrix products gains nothing,
+    they run one after the other. The listener of `told` is called after each.
 
     Args:
         run: a function of scalars that jax can trace.
         *axes: the values of each argument.
 
     Returns:
-        What `run` returns, as NumPy arrays with the axes in front.
+        The results of `run`, as NumPy arrays with the axes in front.
 
     Example:
         >>> product(lambda a, b: a + b, (1, 2), (10, 20, 30)).tolist()
@@ -76,7 +76,7 @@ def product(run: Callable[..., Tree], *axes: Sequence[Any] | np.ndarray) -> Tree
 
 
 def orders(seed: jax.Array, examples: int, steps: int, batch_size: int) -> jax.Array:
-    """Which examples each step takes, (steps, batch_size): every epoch in another order, without its remainder."""
+    """The examples of each step, (steps, batch_size): each epoch is shuffled anew, and its remainder dropped."""
     each = examples // batch_size
     epochs = -(-steps // each)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), epochs)
@@ -85,7 +85,7 @@ def orders(seed: jax.Array, examples: int, steps: int, batch_size: int) -> jax.A
 
 
 def start(model: nn.Module, tx: optax.GradientTransformation, data: Examples, seed: jax.Array) -> TrainState:
-    """The state before the first step; the seed may be traced."""
+    """Return the state before the first step; the seed may be traced."""
     return init_state(model, tx, data.inputs[:2], seed)  # pyright: ignore[reportArgumentType]
 
 
@@ -100,20 +100,20 @@ def fit(
     every: int,
     seed: jax.Array | int = 0,
 ) -> tuple[TrainState, jax.Array, Tree]:
-    """Trains, and measures every so many steps.
+    """Train, and measure every so many steps.
 
     Args:
         model: called as `model(inputs, train)`.
-        tx: the optimiser.
-        state: where to begin.
+        tx: the optimizer.
+        state: the initial state.
         data: the training set.
         order: (steps, batch_size), from `orders`; `every` divides the steps.
-        measure: what is wanted of a state.
-        every: steps between two measurements.
-        seed: of dropout and other noise.
+        measure: computes the measurements from a state.
+        every: the number of steps between two measurements.
+        seed: the seed of dropout and other noise.
 
     Returns:
-        the last state, the loss of each step, and the measurements, stacked.
+        The last state, the loss of each step, and the measurements, stacked.
 
     """
     options = StepOptions(seed=seed)  # pyright: ignore[reportArgumentType]
@@ -131,7 +131,7 @@ def fit(
 
 
 def accuracy(model: nn.Module, data: Examples) -> Callable[[TrainState], jax.Array]:
-    """The share of a set that a state gets right in evaluation, in percent."""
+    """Return a function from a state to its accuracy on a set, in evaluation mode and in percent."""
 
     def measure(state: TrainState) -> jax.Array:
         metrics = evaluate(model, state, data, EVALUATION_ROWS)
@@ -141,7 +141,7 @@ def accuracy(model: nn.Module, data: Examples) -> Callable[[TrainState], jax.Arr
 
 
 def training_loss(model: nn.Module, state: TrainState, batch: Examples, seed: jax.Array | int, params: Tree) -> Tree:
-    """The loss of a batch in training mode; of a step always with the same noise."""
+    """The loss of a batch in training mode, with noise that depends on the seed and the step alone."""
     logits, _ = model.apply(
         state._replace(params=params).variables,
         prepare(batch.inputs),
@@ -153,7 +153,7 @@ def training_loss(model: nn.Module, state: TrainState, batch: Examples, seed: ja
 
 
 def scale_kernels(state: TrainState, factor: jax.Array) -> TrainState:
-    """All kernels times a number: for initial weights of a traced standard deviation."""
+    """Multiply all kernels by a number, so that the initial standard deviation can be traced."""
 
     def scale(path: Any, leaf: jax.Array) -> jax.Array:  # noqa: ANN401
         return leaf * factor if jax.tree_util.keystr(path).endswith("['kernel']") else leaf

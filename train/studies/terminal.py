@@ -1,4 +1,4 @@
-"""Studies on the terminal: how far one is, and what it has found."""
+"""The terminal output of a study: its progress and its finding."""
 
 import time
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from train.studies.study import Finding
 
 
 class Monitor(WithBar):
-    """Shows how many of a study's networks are trained: a bar in a terminal, a line now and then anywhere else.
+    """Shows how many of a study's networks are trained: a bar in a terminal, occasional lines elsewhere.
 
     Args:
-        console: where to.
-        title: which study it is.
-        networks: how many it trains.
-        clock: seconds.
+        console: where to print.
+        title: the name of the study.
+        networks: the number of networks that it trains.
+        clock: returns seconds.
 
     """
 
@@ -30,7 +30,7 @@ class Monitor(WithBar):
     ) -> None:
         super().__init__(console, clock)
         self._title, self._networks, self._done = title, networks, 0
-        self._task = self._bar.add_task(title, total=networks, left=self._count())
+        self._task = self._add_task(title, networks)
 
     def __enter__(self) -> Self:
         if not self._console.is_terminal:
@@ -38,18 +38,18 @@ class Monitor(WithBar):
         return super().__enter__()
 
     def advance(self, networks: int) -> None:
-        """So many more are trained."""
+        """Count networks that have been trained."""
         self._done += networks
         left = self._left(self._done, self._networks - self._done)
         self._say_now_and_then(f"{self._title}: {self._count()} networks, {left}")
-        self._bar.update(self._task, completed=self._done, left=f"{self._count()}  {left}")
+        self._update(self._task, self._done, [self._title], f"{self._count()}  {left}")
 
     def _count(self) -> str:
         return f"{self._done}/{self._networks}"
 
 
 def show(console: Console, name: str, finding: Finding, seconds: float, folder: Path) -> None:
-    """Prints the table, the verdict and where the files are."""
+    """Print the table, the verdict and the folder of the files."""
     table = RichTable(box=box.SIMPLE, title=f"{name}: {finding.headline}", title_justify="left")
     for i, column in enumerate(finding.table.header):
         table.add_column(column, justify="right" if i else "left")

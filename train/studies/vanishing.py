@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
-from train.studies.study import Data, Finding, Numbers, Study, Table, spread, verdict
+from train.studies.study import CONFIRMING, Data, Finding, Numbers, Study, Table, seeds_of, spread, verdict
 from train.studies.sweep import NORM, accuracy, fit, orders, product, start, training_loss
 from train.training.step import Examples, TrainState
 
 ACTIVATIONS = {"tanh": nn.tanh, "sigmoid": nn.sigmoid, "relu": nn.relu}
 SATURATING = ("tanh", "sigmoid")
-VANISHED = 1e-3  # a gradient norm of the first layer; where all is well it is of the order of 1
+VANISHED = 1e-3  # the gradient norm of the first layer below which it counts as vanished; 1 is typical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Settings:
     """Ten hidden layers."""
 
     seeds: int = 5
+    first_seed: int = 0
     activations: tuple[str, ...] = ("tanh", "sigmoid", "relu")
     depth: int = 10
     width: int = 100
@@ -39,12 +40,15 @@ class Settings:
 
 
 def initializers(settings: Settings) -> dict[str, nn.initializers.Initializer]:
-    """The two ways to begin: fitted to the number of inputs, and too small."""
+    """The two initializations: one fitted to the number of inputs, and one too small."""
     return {"lecun": nn.initializers.lecun_normal(), "small": nn.initializers.normal(settings.small_std)}
 
 
 def measure(data: Data, settings: Settings) -> Numbers:
-    """For `{activation}_{init}_{with|without}`: `…_gradients`, (seed, layer), before training; `…_accuracy`, after."""
+    """Measure `…_gradients` before training, (seed, layer), and `…_accuracy` after it, (seed,).
+
+    The names begin with `{activation}_{init}_{with|without}`.
+    """
     data = data.first(settings.train_images, settings.test_images)
     examples, tx = data.train.labels.size, optax.sgd(settings.learning_rate)
 
@@ -62,7 +66,7 @@ def measure(data: Data, settings: Settings) -> Numbers:
             for name, norm in (("with", NORM), ("without", None)):
                 layers = LayerOptions(norm=norm, activation=ACTIVATIONS[activation], kernel_init=initializer)
                 key = f"{activation}_{init}_{name}"
-                found = product(partial(run, layers), range(settings.seeds))
+                found = product(partial(run, layers), seeds_of(settings))
                 numbers[f"{key}_gradients"], numbers[f"{key}_accuracy"] = found
     return numbers
 
@@ -74,7 +78,7 @@ def gradient_norms(model: MLP, state: TrainState, batch: Examples) -> jax.Array:
 
 
 def typical(gradients: np.ndarray) -> float:
-    """The geometric mean of a layer's gradient norms over the seeds; at least 1e-30, where float32 ends or nothing is.
+    """The geometric mean of a layer's gradient norms over the seeds; at least 1e-30, where float32 ends.
 
     Example:
         >>> typical(np.array([0.1, 0.001])), typical(np.array([0.0]))
@@ -85,7 +89,7 @@ def typical(gradients: np.ndarray) -> float:
 
 
 def conclude(numbers: Numbers, settings: Settings) -> Finding:
-    """How much of a gradient is left at the first layer, with and without."""
+    """Compare the gradients of the first layer with and without the norm."""
     rows, better, least = [], [], {"with": np.inf, "without": np.inf}
     for activation in settings.activations:
         for init in initializers(settings):
@@ -100,8 +104,8 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
                 better += [first["with"] > 10 * first["without"]] if first["without"] < VANISHED else []
     if better:
         headline = (
-            f"Behind {settings.depth} saturating layers a gradient of at least {least['with']:.1g} is left with the "
-            f"norm, {least['without']:.0e} without"
+            f"Smallest gradient behind {settings.depth} saturating layers: {least['with']:.1g} with the norm, "
+            f"{least['without']:.0e} without"
         )
     else:
         headline = "Gradients do not vanish here, with the norm or without"
@@ -111,9 +115,9 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         headline,
         "Over tanh and sigmoid, and initial weights that fit the number of inputs or are too small, the gradient of "
         f"the first hidden layer's weights before training is at worst {least['with']:.2g} with the norm and "
-        f"{least['without']:.1e} without. In {len(better)} of {cases} cases it has vanished without the norm (below "
-        f"{VANISHED:g}), and in {sum(better)} of these the norm raises it more than tenfold. The same goes for relu "
-        "with small weights: what the norm mends is the scale of what each layer hands on, whatever the activation.",
+        f"{least['without']:.1e} without. In {len(better)} of {cases} cases it vanishes without the norm (below "
+        f"{VANISHED:g}), and in {sum(better)} of these the norm raises it more than tenfold. The same holds for relu "
+        "with small weights: the norm corrects the scale of the outputs of each layer, whatever the activation.",
         Table(
             ("", "with norm: first gradient", "test accuracy (%)", "without: first gradient", "test accuracy (%)"),
             tuple(rows),
@@ -126,7 +130,7 @@ def _std(init: str, settings: Settings) -> str:
 
 
 def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
-    """Gradient norms by layer, one panel an activation."""
+    """Draw the gradient norms by layer, one panel per activation."""
     panels = figure.subplots(1, len(settings.activations), sharey=True, squeeze=False)[0]
     layers = np.arange(1, settings.depth + 1)
     for axes, activation in zip(panels, settings.activations, strict=True):
@@ -151,8 +155,11 @@ STUDY = Study(
     "weights of standard deviation 1/√(number of inputs), and of {small_std}. The norms of the loss's gradient for "
     "each hidden layer's weights, at one batch of {batch_size} before training; then {steps} steps of SGD at "
     "{learning_rate}, and the test accuracy.",
+    criterion="The cases are tanh and sigmoid with either initialization where the first hidden layer's gradient has "
+    "vanished without the norm (geometric mean over the seeds below 0.001). Reproduced: there is such a case, "
+    "and in all of them the gradient is more than ten times as large with the norm. Partly: in some of them.",
     quick=Settings(),
-    full=Settings(seeds=10, train_images=60_000, test_images=10_000, steps=2000),
+    full=Settings(seeds=10, first_seed=CONFIRMING, train_images=60_000, test_images=10_000, steps=2000),
     networks=lambda settings: 2 * len(settings.activations) * len(initializers(settings)) * settings.seeds,
     measure=measure,
     conclude=conclude,

@@ -1,4 +1,7 @@
-"""The training loop: epochs of steps on the device, each followed by an evaluation of every test example."""
+"""The training loop: epochs of steps on the device, each followed by an evaluation of every test example.
+
+The last epoch may be a part of one.
+"""
 
 import dataclasses
 import math
@@ -131,9 +134,9 @@ def run(
         FloatingPointError: the loss is no longer finite.
 
     """
-    while position.epoch <= plan.epochs:
+    while position.epoch <= plan.last_epoch:
         order = programs.shuffle(np.int32(position.epoch))
-        for span in spans(plan.steps_per_epoch):
+        for span in spans(plan.steps_in(position.epoch)):
             if span[0] < position.epoch_step:  # done before: a run stops between spans only
                 continue
             began = time.perf_counter()
@@ -159,13 +162,14 @@ def run(
 
 def _record(plan: Plan, programs: Programs, state: TrainState, position: Position) -> Epoch:
     """The record of an epoch whose steps are done."""
-    step = position.epoch * plan.steps_per_epoch
+    steps = plan.steps_in(position.epoch)
+    step = (position.epoch - 1) * plan.steps_per_epoch + steps
     train, test = _averages(position.reports), loss_and_accuracy(programs.evaluate, state, plan.test)
     _check_finite("test loss", test[0], position.epoch, step)
     held = (None, None) if plan.validation is None else loss_and_accuracy(programs.validate, state, plan.validation)
     if held[0] is not None:
         _check_finite("validation loss", held[0], position.epoch, step)
-    rate = plan.steps_per_epoch * plan.batch_size / position.epoch_seconds
+    rate = steps * plan.batch_size / position.epoch_seconds
     return Epoch(position.epoch, step, *train, *held, *test, rate, position.seconds)
 
 

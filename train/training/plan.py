@@ -38,7 +38,7 @@ class Plan:
     tx: optax.GradientTransformation
     train: Examples
     test: Examples
-    epochs: int
+    epochs: float
     batch_size: int
     seed: int
     validation: Examples | None = None
@@ -49,6 +49,20 @@ class Plan:
     def steps_per_epoch(self) -> int:
         """Full batches in the training set."""
         return self.train.labels.size // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """The steps of the whole run."""
+        return steps_of(self.epochs, self.steps_per_epoch)
+
+    @property
+    def last_epoch(self) -> int:
+        """The number of the last epoch, which may end early."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    def steps_in(self, epoch: int) -> int:
+        """The steps of an epoch, counted from 1."""
+        return min(self.steps_per_epoch, self.steps - (epoch - 1) * self.steps_per_epoch)
 
     @property
     def left_out(self) -> int:
@@ -88,7 +102,7 @@ def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:
     """
     config = resolve(config, dataset, devices)
     options = config.optimizer
-    epochs, batch_size = cast(int, options.epochs), cast(int, options.batch_size)
+    epochs, batch_size = cast(float, options.epochs), cast(int, options.batch_size)
     parts = splits(dataset, config.data.validation, devices)
     if batch_size > parts.train.labels.size:
         raise UsageError(
@@ -97,9 +111,10 @@ def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:
         )
     check_ghost_batch(config.norm.norm_ghost_batch, batch_size)
     check_batch(batch_size, parts.train.labels.size, devices.count, jax.process_count())
-    steps = epochs * (parts.train.labels.size // batch_size)
+    per_epoch = parts.train.labels.size // batch_size
+    steps = steps_of(epochs, per_epoch)
     if steps > MOST_STEPS:
-        raise UsageError(f"--epochs must be at most {MOST_STEPS * epochs // steps:,}: steps are counted in 32 bits")
+        raise UsageError(f"--epochs must be at most {MOST_STEPS // per_epoch:,}: steps are counted in 32 bits")
     shape, classes = dataset.train_inputs.shape[1:], len(dataset.class_names)
     return Plan(
         model=build(config, shape, classes, jax.default_backend(), steps),
@@ -113,6 +128,17 @@ def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:
         options=StepOptions(options.label_smoothing, config.run.seed),
         devices=devices,
     )
+
+
+def steps_of(epochs: float, steps_per_epoch: int) -> int:
+    """The steps of so many epochs, at least one.
+
+    Example:
+        >>> steps_of(2, 937), steps_of(0.5, 937), steps_of(1e-9, 937)
+        (1874, 468, 1)
+
+    """
+    return max(round(epochs * steps_per_epoch), 1)
 
 
 def splits(dataset: Dataset, validation: float, devices: Devices = ONE) -> Splits:

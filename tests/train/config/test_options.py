@@ -50,7 +50,7 @@ def test_a_mistyped_option_is_answered_with_the_nearest(typed, meant, capsys):
         (["--dataset", "mnits"], "--dataset must be one of auto, mnist, .*, iris; got mnits: perhaps mnist\\? "),
         (["--schedule", "linear"], "--schedule must be one of .*; got linear\\. "),
         (["--activation", "elu", "rleu"], "--activation must be one of .*; got rleu: perhaps relu\\? "),
-        (["--epochs", "many"], "--epochs must be a whole number; got many\\. "),
+        (["--epochs", "many"], "--epochs must be a number; got many\\. "),
         (["--channels", "8", "x"], "--channels must be a whole number; got x\\. "),
         (["--learning-rate", "fast"], "--learning-rate must be a number; got fast\\. "),
         (["--batch-size"], "--batch-size needs a value\\. "),
@@ -167,7 +167,7 @@ def test_help_all_lists_every_option_and_its_values(columns, capsys, monkeypatch
     joined = re.sub(r"\n +", "", output)
     for words in ("|".join(PRESETS), "auto|mnist|fashion_mnist|cifar10|digits|iris", "constant|cosine|one-cycle"):
         assert words in joined
-    assert "--epochs N or none" in output
+    assert "--epochs NUMBER or none" in output
     assert "None" not in output
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import datetime
 import html.parser
 import io
 import json
@@ -20,11 +21,13 @@ import jaxbn
 from train.commands import report
 from train.commands.report import Report
 from train.config import options
+from train.config.sections import with_options
 from train.data import Dataset, load
 from train.host.errors import UsageError
 from train.report import page
 from train.report.norms import diagnose
-from train.runs import restored
+from train.runs import invocations, restored
+from train.training.plan import splits
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DATASET = Dataset(
@@ -127,13 +130,13 @@ def test_the_figures_are_those_of_the_network(run, written):
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(30), DATASET.test_labels]
     rows = Page(written.read_text(encoding="utf-8")).rows
     assert f"test accuracy{right / 30:.2%}: {right} of 30 right" in rows
-    assert f"test loss{losses.mean():.4f} nats an example" in rows
+    assert f"test loss{losses.mean():.4f} nats per example" in rows
     assert f"parameters{sum(leaf.size for leaf in jax.tree.leaves(run.state.params)):,}" in rows
     assert "steps7" in rows
     assert "time in training steps0.2 s" in rows
     assert "10.500075.00%0.250087.50%" in rows  # the epoch's record
-    assert "conv1Conv10x10x3270" in rows
-    assert "norm-epsilon1e-05" in rows
+    assert "conv1Conv10×10×3270" in rows
+    assert "--norm-epsilon1e-05" in rows
     assert f"jax{jax.__version__}" in rows
     assert f"jaxbn{jaxbn.__version__}" in rows
 
@@ -190,8 +193,8 @@ def test_other_networks(placement, tmp_path):
     folder = small_run.write(tmp_path / "run", model=dataclasses.replace(small_run.CNN, norm_placement=placement))
     (folder / "metrics.jsonl").unlink()
     text = Page(page.write_report(restored.restore(folder, tmp_path), DATASET).read_text(encoding="utf-8")).text
-    assert ("The network has none." in text) == (placement == "none")
-    assert "None was finished." in text
+    assert ("The network has no norms." in text) == (placement == "none")
+    assert "No epoch was finished." in text
 
 
 def test_the_validation_set_has_its_columns(tmp_path):
@@ -218,6 +221,49 @@ def test_a_line_that_was_never_finished_is_left_out(tmp_path):
     ]
 
 
+def test_the_validation_set_has_its_results(tmp_path):
+    """The counts are those of the split that a run trains on; the results are those of the checkpoint's epoch."""
+    folder = small_run.write(tmp_path / "run")
+    run = restored.restore(folder, tmp_path)
+    run = run._replace(config=with_options(run.config, validation=0.3))
+    parts = splits(DATASET, 0.3)
+    assert parts.validation is not None
+    about = page.about(run, DATASET)
+    assert about["training"] == f"{parts.train.labels.size} examples"
+    assert about["validation"] == f"{parts.validation.labels.size} examples"
+    record = {"train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 2.0, "test_accuracy": 0.25}
+    held = [(1, 3, 0.75), (2, small_run.STEP, 0.5)]
+    lines = [
+        record | {"epoch": epoch, "step": step, "validation_loss": 1.25, "validation_accuracy": accuracy}
+        for epoch, step, accuracy in held
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    found = page.results(run, DATASET, np.zeros((30, 3), np.float32))
+    assert found["validation accuracy"] == "50.00%"
+    assert found["validation loss"] == "1.2500 nats per example"
+    assert found["best validation accuracy"] == "75.00%, after epoch 1"
+
+
+def test_the_page_says_when_and_how_the_run_was_started(tmp_path):
+    folder = small_run.write(tmp_path / "run")
+    invocations.append(folder, ["dataset", "channels"])
+    invocations.append(folder, ["keep-checkpoints"])
+    run = restored.restore(folder, tmp_path)
+    assert {option.name for option in page.listed(run) if not option.usual} == {
+        "dataset",
+        "channels",
+        "keep-checkpoints",
+    }
+    rows = Page(page.write_report(run, DATASET).read_text(encoding="utf-8")).rows
+    first, second = invocations.read(folder)
+    assert f"started{first.time}" in rows
+    assert f"resumed{second.time}" in rows
+    assert datetime.datetime.fromisoformat(first.time).tzinfo is not None
+    assert rows.count(f"command{first.command}") == 2
+    assert f"git commit{first.commit or 'none: not run from a git checkout'}" in rows
+    assert "seed0" in rows
+
+
 @pytest.fixture(scope="module")
 def iris(tmp_path_factory):
     """The folder of a run on the real iris."""
@@ -229,7 +275,9 @@ def test_the_command(iris, capsys):
     report.report(Report(iris.relative_to(iris.parent), runs_dir=iris.parent))
     assert capsys.readouterr() == (f"{iris / 'report.html'}\n", "")
     assert {"confusion.png", "mistakes.png", "report.html"} <= {path.name for path in iris.iterdir()}
-    assert "30 test examples of 3 classes" in re.sub(r"\s+", " ", Page((iris / "report.html").read_text("utf-8")).text)
+    assert {"test30 examples", "training120 examples", "validationnone"} <= {
+        *Page((iris / "report.html").read_text("utf-8")).rows
+    }
 
 
 def test_data_that_the_run_did_not_learn_from(tmp_path):

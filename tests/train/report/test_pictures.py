@@ -65,17 +65,18 @@ def test_confusions_are_counted():
     np.testing.assert_array_equal(confusion.matrix(labels, said, 3), expected)
 
 
-def test_the_worst_mistakes_come_first():
+def test_the_worst_mistakes_come_first_then_the_least_certain_of_the_others():
     logits = np.array([[9.0, 0, 0], [0, 1, 0], [2, 0, 0], [5, 0, 0], [0, 0, 7]])
     cases = mistakes.worst(NAMES, np.array([0, 0, 1, 1, 1]), logits)
-    assert [(case.example, case.true, case.said) for case in cases] == [
+    assert [(case.example, case.true, case.predicted) for case in cases] == [
         (4, "b", "c"),
         (3, "b", "a"),
         (2, "b", "a"),
         (1, "a", "b"),
+        (0, "a", "a"),
     ]
     worst = cases[0]
-    assert worst.said_probability == pytest.approx(np.exp(7) / (np.exp(7) + 2))
+    assert worst.predicted_probability == pytest.approx(np.exp(7) / (np.exp(7) + 2))
     assert worst.true_probability == pytest.approx(1 / (np.exp(7) + 2))
     assert [case.example for case in mistakes.worst(NAMES, np.array([0, 0, 1, 1, 1]), logits, most=2)] == [4, 3]
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -15,7 +16,7 @@ from train.commands.cli import main, parse
 from train.data import load
 from train.studies import page, run
 from train.studies.names import NAMES, StudyName
-from train.studies.study import Verdict
+from train.studies.study import Verdict, seeds_of
 from train.studies.terminal import Monitor
 
 SMALL = {"seeds": 2, "train_images": 64, "test_images": 40}
@@ -29,7 +30,8 @@ TINY = {
     "placement": SMALL | {"channels": (2,), "hidden": 4, "batch_size": 16, "mlp_steps": 8, "cnn_steps": 8},
     "smoothness": SMALL | {"hidden": (6, 5), "multiples": (0.5, 4.0), "batch_size": 16, "steps": 4, "every": 2},
     "small-batch": SMALL | {"hidden": (6,), "batch_size": 8, "groups": (2, 8), "steps": 40},
-    "ghost-batch": SMALL | {"hidden": (6,), "batch_size": 32, "small_batch": 8, "ghosts": (4, 8), "epochs": 1},
+    "ghost-batch": SMALL
+    | {"hidden": (6,), "batch_size": 32, "small_batch": 8, "ghosts": (4, 8), "judged": 4, "epochs": 1},
     "running-stats": SMALL
     | {"hidden": (6,), "batch_size": 16, "every": 2, "measurements": 2, "recalibrated_at": (2, 4), "samples": 30},
 }
@@ -53,7 +55,9 @@ def test_a_study_leaves_its_record_and_its_figure(name, tmp_path):
     assert (record["verdict"], record["headline"]) == (finding.verdict, finding.headline)
     assert record["verdict"] in get_args(Verdict)
     assert record["settings"]["seeds"] == 2
-    assert "{" not in record["procedure"]
+    assert "{" not in record["procedure"] + record["criterion"]
+    assert record["criterion"].startswith(("Reproduced: ", "The cases are "))
+    assert record["first_seed"] == 0
     assert {len(row) for row in record["table"]["rows"]} == {len(record["table"]["header"])}
     assert record["numbers"]
     assert set(record["machine"]) == {"device", "cores", "python", "jax", "jaxbn"}
@@ -109,12 +113,14 @@ def results(tmp_path):
             "study": name,
             "form": "full" if name == "vanishing" else "quick",
             "verdict": "partly reproduced",
-            "headline": f"What {name} found",
+            "headline": f"The finding of {name}",
             "summary": f"All that {name} found.",
             "table": {"header": ["a", "b"], "rows": [["1", "2.0 ± 0.1"]]},
-            "procedure": "What was done.",
+            "procedure": "The method.",
+            "criterion": "Reproduced: yes.",
             "data": "digits",
             "seeds": 2,
+            "first_seed": 100 if name == "vanishing" else 0,
             "seconds": 12.3,
             "machine": {"device": "cpu", "cores": 2, "jax": "0.10"},
         }
@@ -131,13 +137,14 @@ def test_the_page_is_made_of_the_results(results, tmp_path):
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(NAMES)
     for name in NAMES:
         title = run.find(name).title
-        assert f"| [{title}](#{name}) | **partly reproduced** | What {name} found | 2 | 12 |" in text
+        assert f"| [{title}](#{name}) | **partly reproduced** | The finding of {name} | 2 | 12 |" in text
         assert f"**{title}: partly reproduced.** All that {name} found." in text
-        assert f"![What {name} found](studies/{name}.png)" in text
+        assert f"![The finding of {name}](studies/{name}.png)" in text
         assert (tmp_path / "docs" / "studies" / f"{name}.png").read_bytes() == name.encode()
     assert text.count("| a | b |\n| :--- | ---: |\n| 1 | 2.0 ± 0.1 |") == len(NAMES)
-    assert "`python -m train study vanishing --full`, on digits" in text
-    assert "`python -m train study placement`, on digits" in text
+    assert text.count("*Criterion.* Reproduced: yes.") == len(NAMES)
+    assert "`python -m train study vanishing --full` (confirms), on digits, seeds 100 to 101 in every cell" in text
+    assert "`python -m train study placement` (explores), on digits, seeds 0 to 1 in every cell" in text
     assert str(tmp_path) not in text
 
 
@@ -159,9 +166,19 @@ def test_data_that_cannot_be_had_end_in_one_line(tmp_path, capsys):
     assert re.fullmatch(r"error: .* lacks train-images-idx3-ubyte.*\n", capsys.readouterr().err)
 
 
-def test_the_full_form_has_the_fields_and_more_of_them():
+def test_the_full_form_confirms_with_seeds_that_the_quick_form_did_not_use():
     for name in NAMES:
         study = run.find(name)
         assert type(study.full) is type(study.quick)
-        assert study.full.seeds >= study.quick.seeds
-        assert study.full != study.quick
+        assert len(seeds_of(study.full)) >= 10
+        assert seeds_of(study.full)[0] >= 100
+        assert not {*seeds_of(study.full)} & {*seeds_of(study.quick)}
+
+
+def test_the_seeds_are_those_that_the_networks_get():
+    """A study with other seeds has other numbers, and the same for those that it shares."""
+    study, data = run.find("init-scale"), run.data_of(load("digits"))
+    settings = dataclasses.replace(study.quick, **TINY["init-scale"])
+    first, second = (study.measure(data, dataclasses.replace(settings, first_seed=n))["with"] for n in (100, 101))
+    np.testing.assert_array_equal(first[:, 1], second[:, 0])
+    assert not np.array_equal(first[:, 0], second[:, 0])

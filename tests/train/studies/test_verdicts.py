@@ -11,6 +11,7 @@ from closeness import assert_close
 
 from train.network.build import renorm_ramp
 from train.studies import (
+    activations,
     ghost_batch,
     init_scale,
     learning_rate,
@@ -70,6 +71,22 @@ def test_learning_rate(with_norm, without, verdict):
     finding = learning_rate.conclude(numbers, settings)
     assert finding.verdict == verdict
     assert finding.table.rows[0][1] == f"{5 * with_norm[0]} ± 0"
+
+
+@pytest.mark.parametrize(
+    ("wander", "widening", "verdict"),
+    [
+        ((0.4, 1.0), (2, 30), "reproduced"),
+        ((0.4, 0.45), (2, 30), "partly reproduced"),
+        ((1.0, 0.4), (30, 2), "not reproduced"),
+    ],
+)
+def test_activations(wander, widening, verdict):
+    """Both measures count only beyond the noise."""
+    numbers = {f"{name}_accuracy": around(90).T for name in ("with", "without")}
+    for i, name in enumerate(("with", "without")):
+        numbers |= {f"{name}_wander": wander[i] + NOISE, f"{name}_widening": widening[i] + NOISE}
+    assert activations.conclude(numbers, activations.Settings()).verdict == verdict
 
 
 def test_vanishing():
@@ -156,12 +173,21 @@ def test_small_batch(plain, renorm, few, verdict):
     assert small_batch.conclude(numbers, settings).verdict == verdict
 
 
-@pytest.mark.parametrize(("ghost", "verdict"), [(92, "reproduced"), (91, "not reproduced"), (90, "not reproduced")])
-def test_ghost_batch(ghost, verdict):
-    settings = ghost_batch.Settings(ghosts=(16,))
-    numbers = {"ghost": around(ghost, 91), "small": 93 + NOISE, "none": 90 + NOISE}
+@pytest.mark.parametrize(
+    ("ghost", "verdict", "headline"),
+    [
+        (92, "reproduced", "better (+1.00 points"),
+        (91.1, "not reproduced", "no difference beyond the noise (+0.10 points"),
+        (90, "not reproduced", "worse (-1.00 points"),
+    ],
+)
+def test_ghost_batch(ghost, verdict, headline):
+    """The verdict is about the size chosen beforehand, however good another one is; the headline agrees with it."""
+    settings = ghost_batch.Settings(ghosts=(16, 32))
+    numbers = {"ghost": around(ghost, 99, 91), "small": 93 + NOISE, "none": 90 + NOISE}
     finding = ghost_batch.conclude(numbers, settings)
     assert finding.verdict == verdict
+    assert finding.headline.startswith(f"Ghosts of 16 in a large batch: {headline}")
     assert ("50% of the gap to batches of 32" in finding.summary) == (ghost == 92)
 
 

@@ -113,6 +113,17 @@ class Powers(nn.Module):
         return jnp.concatenate([jnp.zeros_like(x), -x], axis=-1)
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(0.5, [3]), (1.5, [6, 3]), (0.001, [1])])
+def test_a_part_of_an_epoch_is_the_beginning_of_a_whole_one(plan, programs, recorded, record, epochs, steps):
+    assert plan.steps_per_epoch == 6
+    part = record(dataclasses.replace(plan, epochs=epochs), programs)
+    assert [epoch.step for epoch in part.epochs] == np.cumsum(steps).tolist()
+    whole = {event.step: event.loss for event in recorded.events if isinstance(event, loop.Progress)}
+    seen = {event.step: event.loss for event in part.events if isinstance(event, loop.Progress)}
+    assert len(seen) == sum(steps)
+    assert seen == {step: whole[step] for step in seen}
+
+
 def bits(total):
     """The positions of the examples whose losses, 128·2ⁱ, sum to the total."""
     assert total % 128 == 0
@@ -222,8 +233,8 @@ def test_the_schedule_of_a_plan_ends_with_its_last_step(blobs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, r"--epochs must be at least 1; got 0"),
-        ({"epochs": -3}, r"--epochs must be at least 1; got -3"),
+        ({"epochs": 0}, r"--epochs must be positive and finite; got 0"),
+        ({"epochs": -0.5}, r"--epochs must be positive and finite; got -0\.5"),
         ({"batch_size": 1}, r"at least 2: batch normalization needs more than one value; got 1"),
         ({"batch_size": 0}, r"--batch-size must be at least 2.* got 0$"),
         ({"batch_size": 51}, r"--batch-size must be at most 50, the training examples of blobs; got 51$"),
