@@ -79,7 +79,7 @@ def tree(caption: str, pages: list[str]) -> str:
 def notebook(app: Sphinx) -> Path:
     """Write the tutorial as a notebook, whose links to other pages are plain text, and return its path."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
-    path = app.outdir.parent / "tutorial.ipynb"
+    path = Path(app.outdir).parent / "tutorial.ipynb"
     cells = jupytext.reads(re.sub(r"\[([^\]]*)\]\((?!#)[\w/.]+(#[\w-]*)?\)", r"\1", text), "md")
     cells.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     jupytext.write(cells, path)
@@ -106,10 +106,10 @@ def as_restructured_text(app: Sphinx, kind: str, name: str, value: object, optio
     """
     text = re.sub(r"(?<![`:])`([^`\n]+)`(?!`)", as_code, "\n".join(lines))
     text = re.sub(r"(?m)^(Differs elsewhere|Source): ", r"**\1.** ", text)
-    description, heading, sections = text.partition("\nArgs:\n")
-    if heading:
-        description = re.sub(r"(?m)^ {4}\S.*(?:\n {4}.*)*", as_block, description)
-    lines[:] = (description + heading + re.sub(r"\|(\w+)\|", r"\\|\1\\|", sections)).splitlines()
+    heading = re.search(r"(?m)^(Args|Attributes|Returns|Example):$", text)
+    end = heading.start() if heading else len(text)
+    description = re.sub(r"(?m)^ {4}\S.*(?:\n {4}.*)*|\|\w+\|", as_block, text[:end])
+    lines[:] = (description + re.sub(r"\|\w+\|", as_block, text[end:])).splitlines()
 
 
 def as_code(match: re.Match[str]) -> str:
@@ -119,7 +119,9 @@ def as_code(match: re.Match[str]) -> str:
 
 
 def as_block(match: re.Match[str]) -> str:
-    """The reStructuredText of lines that stay as they are."""
+    """The reStructuredText of lines that stay as they are, or of a word between bars, which would be a substitution."""
+    if match[0].startswith("|"):
+        return match[0].replace("|", r"\|")
     return ".. code-block:: text\n\n" + match[0].replace("``", "").replace(":py:obj:`", "").replace("`", "") + "\n"
 
 
