@@ -1,7 +1,7 @@
 """Numbers and durations in words."""
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
+def count(number: float, noun: str, plural: str = "") -> str:
     """A number with its noun, in the plural where there is not one.
 
     Example:

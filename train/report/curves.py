@@ -34,13 +34,13 @@ def write(
 
     """
     detailed = epochs[-1].epoch <= MOST_IN_DETAIL
-    with style.new_figure(path, HEIGHT, title(dataset, epochs[-1])) as figure:
+    with style.new_figure(path, HEIGHT, title(dataset, epochs[-1], steps_per_epoch)) as figure:
         loss, accuracy = figure.subplots(1, 2)
         if detailed:
             places = [report.step / steps_per_epoch for report in progress]
             training, label = [(report.loss, report.accuracy) for report in progress], "training batches"
         else:
-            places = [epoch.epoch for epoch in epochs]
+            places = [epoch.step / steps_per_epoch for epoch in epochs]
             training = [(epoch.train_loss, epoch.train_accuracy) for epoch in epochs]
             label = "training batches"
         draw = functools.partial(_draw, window=1 if detailed else 2 * (len(epochs) // 20) + 1)
@@ -50,7 +50,7 @@ def write(
             line = form if detailed else form[1:]
             found = [epoch for epoch in epochs if getattr(epoch, f"{name}_loss") is not None]
             if found:
-                numbers = [epoch.epoch for epoch in found]
+                numbers = [epoch.step / steps_per_epoch for epoch in found]
                 values = [[getattr(epoch, f"{name}_{measure}") for epoch in found] for measure in ("loss", "accuracy")]
                 draw(loss, numbers, values[0], line, colour, label)
                 draw(accuracy, numbers, [100 * value for value in values[1]], line, colour, label)
@@ -58,7 +58,7 @@ def write(
         loss.set(xlabel="epoch", ylabel="loss: cross-entropy (nats), log scale", yscale="log")
         accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(max(0, 100 * lowest - 10), 100.5))
         for axes in (loss, accuracy):
-            _ticks(axes, epochs[-1].epoch)
+            _ticks(axes, epochs[-1].step / steps_per_epoch)
         handles, labels = loss.get_legend_handles_labels()
         if not detailed:
             handles.append(Line2D([], [], color=style.QUIET, alpha=FAINT))
@@ -76,18 +76,21 @@ def _draw(
     axes.plot(x, y, line, color=colour, label=label)
 
 
-def title(dataset: str, last: Epoch) -> str:
+def title(dataset: str, last: Epoch, steps_per_epoch: int) -> str:
     """The result in one line.
 
     Example:
-        >>> title("mnist", Epoch(2, 9, 0.1, 0.9, None, None, 0.2, 0.9918, 1e3, 1.0))
-        'mnist: 99.18% test accuracy after 2 epochs'
+        >>> last = Epoch(2, 9, 0.1, 0.9, None, None, 0.2, 0.9918, 1e3, 1.0)
+        >>> title("mnist", last, steps_per_epoch=6)
+        'mnist: 99.18% test accuracy after 1.5 epochs'
 
     """
-    return f"{dataset}: {last.test_accuracy:.2%} test accuracy after {count(last.epoch, 'epoch')}"
+    passes = round(last.step / steps_per_epoch, 2)
+    length = count(int(passes) if passes.is_integer() else passes, "epoch")
+    return f"{dataset}: {last.test_accuracy:.2%} test accuracy after {length}"
 
 
-def _ticks(axes: Axes, epochs: int) -> None:
+def _ticks(axes: Axes, epochs: float) -> None:
     """Set ticks at whole epochs, and write losses as plain numbers."""
     axes.grid()
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))

@@ -109,8 +109,8 @@ class Monitor(WithBar):
     ) -> None:
         super().__init__(console, clock)
         self._plan, self._before = plan, done
-        self._steps = plan.epochs * plan.steps_per_epoch
-        self._every = -(-plan.epochs // MOST_LINES)
+        self._steps = plan.steps
+        self._every = -(-plan.last_epoch // MOST_LINES)
         self._unprinted: Epoch | None = None
         self._unit = f"{'images' if plan.train.inputs.ndim == 4 else 'examples'}/s"
         self._task = self._add_task("the first steps", self._steps, done)
@@ -141,7 +141,7 @@ class Monitor(WithBar):
 
     def epoch(self, done: Epoch) -> None:
         """Show that an epoch is done and evaluated."""
-        if done.epoch % self._every and done.epoch < self._plan.epochs:
+        if done.epoch % self._every and done.epoch < self._plan.last_epoch:
             self._unprinted = done
         else:
             self._print(done)
@@ -163,7 +163,8 @@ class Monitor(WithBar):
         return ["  ".join([self._epoch(done), *form]) for form in forms]
 
     def _epoch(self, done: Progress | Epoch) -> str:
-        return f"epoch {done.epoch:>{len(str(self._plan.epochs))}}/{self._plan.epochs}"
+        last = self._plan.last_epoch
+        return f"epoch {done.epoch:>{len(str(last))}}/{last}"
 
 
 def print_end(
@@ -172,8 +173,9 @@ def print_end(
     """Print the results of the run."""
     last, first = epochs[-1], best(epochs)
     correct = round(last.test_accuracy * len(dataset.test_labels))
-    if last.epoch < plan.epochs:
-        say(console, f"\nstopped after epoch {last.epoch} of {plan.epochs}: the validation accuracy no longer improves")
+    if last.epoch < plan.last_epoch:
+        ended = f"stopped after epoch {last.epoch} of {plan.last_epoch}"
+        say(console, f"\n{ended}: the validation accuracy no longer improves")
     say(
         console,
         f"\ntest accuracy {last.test_accuracy:.2%} of {dataset.name} "

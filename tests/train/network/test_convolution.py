@@ -1,4 +1,6 @@
-"""Convolution by patches is `lax.conv_general_dilated`: to the bit, on small integers, whose sums are exact."""
+"""Convolution by products is `lax.conv_general_dilated`: to the bit, on small integers, whose sums are exact."""
+
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from train.network.convolution import convolution_for, convolve_by_patches
+from train.network.convolution import WINOGRAD_FEATURES, convolution_for, convolve_by_products
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 KERNELS = [(1, 1), (3, 3), (5, 3), (2, 4)]
@@ -33,16 +35,47 @@ def with_gradients(convolution, images, kernel, padding):
 @pytest.mark.parametrize("size", KERNELS, ids=str)
 def test_values_and_gradients_are_those_of_lax(size, padding):
     images, kernel = integers(2, 7, 6, 3), integers(*size, 3, 4, seed=1)
-    program = jax.make_jaxpr(lambda x, k: convolve_by_patches(x, k, (1, 1), padding, dimension_numbers=NHWC))(
+    program = jax.make_jaxpr(lambda x, k: convolve_by_products(x, k, (1, 1), padding, dimension_numbers=NHWC))(
         images, kernel
     )
     assert "dot_general" in str(program)
     assert "conv_general_dilated" not in str(program)
     expected = with_gradients(lax.conv_general_dilated, images, kernel, padding)
-    actual = with_gradients(convolve_by_patches, images, kernel, padding)
+    actual = with_gradients(convolve_by_products, images, kernel, padding)
     for ours, theirs in zip(actual, expected, strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+@pytest.mark.parametrize("size", [(13, 13), (4, 5), (3, 3)], ids=str)
+def test_winograds_products_give_the_same(size, padding):
+    """Halves of small integers are exact, too."""
+    wide = WINOGRAD_FEATURES
+    images, kernel = integers(2, *size, wide), integers(3, 3, wide, wide + 1, seed=1)
+    convolve = partial(convolve_by_products, window_strides=(1, 1), padding=padding, dimension_numbers=NHWC)
+    assert str(jax.make_jaxpr(convolve)(images, kernel)).count("dot_general") == 16
+    assert str(jax.make_jaxpr(convolve)(images, kernel[..., :-2])).count("dot_general") == 1
+    narrow = images.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    assert str(jax.make_jaxpr(convolve)(*narrow)).count("dot_general") == 1
+    expected = with_gradients(lax.conv_general_dilated, images, kernel, padding)
+    actual = with_gradients(convolve_by_products, images, kernel, padding)
+    for ours, theirs in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_winograds_products_round_as_little_as_sums_of_tiles_do():
+    """Against float64: four roundings of the entries of a tile, of up to four times their size, and a sum's."""
+    random = np.random.default_rng(0)
+    images, kernel = random.normal(size=(4, 13, 13, 32)), random.normal(size=(3, 3, 32, 64))
+    with jax.enable_x64(True):
+        exact, sizes = (
+            np.asarray(lax.conv_general_dilated(*pair, (1, 1), "VALID", dimension_numbers=NHWC))
+            for pair in ((images, kernel), (abs(images), abs(kernel)))
+        )
+        arrays = images.astype(np.float32), kernel.astype(np.float32)
+    actual = convolve_by_products(*arrays, (1, 1), "VALID", dimension_numbers=NHWC)
+    assert np.all(abs(actual - exact) <= 16 * np.finfo(np.float32).eps * sizes)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +100,7 @@ def test_what_patches_do_not_serve_is_left_to_lax(strides, options, padding):
     options = {"dimension_numbers": NHWC, **options}
     ours, theirs = (
         jax.make_jaxpr(lambda x, k, f=convolution: f(x, k, strides, padding, **options))(images, kernel)
-        for convolution in (convolve_by_patches, lax.conv_general_dilated)
+        for convolution in (convolve_by_products, lax.conv_general_dilated)
     )
     assert str(ours) == str(theirs)  # the same program, not just the same numbers
     assert "conv_general_dilated" in str(ours)
@@ -81,7 +114,7 @@ def test_a_flax_convolution_takes_it():
         "kernel_init": lambda _, shape, __: jnp.asarray(integers(*shape, seed=1)),
     }
     for dtype in (jnp.float32, jnp.bfloat16):
-        ours = nn.Conv(**options, dtype=dtype, conv_general_dilated=convolve_by_patches)
+        ours = nn.Conv(**options, dtype=dtype, conv_general_dilated=convolve_by_products)
         theirs = nn.Conv(**options, dtype=dtype)
         (y, variables), (expected, _) = (each.init_with_output(jax.random.key(0), images) for each in (ours, theirs))
         assert y.dtype == dtype
@@ -92,7 +125,7 @@ def test_a_flax_convolution_takes_it():
 @pytest.mark.parametrize(
     ("platform", "expected"),
     [
-        ("cpu", convolve_by_patches),
+        ("cpu", convolve_by_products),
         ("gpu", lax.conv_general_dilated),
         ("cuda", lax.conv_general_dilated),
         ("tpu", lax.conv_general_dilated),
