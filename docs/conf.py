@@ -79,7 +79,7 @@ def tree(caption: str, pages: list[str]) -> str:
 def notebook(app: Sphinx) -> Path:
     """Write the tutorial as a notebook, whose links to other pages are plain text, and return its path."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
-    path = app.outdir.parent / "tutorial.ipynb"
+    path = Path(app.outdir).parent / "tutorial.ipynb"
     cells = jupytext.reads(re.sub(r"\[([^\]]*)\]\((?!#)[\w/.]+(#[\w-]*)?\)", r"\1", text), "md")
     cells.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     jupytext.write(cells, path)
@@ -98,29 +98,38 @@ def add_what_the_site_needs(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = f"{title}\n\n{{download}}`Download this page as a notebook <{path}>`\n{rest}"
 
 
+BLOCK = r"(?P<block>^ {4}\S.*(?:\n {4}.*)*)"  # indented lines, formulas above all
+MARKS = r"(?<![`:])`(?P<code>[^`\n]+)`(?!`)|(?P<bars>\|\w+\|)|^(?P<label>Differs elsewhere|Source): "
+
+
 def as_restructured_text(app: Sphinx, kind: str, name: str, value: object, options: object, lines: list[str]) -> None:
-    """Turn the docstrings' Markdown into reStructuredText, before napoleon does their sections.
-
-    Names in backticks are code, and links where they are public. What is indented in the description, formulas above
-    all, keeps its lines.
-    """
-    text = re.sub(r"(?<![`:])`([^`\n]+)`(?!`)", as_code, "\n".join(lines))
-    text = re.sub(r"(?m)^(Differs elsewhere|Source): ", r"**\1.** ", text)
-    description, heading, sections = text.partition("\nArgs:\n")
-    if heading:
-        description = re.sub(r"(?m)^ {4}\S.*(?:\n {4}.*)*", as_block, description)
-    lines[:] = (description + heading + re.sub(r"\|(\w+)\|", r"\\|\1\\|", sections)).splitlines()
+    """Turn the docstrings' Markdown into reStructuredText, before napoleon does their sections."""
+    text = "\n".join(lines)
+    heading = re.search(r"(?m)^(Args|Attributes|Returns|Example):$", text)
+    end = heading.start() if heading else len(text)
+    description = re.sub(f"(?m){BLOCK}|{MARKS}", marked, text[:end])
+    lines[:] = (description + re.sub(f"(?m){MARKS}", marked, text[end:])).splitlines()
 
 
-def as_code(match: re.Match[str]) -> str:
-    """The reStructuredText of what is in backticks."""
-    name = match[1].removesuffix("()")
-    return f":py:obj:`{name}`" if name in NAMES else f"``{match[1]}``"
+def marked(match: re.Match[str]) -> str:
+    """The reStructuredText of what BLOCK and MARKS find."""
+    found = {name: text for name, text in match.groupdict().items() if text}
+    match found:
+        case {"block": lines}:
+            return f".. code-block:: text\n\n{lines}\n"
+        case {"code": code}:  # a link where it is a public name
+            name = code.removesuffix("()")
+            return f":py:obj:`{name}`" if name in NAMES else f"``{code}``"
+        case {"bars": bars}:  # which would mean a substitution
+            return bars.replace("|", r"\|")
+    return f"**{match['label']}.** "
 
 
-def as_block(match: re.Match[str]) -> str:
-    """The reStructuredText of lines that stay as they are."""
-    return ".. code-block:: text\n\n" + match[0].replace("``", "").replace(":py:obj:`", "").replace("`", "") + "\n"
+def with_dashes(app: Sphinx, doctree: nodes.document) -> None:
+    """Put a dash between an argument and its explanation."""
+    for node in list(doctree.findall(nodes.Text)):
+        if node == " -- ":
+            node.parent.replace(node, nodes.Text(" – "))
 
 
 DEFAULTS = ((r"<class '([\w.]+)'>", r"\1"), (r"<function (\w+)[^>]*>", r"\1"), (r"<[^>]+>", "..."))
@@ -171,4 +180,5 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", add_what_the_site_needs)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
     app.connect("autodoc-process-signature", with_public_types)
+    app.connect("doctree-read", with_dashes)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_display, None))
