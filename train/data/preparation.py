@@ -87,7 +87,7 @@ def _prepare(published: Published, cache_folder: Path) -> Arrays:
     except DownloadError as error:
         raise DatasetUnavailableError(published, str(error)) from error
 
-    _log.info("preparing %s with tensorflow-datasets, this once", published.title)
+    _log.info("preparing %s with tensorflow-datasets, only once", published.title)
     prepared_folder = cache_folder / "tensorflow_datasets"
     # What an earlier attempt left: whether it is whole is not known.
     shutil.rmtree(prepared_folder / published.name, ignore_errors=True)

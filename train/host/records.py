@@ -61,7 +61,7 @@ def read(path: Path, kind: type, whole: bool = True) -> list[Record]:
         try:
             found.append(_record(line, kind, whole))
         except ValueError as error:
-            _report(f"{path}: line {number} is damaged and left out ({error})")
+            _report(f"{path}: line {number} is damaged and skipped ({error})")
     return found
 
 

@@ -124,7 +124,7 @@ def of_file(path: Path) -> Classifier:
     except Exception as error:  # whatever it is: the bytes are those that were written
         reason = next(iter(str(error).splitlines()), "")[:LONGEST_REASON]
         raise ArtifactError(
-            f"{path} is sound, and made by jax {description.jax_version}; jax {jax.__version__} cannot read it "
+            f"{path} is intact and was made by jax {description.jax_version}; jax {jax.__version__} cannot read it "
             f"({type(error).__name__}: {reason}): export the network again"
         ) from error
     if getattr(output, "shape", None) != (1, len(description.class_names)):

@@ -33,9 +33,7 @@ def listed(path: Path) -> list[Path]:
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
     if not found:
-        raise ImageError(
-            f"{path} is a folder without images ({', '.join(FORMATS)}); its own folders are not looked into"
-        )
+        raise ImageError(f"{path} is a folder without images ({', '.join(FORMATS)}); subfolders are not searched")
     return sorted(found, key=lambda each: _numbered(each.name))
 
 

@@ -102,7 +102,7 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
-                    raise ImageError(f"{path} is of {image.width}x{image.height} pixels: more than {MOST_PIXELS:,}")
+                    raise ImageError(f"{path} has {image.width}x{image.height} pixels: more than {MOST_PIXELS:,}")
                 deep = any(";16" in str(tile[3]) for tile in image.tile)
                 image.load()
                 if deep and not image.mode.startswith("I"):
@@ -111,7 +111,7 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not an image ({', '.join(FORMATS)}), or damaged at its beginning") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{path} is of more than {MOST_PIXELS:,} pixels") from None
+        raise ImageError(f"{path} has more than {MOST_PIXELS:,} pixels") from None
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything at all of damaged content

@@ -53,7 +53,7 @@ class DamagedError(UnusableError):
 
 
 class ForeignError(UnusableError):
-    """A checkpoint is of another run."""
+    """A checkpoint belongs to another run."""
 
 
 class NoCheckpointError(UsageError):
@@ -158,13 +158,13 @@ def newest(parent: Path, like: Like, run: Identity | None = None) -> Checkpoint 
         try:
             found = restore(folder, like, run)
         except UnusableError as error:
-            _log.warning("%s; it is not used", error)
+            _log.warning("%s; skipped", error)
             continue
         if folder != folders[0]:
-            _log.warning("going on from %s, the newest that is sound", folder)
+            _log.warning("continuing from %s, the newest intact one", folder)
         return found
     if folders:
-        raise NoCheckpointError(f"no checkpoint in {parent} is sound: nothing can be restored")
+        raise NoCheckpointError(f"no checkpoint in {parent} is intact: nothing can be restored")
     return None
 
 
@@ -173,7 +173,7 @@ def restore(folder: Path, like: Like, run: Identity | None = None) -> Checkpoint
 
     Raises:
         DamagedError: it is not what was written.
-        ForeignError: it is of another run.
+        ForeignError: it belongs to another run.
 
     """
     contents = verify(folder, run)
@@ -193,7 +193,7 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
 
     Raises:
         DamagedError: one is not.
-        ForeignError: it is of another run than this one.
+        ForeignError: it belongs to another run than this one.
 
     """
     try:
@@ -204,7 +204,7 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
     if written != present:
         differing = sorted({line.rpartition(b"  ")[2] for line in {*written.splitlines()} ^ {*present.splitlines()}})
         names = ", ".join(name.decode(errors="replace") for name in differing) or SUMS
-        raise DamagedError(f"{folder} is damaged: {names} not as written")
+        raise DamagedError(f"{folder} is damaged: {names} changed after it was written")
     try:
         stored = typed.parse((folder / POSITION).read_bytes())
         position = stored.get("position") if isinstance(stored, dict) else None
@@ -215,7 +215,7 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
         raise DamagedError(f"{folder} is damaged: {POSITION}: {error}") from error
     difference = run and run.difference(contents.run)
     if difference:
-        raise ForeignError(f"{folder} is of another run: {difference}")
+        raise ForeignError(f"{folder} belongs to another run: {difference}")
     return contents
 
 

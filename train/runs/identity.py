@@ -37,13 +37,13 @@ class Identity:
         Options that only one of the two knows are of another version of jaxbn, and do not count.
         """
         if stored is None:  # as in earlier versions, whose runs have no known initial state
-            return None if self.initial is None else "it does not say of which run it is"
+            return None if self.initial is None else "it does not name its run"
         for name, here in self.options.items():
             there = stored.options.get(name, here)
             if there != here:
-                return f"--{name.replace('_', '-')} is {typed.shown(there)} there, and {typed.shown(here)} in this run"
+                return f"--{name.replace('_', '-')} is {typed.shown(there)} there and {typed.shown(here)} in this run"
         if None not in (self.initial, stored.initial) and self.initial != stored.initial:
-            return "it began with other parameters"
+            return "it started from other parameters"
         return None
 
 

@@ -38,7 +38,7 @@ def learn(run: Run, start: Start, interruption: Interruption) -> Trained:
     plan, patience = run.plan, run.config.run.patience
     state, progress, epochs = start.state, list(start.progress), list(start.epochs)
     if start.position.epoch > plan.epochs or out_of_patience(epochs, patience):
-        say(run.console, f"{run.folder} is finished: nothing is left to train, and its results are written again")
+        say(run.console, f"{run.folder} is finished: nothing is left to train; its results are written again")
         return Trained(state, progress, epochs)
     with run.console.status("compiling"):
         programs = loop.compile_programs(plan, state)

@@ -53,7 +53,9 @@ def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
     if found is not None:
         return Restored(folder, config, _model(config, found.data), found.state, found.data)
     if best:
-        raise UsageError(f"{folder} kept no best checkpoint: a run does with --validation, as in --validation 0.1")
+        raise UsageError(
+            f"{folder} has no best checkpoint: a run keeps one only with --validation, as in --validation 0.1"
+        )
     raise UsageError(f"{folder} has no checkpoint yet")
 
 
@@ -66,7 +68,9 @@ def load_data(run: Restored, data_dir: Path | None) -> Dataset:
     """
     dataset = load(run.data.name, data_dir=data_dir or run.config.data.data_dir)
     if dataset.card != run.data:
-        raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")
+        raise UsageError(
+            f"the data have changed since {run.folder} was started: pass the same --data-dir as at its start"
+        )
     return dataset
 
 

@@ -59,10 +59,10 @@ def rewind(folder: Path, step: int, epoch: int, remove: bool = True) -> tuple[li
     progress = _rewind(folder / PROGRESS, Progress, lambda record: record["step"] <= step, remove)
     epochs = _rewind(folder / METRICS, EpochRecord, lambda record: record["epoch"] < epoch, remove)
     if step > max((record["step"] for record in progress), default=0):
-        _log.warning("%s does not reach step %d, from which the run goes on", folder / PROGRESS, step)
+        _log.warning("%s does not reach step %d, from which the run continues", folder / PROGRESS, step)
     if missing := sorted(set(range(1, epoch)) - {record["epoch"] for record in epochs}):
         numbers = ", ".join(map(str, missing))
-        _log.warning("%s has no intact record of epoch %s; the run goes on without", folder / METRICS, numbers)
+        _log.warning("%s has no intact record of epoch %s; the run continues without it", folder / METRICS, numbers)
     names = [field.name for field in dataclasses.fields(Epoch)]
     return (
         [Progress(**record) for record in progress],

@@ -46,13 +46,15 @@ class Writer:
         if not folder.exists() and not folder.is_symlink():
             return
         if not folder.is_dir() or folder.is_symlink():
-            raise FileExistsError(f"{folder} is no folder of a run; pass another --name")
+            raise FileExistsError(f"{folder} is not the folder of a run; pass another --name")
         found = {path.name for path in folder.iterdir()} - {LOCK, *PARTS}
         others = sorted(found.difference(FILES, FOLDERS))
         if others:
-            raise FileExistsError(f"{folder} holds {others[0]}, which is of no run; pass another --name")
+            raise FileExistsError(f"{folder} contains {others[0]}, which no run writes; pass another --name")
         if found and not overwrite:
-            raise FileExistsError(f"{folder} holds an earlier run; pass another --name, or --overwrite to replace it")
+            raise FileExistsError(
+                f"{folder} contains an earlier run; pass another --name, or --overwrite to replace it"
+            )
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -70,9 +72,7 @@ class Writer:
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                raise UsageError(
-                    f"{self.folder}: another process is training there at this moment: pass another --name"
-                ) from None
+                raise UsageError(f"{self.folder}: another process is training there: pass another --name") from None
         try:
             yield
         finally:

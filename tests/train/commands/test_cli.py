@@ -195,7 +195,7 @@ def test_an_earlier_run_is_not_touched(capsys, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")
     assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "mine"]) == 1
-    assert "mine holds an earlier run; pass another --name, or --overwrite" in capsys.readouterr().err
+    assert "mine contains an earlier run; pass another --name, or --overwrite" in capsys.readouterr().err
     assert (tmp_path / "mine" / "config.json").read_text() == "{}"
 
 

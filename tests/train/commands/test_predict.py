@@ -55,7 +55,7 @@ def test_predictions_of_a_run_and_of_its_export(kind, run, drawn, capsys, tmp_pa
     assert output.splitlines() == lines_of(restored.restore(run, run.parent), arrays, folder, 2)
     name = network if kind == "file" else run
     assert errors == (
-        f"{name}: digits, 3 classes, test accuracy 87.50%; images are taken as they are (--as-is), light on dark\n"
+        f"{name}: digits, 3 classes, test accuracy 87.50%; images are used as they are (--as-is), light on dark\n"
     )
 
 
@@ -145,14 +145,14 @@ def test_a_folder_is_its_images(run, drawn, capsys, tmp_path):
 
 def test_a_network_that_takes_no_images(tmp_path):
     folder = small_run.write(tmp_path / "iris", small_run.IRIS, small_run.MLP)
-    with pytest.raises(UsageError, match="iris has learned from iris: it takes 4 numbers, no images"):
+    with pytest.raises(UsageError, match="iris was trained on iris: it takes 4 numbers, not images"):
         predict(Predict(folder, (tmp_path / "a.png",)))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"images": ()}, "there is nothing to predict: name one or more image files, or a folder of them"),
+        ({"images": ()}, "there is nothing to predict: pass one or more image files, or a folder of them"),
         ({"top": 0}, "--top must be at least 1; got 0"),
     ],
 )

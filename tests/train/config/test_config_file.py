@@ -101,7 +101,7 @@ def test_a_run_is_found_by_its_folder_and_by_its_name(tmp_path):
         assert config_file.find_run(run, tmp_path / "runs") == tmp_path / "runs" / "a"
     with pytest.raises(UsageError, match=r"there is no run b, neither as a folder nor in .*runs"):
         config_file.find_run(Path("b"), tmp_path / "runs")
-    with pytest.raises(UsageError, match=r"runs is no folder of a run: it has no config\.json"):
+    with pytest.raises(UsageError, match=r"runs is not the folder of a run: it has no config\.json"):
         config_file.find_run(tmp_path / "runs", tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_the_configuration_of_a_run_is_what_the_run_has_written(tmp_path):
             changed = bytearray(whole)
             changed[position // 8] ^= 1 << position % 8
             (tmp_path / name).write_bytes(changed)
-            with pytest.raises(UsageError, match=r"config\.json is not what the run has written: damaged, or edited"):
+            with pytest.raises(UsageError, match=r"config\.json has changed since the run wrote it"):
                 config_file.read_run(tmp_path)
         (tmp_path / name).write_bytes(whole)
     (tmp_path / "config.sha256").unlink()  # as in a run of an earlier version

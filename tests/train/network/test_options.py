@@ -234,7 +234,7 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
             r"--activation must be .* each of the 3 that are activated; got elu relu",
         ),
         ({"network": "cnn"}, {}, (4,), r"--network cnn needs images, and these inputs are of shape \(4,\): choose mlp"),
-        ({"hidden": (3, 4)}, {}, (12, 12, 1), r"--hidden of a cnn is one number, as in --hidden 256; got 3 4"),
+        ({"hidden": (3, 4)}, {}, (12, 12, 1), r"--hidden of a cnn must be one number, as in --hidden 256; got 3 4"),
         ({"channels": (3, 3, 3)}, {}, (12, 12, 1), r"--channels has 3 entries, too many for images of 12x12: each"),
         (
             {"channels": (3, 3, 3, 3), "padding": "same"},
