@@ -49,9 +49,9 @@ class ModelConfig:
     """cnn: convolutions with norm and pooling, then a hidden layer; mlp: hidden layers with norm; auto: cnn for images,
     mlp for tables."""
     channels: tuple[int, ...] | None = None
-    """Features of each convolution of a cnn. none: 32 64."""
+    """Features of each convolution of a cnn; none: 32 64."""
     hidden: tuple[int, ...] | None = None
-    """Features of each hidden layer. none: 256 for a cnn, which has one, and 512 512 for an mlp."""
+    """Features of each hidden layer; none: 256 for a cnn, which has one, and 512 512 for an mlp."""
     pool_every: int = 1
     """Number of convolutions of a cnn from one pooling to the next."""
     padding: Padding = "valid"
@@ -108,9 +108,9 @@ class OptimizerConfig:
     """Optimization."""
 
     epochs: int | None = None
-    """Passes over the training set. none: by dataset ({each})."""
+    """Passes over the training set; none: by dataset ({each})."""
     batch_size: int | None = None
-    """Examples per step. none: by dataset ({each}). An incomplete batch at the end of each shuffled epoch is
+    """Examples per step; none: by dataset ({each}). An incomplete batch at the end of each shuffled epoch is
     dropped."""
     optimizer: Optimizer = "adamw"
     """momentum: sgd with --sgd-momentum; adamw: adam with --weight-decay."""
@@ -161,7 +161,7 @@ class RunConfig:
     runs_dir: Path = Path("runs")
     """Folder that holds one folder per run."""
     name: str | None = None
-    """Name of the run's folder. none: dataset and time."""
+    """Name of the run's folder; none: dataset and time."""
     overwrite: bool = False
     """Replace an earlier run of the same name."""
     seed: int = 0

@@ -45,18 +45,18 @@ class Picture(NamedTuple):
 
 
 def read(path: Path, form: Preprocessing, treatment: Treatment = Treatment()) -> Picture:
-    """Reads an image file.
+    """Read an image file.
 
-    It is turned upright as its EXIF data say, made grey or RGB, and laid on paper where it is transparent. Then a digit
-    is set as the dataset's are; any other image is scaled to fit, its proportions kept, and centred.
+    It is turned upright by its EXIF data, converted to grey or RGB, and placed on paper if it is transparent. Then a
+    digit is prepared as in the dataset; any other image is scaled to fit, with its proportions kept, and centred.
 
     Args:
-        path: of a PNG, JPEG, GIF, BMP, TIFF or WebP file, or of a pipe; of several frames, the first one counts.
-        form: what the network takes.
-        treatment: what is done to it.
+        path: a PNG, JPEG, GIF, BMP, TIFF or WebP file, of which the first frame is read, or a pipe.
+        form: the inputs of the network.
+        treatment: the treatment of the image.
 
     Raises:
-        ImageError: there is no such file, or it is not an image, damaged, or too large.
+        ImageError: the file does not exist, is not an image, is damaged, or is too large.
 
     """
     image, note = _decode(path)
@@ -68,14 +68,16 @@ def read(path: Path, form: Preprocessing, treatment: Treatment = Treatment()) ->
 
 
 def _digit(image: Image.Image, setting: Setting, invert: bool) -> Picture:
-    image = image.reduce(-(-max(image.size) // ENOUGH_PIXELS))  # of transparent images the colours count by their alpha
+    image = image.reduce(
+        -(-max(image.size) // ENOUGH_PIXELS)
+    )  # weights the colours of transparent images by their alpha
     digit = handwriting.read_digit(_values(_on_paper(image)), setting, dark=True if invert else None)
     pixels = None if digit.pixels is None else digit.pixels[..., None]
     return Picture(pixels, digit.remark, digit.shows)
 
 
 def _whole(image: Image.Image, form: Preprocessing, treatment: Treatment) -> Picture:
-    """The image scaled to fit, and centred on black; where dark on light, inverted."""
+    """Scale an image to fit, and centre it on black; invert it if it is dark on light."""
     judged = form.polarity is not None and not treatment.as_is and not treatment.invert
     if judged:
         image = _on_paper(image)
@@ -94,7 +96,7 @@ def _whole(image: Image.Image, form: Preprocessing, treatment: Treatment) -> Pic
 
 
 def _decode(path: Path) -> tuple[Image.Image, str]:
-    """The upright image in mode L, LA, RGB or RGBA, at its own size, and a note on how its values were read."""
+    """Decode an image, upright and in mode L, LA, RGB or RGBA, with a note on how its values were read."""
     source = opened(path)
     try:
         with warnings.catch_warnings():
@@ -114,12 +116,12 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
         raise ImageError(f"{path} has more than {MOST_PIXELS:,} pixels") from None
     except ImageError:
         raise
-    except Exception as error:  # decoders raise anything at all of damaged content
+    except Exception as error:  # decoders raise any error for damaged content
         raise ImageError(f"{path} is damaged or cut short: {error}") from error
 
 
 def _check_upper_bytes(image: Image.Image, path: Path) -> None:
-    """Raises an ImageError where values of 16 bits use few of them: of colours, Pillow keeps only the upper bytes."""
+    """Raise an ImageError if colours of 16 bits use few of them, since Pillow keeps only their upper bytes."""
     greatest = int(np.asarray(image)[..., :3].max())
     if greatest < LEAST_UPPER_BYTE:
         raise ImageError(
@@ -137,7 +139,7 @@ def _in_bytes(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
 
 
 def _from_deep(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
-    """Grey of 16 bits as grey of 8; a file's values of 8, 10 or 12 bits are scaled as such."""
+    """Convert grey of 16 bits to 8; values that use only 8, 10 or 12 bits are scaled accordingly."""
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise ImageError(f"{path} does not have values of 8 or 16 bits: convert it to PNG")
@@ -155,7 +157,7 @@ def _from_deep(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
 
 
 def _on_paper(image: Image.Image) -> Image.Image:
-    """A transparent image on paper of another colour than its ink; a sheet with transparent edges on its own colour."""
+    """Place a transparent image on paper of another colour than its ink, or of its own paper's colour if it has one."""
     if image.mode not in ("LA", "RGBA"):
         return image
     grey = np.asarray(image.convert("LA"))
@@ -176,20 +178,20 @@ def _composite(image: Image.Image, paper: int) -> Image.Image:
 
 
 def _values(image: Image.Image) -> np.ndarray:
-    """(H, W, C) float32."""
+    """The values of an image, (H, W, C) float32."""
     return np.asarray(image, np.float32).reshape(image.height, image.width, -1)
 
 
 def _scale(image: Image.Image, form: Preprocessing) -> np.ndarray:
-    """The image as large as the network's inputs allow, its proportions kept; (height, width, channels)."""
+    """Scale an image to the inputs of the network, with its proportions kept: (height, width, channels)."""
     factor = min(form.width / image.width, form.height / image.height)
     width, height = (max(1, round(factor * side)) for side in image.size)
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR)  # averages over what becomes one pixel
+    scaled = image.resize((width, height), Image.Resampling.BILINEAR)  # averages the pixels that become one
     return np.asarray(scaled).reshape(height, width, form.channels)
 
 
 def _remark(pixels: np.ndarray, invert: bool) -> str:
-    """What speaks against the image being of the kind that the network has learned from."""
+    """Return a remark if the image seems to differ from those that the network was trained on."""
     other = "leave out --invert" if invert else "try --invert"
     if pixels.min() == pixels.max():
         return f"it is of one colour throughout (transparency counts as background): {other}"

@@ -1,4 +1,4 @@
-"""The messages when a run is told to stop, and how to continue it."""
+"""Messages for a run that is told to stop, and how to continue it."""
 
 import shlex
 import signal
@@ -11,7 +11,7 @@ from train.host.console import say
 
 
 def answer(console: Console, number: signal.Signals) -> None:
-    """Says at once that a signal has been heard: in the terminal above the bar, elsewhere on stderr."""
+    """Acknowledge a signal at once: in a terminal above the bar, elsewhere on stderr."""
     again = " (press Ctrl-C again to stop at once, without saving)" if number == signal.SIGINT else ""
     text = f"stopping: the run is saved at the next safe point{again}"
     if console.is_terminal:
@@ -21,7 +21,7 @@ def answer(console: Console, number: signal.Signals) -> None:
 
 
 def end(console: Console, folder: Path) -> None:
-    """Says how to go on where the process ends at once, and leaves the terminal as it was."""
+    """Print how to continue when the process ends at once, and restore the terminal."""
     console.show_cursor(True)
     print(f"\n{at_once(folder)}", file=sys.stderr, flush=True)
 
@@ -42,10 +42,10 @@ def before_the_report(folder: Path) -> str:
 
 
 def to_go_on(folder: Path) -> str:
-    """The command for it."""
+    """How to continue the run."""
     return f"To continue: {command('--resume', folder)}"
 
 
 def command(what: str, folder: Path) -> str:
-    """A command on a run's folder, as it is typed."""
+    """A command for the folder of a run, as it is typed."""
     return f"python -m train {what} {shlex.quote(str(folder))}"
