@@ -1,4 +1,4 @@
-"""Bar charts with a number at the end of each bar: training step, memory, startup, inference, collectives, accelerators."""
+"""Bar charts with numbers at their ends: training step, memory, startup, inference, collectives, accelerators."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
