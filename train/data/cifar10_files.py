@@ -69,7 +69,7 @@ def read_python(name: str, content: bytes) -> Part:
         raise CifarError(f"{name}: `data` must be an array of unsigned bytes, 0 to 255; found {_described(data)}")
     labels = labels.tolist() if isinstance(labels, np.ndarray) else labels
     if not isinstance(labels, list) or not all(type(label) is int for label in labels) or len(labels) != len(data):
-        raise CifarError(f"{name}: `labels` must be a list of {len(data)} integers, one an image")
+        raise CifarError(f"{name}: `labels` must be a list of {len(data)} integers, one per image")
     return _part(name, data, np.array(labels))
 
 

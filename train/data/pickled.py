@@ -232,7 +232,7 @@ def _array(call: Call) -> Any:  # noqa: ANN401  (an array, or a number of one)
     elif call.name.endswith(" scalar") and not call.state:
         (kind, content), shape, by_columns = call.arguments, (), False
     else:
-        raise PickleFormError(f"it holds a {call.name} that is no array")
+        raise PickleFormError(f"it contains a {call.name} that is not an array")
     numbers = np.frombuffer(content, _dtype(kind))
     array = numbers.reshape(shape, order="F" if by_columns else "C")
     return array.item() if call.name.endswith(" scalar") else array

@@ -1,4 +1,4 @@
-"""Image files of any size and kind, as the network takes them."""
+"""Reading image files of any size and kind as inputs of a network."""
 
 import dataclasses
 import warnings
@@ -14,19 +14,19 @@ from train.inference.handwriting import Setting
 from train.inference.image_files import FORMATS, ImageError, opened
 
 MOST_PIXELS = 100_000_000
-ENOUGH_PIXELS = 1024  # a side, to find a digit in
-LIGHT = 128  # a margin of bytes is called light from here on
-DEPTHS = (8, 10, 12)  # bits that cameras and scanners write into files of 16
+ENOUGH_PIXELS = 1024  # per side, to find a digit
+LIGHT = 128  # a margin counts as light from this value on
+DEPTHS = (8, 10, 12)  # bits that cameras and scanners write to files of 16 bits
 LEAST_UPPER_BYTE = 1 << max(DEPTHS) - 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Treatment:
-    """How an image is made to look like those that the network has learned from.
+    """The treatment that makes an image look like those that the network was trained on.
 
     Attributes:
-        setting: of the dataset's digits; None where images are resized only.
-        as_is: neither polarity nor setting is touched.
+        setting: the setting of the dataset's digits; None to resize images only.
+        as_is: change neither polarity nor setting.
         invert: the image is dark on light, whatever it looks like.
 
     """
@@ -37,11 +37,11 @@ class Treatment:
 
 
 class Picture(NamedTuple):
-    """An image as the network takes it, and what a person should know of it."""
+    """An image as an input of the network, with a remark for the user."""
 
-    pixels: np.ndarray | None  # (height, width, channels) uint8; None where it does not show what the network knows
+    pixels: np.ndarray | None  # (height, width, channels) uint8; None if it shows no class
     remark: str = ""
-    shows: str = ""  # in place of a class, where there are no pixels
+    shows: str = ""  # a phrase in place of a class, if there are no pixels
 
 
 def read(path: Path, form: Preprocessing, treatment: Treatment = Treatment()) -> Picture:

@@ -182,7 +182,7 @@ def restore(folder: Path, like: Like, run: Identity | None = None) -> Checkpoint
     try:
         state = orbax_state.read(folder / STATE, target)
     except (ValueError, KeyError, OSError) as error:
-        raise DamagedError(f"{folder} does not hold a state of this network and optimiser: {error}") from error
+        raise DamagedError(f"{folder} does not contain a state of this network and optimizer: {error}") from error
     if digest(state) != contents.arrays:
         raise DamagedError(f"{folder} is damaged: its arrays are not those that were written")
     return Checkpoint(jax.tree.map(jax.numpy.asarray, state), contents.position, contents.data)

@@ -115,7 +115,7 @@ def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
             "; kept, with their running statistics: norm0 "
             "(in front of it: a conversion to or from integers, behind it: a convolution (CNN/conv1) is padded)\n",
         ),
-        ({"norm_placement": "none"}, "none", "norms: the network has none\n"),
+        ({"norm_placement": "none"}, "none", "norms: none in this network\n"),
     ],
 )
 def test_networks_whose_norms_cannot_go(options, norms, remark, tmp_path, capsys):
@@ -256,7 +256,7 @@ def test_what_is_longer_is_damaged_too(tmp_path):
         (None, "there is no .*file$"),
         (b"", "file is empty: export the network again"),
         (b"PK\x03\x04", "file is not an exported network: `python -m train export RUN` makes one"),
-        (b"jaxbn network 2 sha256 0\n", "file is of format 2, or damaged; this version of jaxbn reads 1: update"),
+        (b"jaxbn network 2 sha256 0\n", "file has format 2, or is damaged; this version of jaxbn reads 1: update"),
     ],
 )
 def test_what_is_no_exported_network(content, message, tmp_path):
@@ -276,7 +276,7 @@ def test_a_folder_is_no_exported_network(tmp_path):
 def test_what_is_something_else_is_never_replaced(run, tmp_path):
     path = tmp_path / "thesis.tex"
     path.write_text("of years")
-    with pytest.raises(UsageError, match=r"thesis\.tex is not an exported network, and stays as it is: pass another"):
+    with pytest.raises(UsageError, match=r"thesis\.tex is not an exported network and is left unchanged: pass another"):
         export(Export(run, output=path))
     assert path.read_text() == "of years"
 

@@ -85,7 +85,7 @@ def test_what_cannot_be_read_does_not_stop_the_others(run, drawn, capsys, tmp_pa
     folder, arrays = drawn
     (tmp_path / "bad.png").write_text("no image")
     files = (tmp_path / "bad.png", folder / "0.png", tmp_path / "none.png", folder / "1.png")
-    with pytest.raises(UsageError, match=r"^2 of 4 could not be read$"):
+    with pytest.raises(UsageError, match=r"^2 of 4 images could not be read$"):
         predict(Predict(run, files, as_is=True))
     output, errors = capsys.readouterr()
     assert output.splitlines() == lines_of(restored.restore(run, run.parent), arrays, folder, 3)
@@ -95,7 +95,7 @@ def test_what_cannot_be_read_does_not_stop_the_others(run, drawn, capsys, tmp_pa
 
 
 def test_nothing_but_what_cannot_be_read(run, capsys, tmp_path):
-    with pytest.raises(UsageError, match="1 of 1 could not be read"):
+    with pytest.raises(UsageError, match="1 of 1 image could not be read"):
         predict(Predict(run, (tmp_path / "none.png",)))
     assert capsys.readouterr().out == ""
 
@@ -138,7 +138,7 @@ def test_a_folder_is_its_images(run, drawn, capsys, tmp_path):
     folder, arrays = drawn
     predict(Predict(run, (folder,), as_is=True))
     assert capsys.readouterr().out.splitlines() == lines_of(restored.restore(run, run.parent), arrays, folder, 3)
-    with pytest.raises(UsageError, match=r"^1 of 3 could not be read$"):
+    with pytest.raises(UsageError, match=r"^1 of 3 images could not be read$"):
         predict(Predict(run, (tmp_path, folder)))
     assert f"error: {tmp_path} is a folder without images" in capsys.readouterr().err
 

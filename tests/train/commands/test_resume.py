@@ -226,7 +226,7 @@ def stopped(tmp_path_factory):
         (["--norm-momentum", "0.5"], "--norm-momentum cannot change when a run is resumed: it was 0.9, got 0.5"),
         (["--name", "other"], "a resumed run stays in its folder, "),
         (["--overwrite"], "--resume continues a run and --overwrite replaces it: pass only one of them"),
-        (["--preset", "default"], "--preset and --resume each say what the other options begin with"),
+        (["--preset", "default"], "--preset and --resume each set the starting values of all other options"),
     ],
 )
 def test_a_resumed_run_cannot_become_another(arguments, message, stopped, capsys):
@@ -240,7 +240,7 @@ def test_other_data_are_refused(stopped, capsys, monkeypatch):
     position = next((stopped / "checkpoints").iterdir()) / "position.json"
     monkeypatch.setattr("train.data.Dataset.card", None)
     assert main(["--resume", str(stopped)]) == 1
-    assert "the data are not those that" in capsys.readouterr().err
+    assert "the data have changed since" in capsys.readouterr().err
     assert position.exists()
 
 

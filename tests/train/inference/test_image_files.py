@@ -59,5 +59,5 @@ def test_an_empty_pipe_and_an_endless_one(monkeypatch):
     with pytest.raises(ImageError, match="/dev/null is empty"):
         opened(Path("/dev/null"))
     monkeypatch.setattr(image_files, "MOST_BYTES", 1000)
-    with pytest.raises(ImageError, match="/dev/zero is of more than 1,000 bytes"):
+    with pytest.raises(ImageError, match="/dev/zero has more than 1,000 bytes"):
         opened(Path("/dev/zero"))

@@ -196,7 +196,7 @@ def test_none_sound_is_an_error(tmp_path):
 def test_a_state_of_another_network_is_refused(tmp_path):
     (folder,) = save(tmp_path, 1)
     other = state_at(0)._replace(params={"other": jnp.zeros(3)})
-    with pytest.raises(checkpoint.DamagedError, match="does not hold a state of this network and optimiser"):
+    with pytest.raises(checkpoint.DamagedError, match="does not contain a state of this network and optimizer"):
         checkpoint.restore(folder, other)
 
 
