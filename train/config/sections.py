@@ -37,8 +37,8 @@ class DataConfig:
     or not), also in the folders of torchvision and Kaggle; cifar10: cifar-10-binary.tar.gz, cifar-10-python.tar.gz or
     their files, also as Keras names them or pickled again."""
     validation: float = 0.0
-    """Fraction of the training set held out for model selection, so that the test set stays untouched. It is the same
-    for every seed, and decides about the best epoch's checkpoint and --patience."""
+    """Fraction of the training set held out for model selection, so that the test set stays untouched. The examples are
+    the same for every seed. They decide the best epoch's checkpoint and --patience."""
 
 
 @dataclasses.dataclass(frozen=True)
