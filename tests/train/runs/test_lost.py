@@ -171,7 +171,7 @@ def test_what_a_killed_write_left_is_in_nobodys_way(name, tmp_path):
     Writer(folder).check(overwrite=False)  # there is nothing to lose
     config_file.write_run(folder, config_file.Config())
     (folder / f".{name}.part").write_bytes(b"half")
-    with pytest.raises(FileExistsError, match="holds an earlier run"):
+    with pytest.raises(FileExistsError, match="contains an earlier run"):
         Writer(folder).check(overwrite=False)
     Writer(folder).check(overwrite=True)
     Writer(folder).clear()
