@@ -1,8 +1,8 @@
-"""A picture of each benchmark, from what it saved.
+"""Draw a picture of each benchmark from its saved results.
 
     python -m benchmarks.plots [--folder .bench] [--to docs/performance]
 
-Reads NAME.json in the folder, as `--json` writes it, and writes NAME.png; what has no picture is passed over.
+It reads NAME.json in the folder, as `--json` writes it, and writes NAME.png; benchmarks without a picture are skipped.
 """
 
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ DRAWINGS = {
 
 @dataclass(frozen=True)
 class Options:
-    """A picture of each benchmark, from what it saved."""
+    """Draw a picture of each benchmark from its saved results."""
 
     folder: Path = Path(".bench")
-    """Where the benchmarks' JSON files are."""
+    """Folder of the benchmarks' JSON files."""
     to: Path = Path("docs/performance")
-    """Where the pictures go."""
+    """Folder of the pictures."""
 
 
 def main(options: Options) -> None:
-    """Reads, draws, says where the pictures are."""
+    """Draw the pictures and print their paths."""
     runs = load_folder(options.folder)
     options.to.mkdir(parents=True, exist_ok=True)
     for name, draw in DRAWINGS.items():

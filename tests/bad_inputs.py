@@ -1,4 +1,4 @@
-"""What people get wrong, each as the command that they type in a folder with a run, data and images."""
+"""Mistakes of users, each as a command typed in a folder with a run, data and images."""
 
 import contextlib
 import dataclasses
@@ -34,14 +34,14 @@ Context = Callable[[], contextlib.AbstractContextManager[object]]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A command that cannot be done as it stands.
+    """A command with a mistake.
 
     Attributes:
-        section: what it is about.
-        fault: what is wrong, in words.
+        section: the section of the page.
+        fault: the mistake in words.
         command: the arguments of `python -m train`.
-        prepare: brings the fault about, in the folder in which the command is typed.
-        around: what holds while it runs.
+        prepare: brings the mistake about, in the folder in which the command is typed.
+        around: a context in which the command runs.
         code: the exit code.
         environment: variables that the command takes; with any, it is run in a process of its own.
 
@@ -192,15 +192,15 @@ OPTIONS = [
     Case("Options", "a mistyped option", "--epoch 3", code=2),
     Case("Options", "a mistyped option", "--lerning-rate 0.1", code=2),
     Case("Options", "a mistyped command", "pedict runs/a digit.png", code=2),
-    Case("Options", "a preset that there is not", "--preset kears", code=2),
-    Case("Options", "a dataset that there is not", "--dataset minst", code=2),
-    Case("Options", "no number", "--epochs many", code=2),
-    Case("Options", "no value", "--batch-size", code=2),
+    Case("Options", "an unknown preset", "--preset kears", code=2),
+    Case("Options", "an unknown dataset", "--dataset minst", code=2),
+    Case("Options", "not a number", "--epochs many", code=2),
+    Case("Options", "a missing value", "--batch-size", code=2),
     Case("Options", "out of range", IRIS + "--epochs 0"),
     Case("Options", "out of range", IRIS + "--batch-size 1"),
     Case("Options", "out of range", IRIS + "--batch-size 500"),
     Case("Options", "out of range", IRIS + "--learning-rate -1"),
-    Case("Options", "so high that it diverges", IRIS + "--name b --epochs 1 --learning-rate 1e30"),
+    Case("Options", "too high: training diverges", IRIS + "--name b --epochs 1 --learning-rate 1e30"),
     Case("Options", "out of range", IRIS + "--dropout 1"),
     Case("Options", "out of range", IRIS + "--norm-momentum 2"),
     Case("Options", "out of range", IRIS + "--norm-epsilon -1"),
@@ -210,41 +210,41 @@ OPTIONS = [
     Case("Options", "out of range", IRIS + "--checkpoint-minutes -1"),
     Case("Options", "out of range", IRIS + "--keep-checkpoints 0"),
     Case("Options", "out of range", IRIS + "--label-smoothing 1"),
-    Case("Options", "for another network", IRIS + "--channels 8"),
-    Case("Options", "nothing to go by", IRIS + "--patience 3"),
+    Case("Options", "for another kind of network", IRIS + "--channels 8"),
+    Case("Options", "no validation set", IRIS + "--patience 3"),
     Case("Options", "for another dataset", IRIS + "--data-dir data"),
-    Case("Options", "no name of a folder", IRIS + "--name a/b"),
+    Case("Options", "not the name of a folder", IRIS + "--name a/b"),
     Case("Options", "two that contradict each other", "--preset default --config my.json"),
     Case("Options", "two that contradict each other", "--resume a --overwrite"),
-    Case("Options", "what a resumed run cannot change", "--resume flowers --learning-rate 0.1"),
-    Case("Options", "what a resumed run cannot change", "--resume flowers --name b"),
+    Case("Options", "a change that a resumed run cannot make", "--resume flowers --learning-rate 0.1"),
+    Case("Options", "a change that a resumed run cannot make", "--resume flowers --name b"),
     Case("Options", "no images", "predict a"),
     Case("Options", "out of range", "predict a digit.png --top 0"),
 ]
 CONFIGURATION = [
-    Case("Configurations", "missing", "--config my.json"),
-    Case("Configurations", "no JSON", "--config my.json", text("my.json", '{"data": ')),
-    Case("Configurations", "an option that there is not", "--config my.json", options(model={"chanels": [8]})),
-    Case("Configurations", "of a newer version", "--config my.json", options(model={"depth": 8})),
-    Case("Configurations", "of another kind", "--config my.json", options(optimizer={"epochs": "two"})),
-    Case("Configurations", "a value that there is not", "--config my.json", options(data={"dataset": "minst"})),
-    Case("Configurations", "nested without end", "--config my.json", text("my.json", "[" * 100_000)),
-    Case("Configurations", "a number beyond all", "--config my.json", options(optimizer={"learning_rate": 10**400})),
+    Case("Configurations", "a missing file", "--config my.json"),
+    Case("Configurations", "not JSON", "--config my.json", text("my.json", '{"data": ')),
+    Case("Configurations", "an unknown option", "--config my.json", options(model={"chanels": [8]})),
+    Case("Configurations", "an option of a newer version", "--config my.json", options(model={"depth": 8})),
+    Case("Configurations", "a value of the wrong type", "--config my.json", options(optimizer={"epochs": "two"})),
+    Case("Configurations", "an invalid value", "--config my.json", options(data={"dataset": "minst"})),
+    Case("Configurations", "nested too deeply", "--config my.json", text("my.json", "[" * 100_000)),
+    Case("Configurations", "a number too large", "--config my.json", options(optimizer={"learning_rate": 10**400})),
     Case("Configurations", "a folder", "--config runs"),
     Case(
         "Configurations",
-        "a run's, edited",
+        "the configuration of a run, edited",
         "--resume a",
         edit("runs/a/config.json", lambda content: content.replace(b"0.015", b"0.016")),
     ),
-    Case("Configurations", "may not be read", "--config my.json", options(), around=lambda: closed("my.json")),
+    Case("Configurations", "an unreadable file", "--config my.json", options(), around=lambda: closed("my.json")),
 ]
 MNIST, CIFAR10 = "--dataset mnist --data-dir data", "--dataset cifar10 --data-dir data"
 DATA = [
-    Case("Data", "no folder", "--dataset mnist --data-dir dta"),
-    Case("Data", "a file is missing", MNIST, Path("data/t10k-labels-idx1-ubyte").unlink),
-    Case("Data", "cut short", MNIST, edit("data/train-images-idx3-ubyte", cut)),
-    Case("Data", "empty", MNIST, text("data/t10k-images-idx3-ubyte", b"")),
+    Case("Data", "a missing folder", "--dataset mnist --data-dir dta"),
+    Case("Data", "a missing file", MNIST, Path("data/t10k-labels-idx1-ubyte").unlink),
+    Case("Data", "a truncated file", MNIST, edit("data/train-images-idx3-ubyte", cut)),
+    Case("Data", "an empty file", MNIST, text("data/t10k-images-idx3-ubyte", b"")),
     Case(
         "Data",
         "two files swapped",
@@ -252,70 +252,76 @@ DATA = [
         lambda: shutil.copy("data/train-labels-idx1-ubyte", "data/train-images-idx3-ubyte"),
     ),
     Case("Data", "another format", MNIST, text("data/train-images-idx3-ubyte", b"PK\3\4" + bytes(999))),
-    Case("Data", "numbers of another type", MNIST, text("data/train-images-idx3-ubyte", b"\0\0\x0d\3" + bytes(999))),
+    Case("Data", "values of another type", MNIST, text("data/train-images-idx3-ubyte", b"\0\0\x0d\3" + bytes(999))),
     Case("Data", "a label out of range", MNIST, edit("data/train-labels-idx1-ubyte", lambda c: c[:-1] + b"\x0b")),
     Case(
         "Data",
-        "of two sets",
+        "images and labels of different sets",
         MNIST,
         lambda: shutil.copy("data/t10k-labels-idx1-ubyte", "data/train-labels-idx1-ubyte"),
     ),
     Case("Data", "damaged gzip data", MNIST, text("data/train-labels-idx1-ubyte", b"\x1f\x8b\x08" + bytes(30))),
-    Case("Data", "no data", CIFAR10),
+    Case("Data", "other data", CIFAR10),
     Case("Data", "a damaged archive", CIFAR10, cifar10_archive(flip)),
     Case("Data", "an archive of another kind", CIFAR10, text("data/cifar-10-binary.tar.gz", b"PK\3\4" + bytes(999))),
     Case("Data", "a pickle of something else", CIFAR10, pickles({"data": datetime.date(2009, 4, 8)})),
-    Case("Data", "of CIFAR-100", CIFAR10, pickles({"data": [], "fine_labels": [1]})),
-    Case("Data", "others than then", "evaluate a"),
-    Case("Data", "others than then", "report a"),
+    Case("Data", "files of CIFAR-100", CIFAR10, pickles({"data": [], "fine_labels": [1]})),
+    Case("Data", "other data than the run was trained on", "evaluate a"),
+    Case("Data", "other data than the run was trained on", "report a"),
 ]
 IMAGES = [
-    Case("Images", "missing", "predict a nine.png"),
-    Case("Images", "no image", "predict a letter.png", text("letter.png", "Dear Sir or Madam")),
-    Case("Images", "empty", "predict a empty.png", text("empty.png", b"")),
-    Case("Images", "cut short", "predict a digit.png", edit("digit.png", lambda content: content[:-60])),
-    Case("Images", "too large", "predict a poster.png", around=bomb),
-    Case("Images", "a folder without any", "predict a data"),
+    Case("Images", "a missing file", "predict a nine.png"),
+    Case("Images", "not an image", "predict a letter.png", text("letter.png", "Dear Sir or Madam")),
+    Case("Images", "an empty file", "predict a empty.png", text("empty.png", b"")),
+    Case("Images", "a truncated file", "predict a digit.png", edit("digit.png", lambda content: content[:-60])),
+    Case("Images", "an image too large", "predict a poster.png", around=bomb),
+    Case("Images", "a folder without images", "predict a data"),
     Case("Images", "an empty pipe", "predict a /dev/null"),
-    Case("Images", "for a network that takes none", "predict flowers digit.png"),
+    Case("Images", "a network that takes no images", "predict flowers digit.png"),
 ]
 NETWORKS = [
-    Case("Exported networks", "missing", "predict network.jaxbn digit.png"),
-    Case("Exported networks", "something else", "predict digit.png digit.png"),
-    Case("Exported networks", "empty", "predict network.jaxbn digit.png", text("network.jaxbn", b"")),
+    Case("Exported networks", "a missing file", "predict network.jaxbn digit.png"),
+    Case("Exported networks", "another kind of file", "predict digit.png digit.png"),
+    Case("Exported networks", "an empty file", "predict network.jaxbn digit.png", text("network.jaxbn", b"")),
     Case(
         "Exported networks",
-        "damaged",
+        "a damaged file",
         "predict network.jaxbn digit.png",
         lambda: (export()(), edit("network.jaxbn", flip)()),
     ),
     Case(
         "Exported networks",
-        "of a newer version",
+        "a file of a newer version",
         "predict network.jaxbn digit.png",
         text("network.jaxbn", artifact.MAGIC + b"2 sha256 0\n"),
     ),
     Case(
         "Exported networks",
-        "of a description that no network has",
+        "an invalid description",
         "predict network.jaxbn digit.png",
         export(input_dtype="object"),
     ),
-    Case("Exported networks", "of an older JAX", "predict network.jaxbn digit.png", export()),
+    Case("Exported networks", "a file of an older JAX", "predict network.jaxbn digit.png", export()),
     Case("Exported networks", "for another device", "predict network.jaxbn digit.png", export(platforms=("tpu",))),
-    Case("Exported networks", "no place to write to", "export a --output there/network.jaxbn"),
-    Case("Exported networks", "the name of a folder", "export a --output data"),
-    Case("Exported networks", "would replace something else", "export a --output digit.png"),
+    Case("Exported networks", "a missing output folder", "export a --output there/network.jaxbn"),
+    Case("Exported networks", "a folder as output", "export a --output data"),
+    Case("Exported networks", "another file in the place of the output", "export a --output digit.png"),
 ]
 CHECKPOINTS = [
     Case("Runs and their checkpoints", "no such run", "--resume b"),
-    Case("Runs and their checkpoints", "no run", "evaluate data"),
-    Case("Runs and their checkpoints", "the newest is damaged: the one before is used", "export a", damage(8), code=0),
-    Case("Runs and their checkpoints", "all are damaged", "export a", damage(7, 8)),
-    Case("Runs and their checkpoints", "all are damaged", "--resume a", damage(7, 8)),
+    Case("Runs and their checkpoints", "not the folder of a run", "evaluate data"),
     Case(
         "Runs and their checkpoints",
-        "one is of another run: the one before is used",
+        "the newest checkpoint is damaged: the one before is used",
+        "export a",
+        damage(8),
+        code=0,
+    ),
+    Case("Runs and their checkpoints", "all checkpoints are damaged", "export a", damage(7, 8)),
+    Case("Runs and their checkpoints", "all checkpoints are damaged", "--resume a", damage(7, 8)),
+    Case(
+        "Runs and their checkpoints",
+        "a checkpoint belongs to another run: the one before is used",
         "export a",
         lambda: foreign(9),
         code=0,
@@ -327,21 +333,26 @@ CHECKPOINTS = [
         edit("runs/a/metrics.jsonl", flip),
         code=0,
     ),
-    Case("Runs and their checkpoints", "none yet", "export a", lambda: shutil.rmtree("runs/a/checkpoints")),
-    Case("Runs and their checkpoints", "no best one", "export a --checkpoint best"),
+    Case("Runs and their checkpoints", "no checkpoint yet", "export a", lambda: shutil.rmtree("runs/a/checkpoints")),
+    Case("Runs and their checkpoints", "no best checkpoint", "export a --checkpoint best"),
     Case(
         "Runs and their checkpoints",
-        "of another network",
+        "a configuration of another network",
         "export a",
         lambda: config_file.write_run(Path("runs/a"), Config(model=small_run.MLP)),
     ),
 ]
 FOLDERS = [
     Case("Folders and disks", "an earlier run", IRIS + "--name a"),
-    Case("Folders and disks", "something else", IRIS + "--runs-dir . --name data --overwrite"),
+    Case("Folders and disks", "another folder", IRIS + "--runs-dir . --name data --overwrite"),
     Case("Folders and disks", "a file", IRIS + "--runs-dir . --name digit.png"),
-    Case("Folders and disks", "a file in its way", IRIS + "--runs-dir digit.png --name b"),
-    Case("Folders and disks", "must not be written", IRIS + "--runs-dir data --name b", around=lambda: closed("data")),
+    Case("Folders and disks", "a file in place of a folder", IRIS + "--runs-dir digit.png --name b"),
+    Case(
+        "Folders and disks",
+        "a folder without write permission",
+        IRIS + "--runs-dir data --name b",
+        around=lambda: closed("data"),
+    ),
     Case(
         "Folders and disks",
         "in use by another process",
@@ -363,8 +374,8 @@ FOLDERS = [
     Case("Folders and disks", "a full disk", "export a", around=lambda: small_disk(1000)),
 ]
 DEVICES = [
-    Case("Devices", "a platform that is not there", IRIS, environment=(("JAX_PLATFORMS", "cuda"),)),
-    Case("Devices", "no platform at all", IRIS, environment=(("JAX_PLATFORMS", "gpuu"),)),
+    Case("Devices", "a missing platform", IRIS, environment=(("JAX_PLATFORMS", "cuda"),)),
+    Case("Devices", "an unknown platform", IRIS, environment=(("JAX_PLATFORMS", "gpuu"),)),
 ]
 CASES = [
     *OPTIONS,

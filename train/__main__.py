@@ -9,13 +9,13 @@ if absent := packages.missing():
     print(f"error: {packages.explain(absent)}", file=sys.stderr)
     sys.exit(1)
 
-# These import what may be missing.
+# These modules import packages that may be missing, so they come after the check.
 from train.commands.cli import main
 from train.host import program_cache
 
 code = main(around=program_cache.kept)
 if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
-    # Other processes are gone, or this one was told to stop at once: the usual exit would wait for them.
+    # Other processes have gone, or this one was told to stop at once: a normal exit would wait for them.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,6 +1,4 @@
-"""Pictures of bars, a figure written at the end of each: training step, memory, startup, inference,
-collectives, accelerators.
-"""
+"""Bar charts with numbers at their ends: training step, memory, startup, inference, collectives, accelerators."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +13,11 @@ if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
 
 Records = Sequence[Mapping[str, Any]]
-_BAR, _AROUND = 0.36, 1.5  # inches: of a bar, of all that is not bars
+_BAR, _AROUND = 0.36, 1.5  # inches: the height of a bar, and of everything else
 
 
 def train_step(path: Path, records: Records) -> None:
-    """Images a second, a panel for each batch size, the fastest first."""
+    """Draw images per second, a panel for each batch size, the fastest library first."""
     speeds = {(r["name"], r["batch_size"]): r["images_per_second"] for r in records}
     sizes = sorted({r["batch_size"] for r in records})
     names = sorted({r["name"] for r in records}, key=lambda name: -speeds[name, sizes[0]])
@@ -29,21 +27,21 @@ def train_step(path: Path, records: Records) -> None:
             values = [speeds[name, size] for name in names]
             _draw(axes, names, values, lambda speed: f"{speed:,.0f}", [look(name).colour for name in names])
             axes.set(title=f"batch {size}")
-        figure.supxlabel("images a second (longer is better)", fontsize=11)
+        figure.supxlabel("images per second (longer is better)", fontsize=11)
 
 
 def lead(records: Records) -> str:
-    """How far the fastest is ahead of us, or we of the next."""
+    """The lead of the fastest library: ours over all others at any batch size, or another one over ours."""
     best = max((r for r in records if r["name"] != OURS), key=lambda r: r["ratio"], default=None)
     if best is None:
         return OURS
     if best["ratio"] > 1:
         return f"{best['name']} is {best['ratio']:.2f} times as fast as {OURS}"
-    return f"{OURS} is {1 / best['ratio']:.2f} times as fast as {best['name']}, and more"
+    return f"{OURS} is at least {1 / best['ratio']:.2f} times as fast as the others"
 
 
 def memory(path: Path, records: Records) -> None:
-    """What a ResNet-18 keeps for its backward pass."""
+    """Draw the bytes that a ResNet-18 keeps for its backward pass."""
     names, mebibytes = [r["name"] for r in records], [r["bytes"] / 2**20 for r in records]
     least = min(records, key=lambda r: r["of_flax"])
     title = f"Kept for the backward pass of a ResNet-18: down to {least['of_flax']:.2f} of Flax's"
@@ -51,11 +49,11 @@ def memory(path: Path, records: Records) -> None:
     with style.new_figure(path, _AROUND + _BAR * len(names), title) as figure:
         axes = figure.subplots()
         _draw(axes, names, mebibytes, labels.__getitem__, [look(name).colour for name in names])
-        axes.set(xlabel="MiB, parameters apart, and the share of Flax's (shorter is better)")
+        axes.set(xlabel="MiB without parameters, and relative to Flax (shorter is better)")
 
 
 def startup(path: Path, records: Records) -> None:
-    """Seconds of the processor and of the wall clock."""
+    """Draw the processor time until a program starts."""
     names, seconds = [r["name"] for r in records], [r["processor"] for r in records]
     times = {r["name"]: r["processor"] for r in records}
     added = max(0.0, times.get("import jaxbn", 0) - times.get("import jax", 0))
@@ -64,11 +62,11 @@ def startup(path: Path, records: Records) -> None:
     with style.new_figure(path, _AROUND + _BAR * len(names), title) as figure:
         axes = figure.subplots()
         _draw(axes, names, seconds, lambda value: f"{value:.2f}", colours)
-        axes.set(xlabel="seconds of the processor, over all its cores (shorter is better)")
+        axes.set(xlabel="processor seconds over all cores (shorter is better)")
 
 
 def inference(path: Path, records: Records) -> None:
-    """Images a second with the norms and with the norms folded away, a panel for each batch size."""
+    """Draw images per second with the norms and with the norms folded away, a panel for each batch size."""
     timed = [r for r in records if "batch_size" in r]
     sizes = sorted({r["batch_size"] for r in timed})
     best = max((r for r in timed if r["name"] == "folded"), key=lambda r: r["ratio"])
@@ -79,11 +77,11 @@ def inference(path: Path, records: Records) -> None:
             speeds = [r["images_per_second"] for r in chosen]
             _draw(axes, [r["name"] for r in chosen], speeds, lambda v: f"{v:,.0f}", [style.QUIET, style.BLUE])
             axes.set(title=f"batch {size}")
-        figure.supxlabel("images a second (longer is better)", fontsize=11)
+        figure.supxlabel("images per second (longer is better)", fontsize=11)
 
 
 def collectives(path: Path, records: Records) -> None:
-    """How many collectives a norm takes, and their bytes, a panel for each; at the most devices."""
+    """Draw the number of collectives of a norm, and their bytes, on the largest number of devices."""
     devices = max(r["devices"] for r in records)
     chosen = [r for r in records if r["devices"] == devices]
     names = [f"{r['name']}, {r['way'].replace('check_vma=False', 'unchecked')}" for r in chosen]
@@ -99,7 +97,7 @@ def collectives(path: Path, records: Records) -> None:
 
 
 def accelerators(path: Path, records: Records) -> None:
-    """Passes over x of a layer in the first shape and type that were compiled, a panel for each device."""
+    """Draw the passes of a layer over x, for the first shape and dtype that were compiled, a panel for each device."""
     layers = [r for r in records if r["passes"] is not None]
     chosen = [r for r in layers if (r["shape"], r["dtype"]) == (layers[0]["shape"], layers[0]["dtype"])]
     passes = {(r["target"], r["case"], r["norm"]): r["passes"] for r in chosen}
@@ -116,14 +114,14 @@ def accelerators(path: Path, records: Records) -> None:
 
 
 def _panels(figure: "Figure", count: int) -> Sequence["Axes"]:
-    """Beside each other; the names stand at the first alone."""
+    """Return panels side by side; only the first one shows the names."""
     return list(figure.subplots(1, count, squeeze=False, sharey=True).flat)
 
 
 def _draw(
     axes: "Axes", names: Sequence[str], values: Sequence[float], label: Callable[[Any], str], colours: Sequence[str]
 ) -> None:
-    """Horizontal bars from the top down, with room for the figures at their ends; our name in bold."""
+    """Draw horizontal bars from the top down, with room for the numbers at their ends; our name in bold."""
     bars = axes.barh(range(len(names)), values, 0.75, color=colours)
     axes.bar_label(bars, [label(value) for value in values], padding=3, fontsize=11)
     axes.set_yticks(range(len(names)), names)

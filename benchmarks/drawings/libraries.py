@@ -1,6 +1,6 @@
-"""What a library looks like in every picture: a colour for each, and a line and a marker for each form of it.
+"""The look of each library in every picture: a colour per library, and a line and a marker for each of its forms.
 
-The colours are Okabe and Ito's, which the colour-blind tell apart; ours is the same blue everywhere.
+The colours are Okabe and Ito's, which people with colour blindness can tell apart; ours is the same blue everywhere.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from train.report import style
 
 
 class Look(NamedTuple):
-    """Of one library in one form."""
+    """The look of one library in one form."""
 
     colour: str
     marker: str
@@ -25,7 +25,7 @@ _COLOURS = {
     "Keras": "#E69F00",
     "PyTorch": "#444444",
 }
-_FORMS = {  # what a name ends with
+_FORMS = {  # by the end of the name
     "two-pass": ("s", "--"),
     "(torch)": ("s", "--"),
     "compiled, channels-last": ("D", ":"),
@@ -35,7 +35,7 @@ _FORMS = {  # what a name ends with
 
 
 def look(name: str) -> Look:
-    """Of a library, by its name in the tables.
+    """Return the look of a library by its name in the tables.
 
     Example:
         >>> look("PyTorch channels-last")

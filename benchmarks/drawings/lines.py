@@ -1,7 +1,7 @@
-"""Pictures of points and lines: exactness, the layer, time to accuracy."""
+"""Charts of points and lines: exactness, the layer, time to accuracy."""
 
 from collections.abc import Mapping, Sequence
-from math import isnan, log10
+from math import ceil, floor, isnan, log10
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ _GOAL = 2e-6  # the error that ours stays below
 
 
 def exactness(path: Path, records: Records) -> None:
-    """The error of the output over the distance of the mean from zero, a line for each library."""
+    """Draw the largest error of the output by |mean|/std, a line for each library."""
     from matplotlib.ticker import FuncFormatter
 
     libraries = [r for r in records if not r["way"]]
     worst = max(r["output"] for r in libraries if r["library"] == OURS)
-    title = f"However far the mean lies from zero, {OURS} errs by at most {worst:.1e}"
+    title = f"Largest float32 output error as |mean|/std grows: {OURS} stays below {_above(worst):.1g}"
     with style.new_figure(path, 5.4, title) as figure:
         axes = figure.subplots()
         ratios = list(dict.fromkeys(r["ratio"] for r in libraries))
@@ -31,11 +31,11 @@ def exactness(path: Path, records: Records) -> None:
             errors = [r["output"] for r in libraries if r["library"] == name]
             colour, marker, line = look(name)
             axes.plot(
-                range(len(ratios)),  # 0 has no place on a scale of powers
+                range(len(ratios)),  # 0 has no place on a log scale
                 errors,
                 marker + line,
                 color=colour,
-                label=f"{name}, then nan" if any(map(isnan, errors)) else name,
+                label=f"{name}, then NaN" if any(map(isnan, errors)) else name,
                 linewidth=3.5 if name == OURS else 1.5,
                 zorder=3 if name == OURS else 2,
             )
@@ -43,14 +43,14 @@ def exactness(path: Path, records: Records) -> None:
         axes.text(len(ratios) - 0.8, _GOAL, "goal", color=style.QUIET, ha="left", va="center", backgroundcolor="white")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
-        axes.set(xlabel="|mean| / standard deviation", ylabel="largest error of the output")
-        axes.set_xticks(range(len(ratios)), [f"{ratio:,.0f}" for ratio in ratios])
+        axes.set(xlabel="|mean| / standard deviation", ylabel="largest output error")
+        axes.set_xticks(range(len(ratios)), [_power(ratio) if ratio >= 100 else f"{ratio:.0f}" for ratio in ratios])
         axes.grid()
         figure.legend(loc="outside right center")
 
 
 def layer(path: Path, records: Records) -> None:
-    """The time of each library over ours, a column of points for each shape, a panel for each variant and type."""
+    """Draw the time of each library relative to ours, a column for each shape, a panel for each variant and dtype."""
     dtypes, variants, shapes = (list(dict.fromkeys(r[key] for r in records)) for key in ("dtype", "variant", "shape"))
     others = [r for r in records if r["library"] != OURS]
     ahead = sum(r["vs_ours"] >= 1 for r in others)
@@ -66,13 +66,13 @@ def layer(path: Path, records: Records) -> None:
                 panels[i, j].set_ylim(0.85 * low, 1.15 * high)
         for axes in panels[-1]:
             axes.set_xlabel("shape of x, the channels last")
-        figure.supylabel(f"time over {OURS}'s (above the line: slower than {OURS})", fontsize=11)
+        figure.supylabel(f"time relative to {OURS} (above the line: slower than {OURS})", fontsize=11)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
 
 
 def _points(axes: "Axes", records: Records, shapes: Sequence[str]) -> None:
-    """A point for each library at each shape, beside each other, and a line where ours is."""
+    """Draw a point for each library at each shape, side by side, and a line for ours."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     names = _names(records)
@@ -97,7 +97,7 @@ def _points(axes: "Axes", records: Records, shapes: Sequence[str]) -> None:
 
 
 def time_to_accuracy(path: Path, records: Records) -> None:
-    """The accuracy of each seed over its seconds of training, and the mean of each length."""
+    """Draw the accuracy of each seed by its training time, and the mean for each number of epochs."""
     lengths = {n: [r for r in records if r["epochs"] == n] for n in sorted({r["epochs"] for r in records})}
     means = [[mean(r[key] for r in each) for key in ("accuracy", "train_seconds")] for each in lengths.values()]
     reached = ", ".join(f"{accuracy:.2%} after {seconds:.1f} s" for accuracy, seconds in means)
@@ -106,14 +106,16 @@ def time_to_accuracy(path: Path, records: Records) -> None:
         axes = figure.subplots()
         for n, each in lengths.items():
             times, accuracies = [r["train_seconds"] for r in each], [100 * r["accuracy"] for r in each]
-            axes.plot(times, accuracies, "o", color=style.BLUE, alpha=0.35, label="_" if n > min(lengths) else "a seed")
-            label = "_" if n > min(lengths) else "mean of a length"
+            axes.plot(
+                times, accuracies, "o", color=style.BLUE, alpha=0.35, label="_" if n > min(lengths) else "one seed"
+            )
+            label = "_" if n > min(lengths) else "mean over the seeds"
             axes.plot(mean(times), mean(accuracies), "D", color=style.BLUE, markersize=10, label=label)
             text = f"{n} epoch{'s' * (n > 1)}: {mean(accuracies):.2f}%"
             axes.annotate(text, (mean(times), mean(accuracies)), (12, 0), textcoords="offset points", va="center")
         axes.axhline(99, color=style.QUIET, linewidth=1)
         axes.text(0, 99, " 99%", color=style.QUIET, va="bottom")
-        axes.set(xlabel="seconds of training (compilation apart)", ylabel="test accuracy (%)")
+        axes.set(xlabel="seconds of training (excluding compilation)", ylabel="test accuracy (%)")
         axes.set_xlim(0, 1.35 * max(r["train_seconds"] for r in records))
         axes.margins(y=0.15)
         axes.yaxis.get_major_formatter().set_useOffset(False)  # pyright: ignore[reportAttributeAccessIssue]
@@ -121,8 +123,20 @@ def time_to_accuracy(path: Path, records: Records) -> None:
         figure.legend(loc="outside lower center", ncols=2)
 
 
+def _above(value: float) -> float:
+    """The next number with one digit.
+
+    Example:
+        >>> _above(8.2e-7), _above(9.5e-7)
+        (9e-07, 1e-06)
+
+    """
+    unit = 10.0 ** floor(log10(value))
+    return float(f"{ceil(value / unit) * unit:.1g}")
+
+
 def _power(value: float) -> str:
-    """A power of ten, in letters of its own."""
+    """Write a power of ten with a superscript exponent."""
     return "10" + f"{round(log10(value))}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 

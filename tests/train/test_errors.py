@@ -1,4 +1,4 @@
-"""docs/errors.md lists mistakes and their error messages; every row is run, and must give its message.
+"""docs/errors.md lists mistakes with their error messages; every row is run and must give its message.
 
 After a change of messages: JAXBN_WRITE=1 python -m pytest -n 0 tests/train/test_errors.py
 """
@@ -26,13 +26,12 @@ PAGE = ROOT / "docs" / "errors.md"
 WRITE = bool(os.environ.get("JAXBN_WRITE"))
 HEAD = """# Error messages
 
-A mistake of the user never ends in a traceback. The exit code is then 1, or 2 if a command, an option or its value is
-not understood. A run that was told to stop ends with 130 (Ctrl-C) or 143 (SIGTERM). Nothing on disk is lost: a command
-that fails leaves folders as they were.
+No mistake of a user ends in a traceback. The exit code is 1, or 2 for unknown options and values; a run that was told
+to stop ends with 130 (Ctrl-C) or 143 (SIGTERM). Nothing is lost: a command that fails leaves folders unchanged.
 
-Every row is a command that a test runs (`tests/train/test_errors.py`). The test's folder contains two runs (`runs/a` of
-images and `runs/flowers` of iris), a small MNIST in `data`, and an image `digit.png`. The first column describes the
-mistake. (A full disk is simulated by a limit on file sizes; hence the system's words "File too large".)
+A test runs every row (`tests/train/test_errors.py`) in a folder with two runs, `runs/a` of images and `runs/flowers` of
+iris, a small MNIST in `data`, and an image `digit.png`. The first column names the mistake. (The test simulates a full
+disk by a limit on the size of files; hence the system's words "File too large".)
 """
 IN_PYTHON = "## In Python"  # the part of tests/jaxbn/test_mistakes.py
 written: dict[Case, str] = {}
@@ -58,7 +57,7 @@ def here(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @contextlib.contextmanager
 def heard() -> Iterator[io.StringIO]:
-    """What goes to stderr, the log of this program with it."""
+    """A context that collects stderr, including the log of this program."""
     errors = io.StringIO()
     handler = logging.StreamHandler(errors)
     logging.getLogger("train").addHandler(handler)
@@ -70,7 +69,7 @@ def heard() -> Iterator[io.StringIO]:
 
 
 def run(case: Case) -> tuple[int, str]:
-    """The exit code of a case and what it says."""
+    """Run a case and return its exit code and its message."""
     if case.environment:
         command = [sys.executable, "-m", "train", *shlex.split(case.command)]
         environment = (
@@ -89,7 +88,7 @@ def jaxs_own(text: str) -> str:
 
 
 def described() -> dict[tuple[str, str, str], str]:
-    """The rows of the page: section, fault and command, and what is said."""
+    """The messages on the page, by section, problem and command."""
     rows, section = {}, ""
     for line in PAGE.read_text(encoding="utf-8").partition(IN_PYTHON)[0].splitlines():
         if line.startswith("## "):
@@ -103,7 +102,7 @@ def described() -> dict[tuple[str, str, str], str]:
 def page(said: dict[Case, str]) -> str:
     lines = [HEAD]
     for section in dict.fromkeys(case.section for case in said):
-        lines += [f"## {section}", "", "| mistake | command | message |", "| --- | --- | --- |"]
+        lines += [f"## {section}", "", "| problem | command | message |", "| --- | --- | --- |"]
         for case, message in said.items():
             if case.section == section:
                 cell = message.replace("|", "\\|").replace("\n", "<br>")

@@ -1,1 +1,1 @@
-"""The commands of `python -m train`, a file each."""
+"""The commands of `python -m train`, one per file."""

@@ -1,4 +1,4 @@
-"""From the words of a command line to the options of a command, by tyro; what is wrong is one line."""
+"""Parse the words of a command line to the options of a command with tyro; an error is one line."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ readers = ConstructorRegistry()
 
 
 class ArgumentError(UsageError):
-    """Words on the command line that are not options of the command, or not values of its options."""
+    """The command line contains unknown options or invalid values."""
 
     code = 2
 
@@ -30,17 +30,17 @@ class ArgumentError(UsageError):
 def parse(
     kind: type[Options], arguments: Sequence[str], prog: str, default: Options | None = None, pairs: bool = False
 ) -> Options:
-    """The options of a command.
+    """Parse the options of a command.
 
     Args:
         kind: the dataclass of its options.
         arguments: the words after the command's name.
         prog: the command, as messages call it.
-        default: where the options begin; None: at their own defaults.
-        pairs: each flag has an opposite, `--no-...`; else only the flags that are on.
+        default: the starting values of the options; None: their defaults.
+        pairs: give each flag an opposite, `--no-...`; otherwise only flags that are on have one.
 
     Raises:
-        ArgumentError: an option or a value is not one.
+        ArgumentError: an option is unknown or a value invalid.
 
     """
     config = (tyro.conf.OmitArgPrefixes,) if pairs else (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -66,7 +66,7 @@ def parse(
 
 
 def one_line(box: str) -> str:
-    r"""The message in a box that tyro draws.
+    r"""Extract the message from a box that tyro draws.
 
     Example:
         >>> one_line("╭─ Value error ─╮\n│ Error parsing --top: must be a │\n│ whole number │\n│ ──── │\n│ Help │")
@@ -87,7 +87,7 @@ def one_line(box: str) -> str:
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
-    """The word that may have been meant, as a question; nothing where none is like it.
+    """Return the most similar word as a question, or nothing if no word is similar.
 
     Example:
         >>> nearest("mnits", ("mnist", "iris")), nearest("x", ("mnist",))
@@ -99,7 +99,7 @@ def nearest(word: str, words: Sequence[str]) -> str:
 
 
 def option_names(kind: Any) -> list[str]:  # noqa: ANN401  (a dataclass)
-    """The options of a dataclass and of its sections, as they are typed."""
+    """The options of a dataclass and of its sections, as they are typed on the command line."""
     found = []
     for name, hint in get_type_hints(kind, include_extras=True).items():
         if dataclasses.is_dataclass(hint):
@@ -120,7 +120,7 @@ def _unknown(word: str, kind: type, prog: str) -> str:
 
 @readers.primitive_rule
 def _value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """How the value of an option is read: one of some words, a number, or a path; `none` where it may be left open."""
+    """Define how the value of an option is read: a choice, a number, a path, or `none` where the type allows it."""
     hint, optional = without_none(info.type)
     several = get_origin(hint) is tuple and get_args(hint)[-1] is ...
     read = _reader(get_args(hint)[0] if several else hint)
@@ -142,7 +142,7 @@ def _value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 
 def _reader(hint: Any) -> Callable[[str], Any] | None:  # noqa: ANN401
-    """The function that reads one word; None of a type that tyro reads by itself."""
+    """Return the function that reads one word, or None for a type that tyro reads itself."""
     if get_origin(hint) is Literal:
         return lambda word: _choice(word, get_args(hint))
     if hint in (int, float):

@@ -1,4 +1,4 @@
-"""The command line of `python -m train`: which command it is, its options, and how it ends."""
+"""The command line of `python -m train`: the command, its options, and the exit code."""
 
 import argparse
 import contextlib
@@ -23,7 +23,7 @@ from train.host.errors import InterruptedRunError, StoppedAtOnceError, UsageErro
 PROGRAM = "python -m train"
 HELP = {"--help", "-h"}
 
-COMMANDS: dict[str, type] = {  # the options of each; its function has its name, in the module of its name
+COMMANDS: dict[str, type] = {  # the options of each command, whose function and module have its name
     "train": Config,
     "evaluate": Evaluate,
     "export": Export,
@@ -39,22 +39,22 @@ def main(
     arguments: Sequence[str] | None = None,
     around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> int:
-    """Does what the command line says, in the context `around`; returns the exit code.
+    """Run the command line in the context `around`, and return the exit code.
 
-    0; 1 after an error, which is printed in one line; 2 for unknown options and values; 130 after Ctrl-C and 143 after
-    SIGTERM: a run that was training has saved where it was then, and says how to go on; 141, without a word, where
-    nobody reads any more what is printed. Characters that the output's encoding lacks are replaced.
+    The code is 0; 1 after an error, which is printed in one line; 2 for unknown options and values; 130 after Ctrl-C
+    and 143 after SIGTERM, when a run that was training has saved its state and printed how to continue; and 141,
+    silently, when the reader of the pipe has gone. Characters that the output's encoding lacks are replaced.
     """
     for stream in (sys.stdout, sys.stderr):
         encoding.tolerate(stream)
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("train").setLevel(logging.INFO)  # long preparations say what they do
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it can do without a cache of its own
+    logging.getLogger("train").setLevel(logging.INFO)  # long preparations report what they do
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it works without a cache of its own
     try:
         run(sys.argv[1:] if arguments is None else arguments, around)
-        sys.stdout.flush()  # while there is somebody to say that it fails
-    except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        sys.stdout.flush()  # here, where a failure can still be reported
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains again at its exit
         return 141
     except (OSError, FloatingPointError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,7 +67,7 @@ def main(
         print(f"error: {reason}", file=sys.stderr)
         return 1
     except (InterruptedRunError, StoppedAtOnceError) as interruption:
-        if str(interruption):  # of several processes one says it for all
+        if str(interruption):  # of several processes only one prints it
             print(interruption, file=sys.stderr)
         return interruption.code
     except KeyboardInterrupt:
@@ -77,7 +77,7 @@ def main(
 
 
 def run(arguments: Sequence[str], around: Callable[[], AbstractContextManager[None]]) -> None:
-    """Does what the command line says."""
+    """Run the command line."""
     command, rest = select(arguments)
     if rest == ["--version"]:
         print(versions())
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str], around: Callable[[], AbstractContextManager[No
 
 
 def versions() -> str:
-    """The versions of jaxbn and of what it runs on."""
+    """The versions of jaxbn, JAX and Python."""
     from train.host import machine  # imports jax, which is slow
 
     found = machine.versions("jax")
@@ -98,10 +98,10 @@ def versions() -> str:
 
 
 def select(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The command that is meant, and its arguments; without one, it is `train`.
+    """Return the command and its arguments; the default command is `train`.
 
     Raises:
-        UsageError: there is no such command.
+        UsageError: the command does not exist.
 
     """
     if not arguments or arguments[0].startswith("-"):
@@ -115,22 +115,22 @@ def select(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401  (each command has its own)
-    """The options that the arguments describe, whichever the command."""
+    """Parse the options of any command."""
     return parse_options(*select(arguments))
 
 
 def parse_options(command: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401
-    """The options of a command."""
+    """Parse the options of a command."""
     if command != DEFAULT:
         return argument_parser.parse(COMMANDS[command], arguments, f"{PROGRAM} {command}")
     default = begin(arguments)
-    # Where a flag may be on before, it can be given again, as when a command is repeated with --resume.
+    # A flag that is already on may be given again, as when a command is repeated with --resume.
     pairs = default.run.resume is not None or default.run.config is not None
     return argument_parser.parse(Config, arguments, PROGRAM, default, pairs)
 
 
 def explain(command: str, arguments: Sequence[str]) -> str:
-    """What --help prints of a command; of `train` the commands and the options that people use first, or with all."""
+    """The text of --help for a command; for `train` the commands and the most common options, or all options."""
     if command != DEFAULT:
         title = f"usage: {PROGRAM} {command} [OPTIONS]\n\n{help.wrap(summary(command))}"
         return f"{title}\n{help.render(help.sections(COMMANDS[command]))}"
@@ -138,21 +138,22 @@ def explain(command: str, arguments: Sequence[str]) -> str:
     if "all" not in arguments:
         found = help.first(found)
     commands = [help.wrap(f"  {name:<11}{summary(name)}", 13) for name in COMMANDS]
-    usage = f"usage: {PROGRAM} [COMMAND] [OPTIONS]; without a command, it trains"
-    more = "" if "all" in arguments else f"\n\n{PROGRAM} --help all lists all options, and COMMAND --help a command's"
+    usage = help.wrap(f"usage: {PROGRAM} [COMMAND] [OPTIONS]; the default command is {DEFAULT}", 7)
+    hint = f"{PROGRAM} --help all lists all options; COMMAND --help lists those of a command"
+    more = "" if "all" in arguments else f"\n\n{help.wrap(hint)}"
     return "\n".join([usage, "", "commands:", *commands, help.render(found)]) + more
 
 
 def summary(command: str) -> str:
-    """What a command does, in a line."""
+    """The summary of a command, in one line."""
     return (COMMANDS[command].__doc__ or "").splitlines()[0]
 
 
 def begin(arguments: Sequence[str]) -> Config:
-    """The configuration that the other options begin with: that of a preset, of a file, or of a stopped run.
+    """The starting values of all other options: those of a preset, of a file, or of a stopped run.
 
     Raises:
-        UsageError: more than one of them is named, or the file cannot be read.
+        UsageError: more than one of them is given, or the file cannot be read.
 
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -161,11 +162,13 @@ def begin(arguments: Sequence[str]) -> Config:
     found = finder.parse_known_args(arguments)[0]
     named = [f"--{name}" for name in ("preset", "config", "resume") if getattr(found, name) is not None]
     if len(named) > 1:
-        raise UsageError(f"{' and '.join(named)} each say what the other options begin with: pass one of them")
+        raise UsageError(
+            f"{' and '.join(named)} each set the starting values of all other options: pass only one of them"
+        )
     if found.config is not None:
         path = Path(found.config)
         config = config_file.read(path)
-        # Not the folder: it holds the run that the file is of.
+        # Without the folder, which holds the run that wrote the file.
         run = dataclasses.replace(config.run, name=None, overwrite=False, config=path, resume=None)
         return dataclasses.replace(config, devices=_own(config.devices), run=run)
     if found.resume is not None:
@@ -174,9 +177,9 @@ def begin(arguments: Sequence[str]) -> Config:
         run = dataclasses.replace(config.run, runs_dir=folder.parent, name=folder.name, overwrite=False, config=None)
         run = dataclasses.replace(run, resume=folder)
         return dataclasses.replace(config, devices=_own(config.devices), run=run)
-    return PRESETS.get(found.preset or "default", Config())  # tyro itself refuses a preset that there is not
+    return PRESETS.get(found.preset or "default", Config())  # tyro itself refuses an unknown preset
 
 
 def _own(devices: DeviceConfig) -> DeviceConfig:
-    """Without the other processes that there were: a run may go on, or be repeated, elsewhere."""
+    """Drop the settings of other processes: a run may be resumed or repeated elsewhere."""
     return DeviceConfig(devices=devices.devices)

@@ -1,4 +1,4 @@
-"""`python -m train evaluate RUN`: how good the network of a run is."""
+"""`python -m train evaluate RUN`: loss and accuracy of the network of a run."""
 
 from train.commands.options import Evaluate
 from train.runs import restored
@@ -7,10 +7,10 @@ from train.training.loop import compile_evaluation, loss_and_accuracy
 
 
 def evaluate(options: Evaluate) -> None:
-    """Restores the network, and prints its loss and accuracy on each set.
+    """Restore the network, and print its loss and accuracy on each set.
 
     Raises:
-        UsageError: there is no such run, or it has no sound checkpoint of this kind.
+        UsageError: the run does not exist, or has no intact checkpoint of this kind.
 
     """
     run = restored.restore(options.run, options.runs_dir, best=options.checkpoint == "best")

@@ -1,10 +1,10 @@
-r"""`python -m train export RUN`: the network of a run as one file, which needs none of this code to be run.
+r"""`python -m train export RUN`: the network of a run as one file, which runs without this code.
 
     content = pathlib.Path("network.jaxbn").read_bytes()
     program = jax.export.deserialize(bytearray(content.split(b"\n", 2)[2]))
     logits = program.call(images)  # (N, 28, 28, 1) uint8
 
-does without; `train.inference.artifact` verifies it as well.
+is enough; `train.inference.artifact` also verifies the file.
 """
 
 import jax
@@ -24,10 +24,10 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}  # of the largest logit
 
 
 def export(options: Export) -> None:
-    """Restores the network, folds its norms, checks that it still computes the same, and writes it.
+    """Restore the network, fold its norms, check that it still computes the same, and write it.
 
     Raises:
-        UsageError: there is no such run, it has no sound checkpoint of this kind, or the file's place is taken.
+        UsageError: the run does not exist or has no intact checkpoint of this kind, or another file is in the way.
         OSError: the file cannot be written.
 
     """
@@ -45,10 +45,10 @@ def export(options: Export) -> None:
 
 
 def fold(run: Restored) -> tuple[Network, str]:
-    """The network with its norms folded as far as they can be, and a remark about them."""
+    """Return the network with its norms folded as far as possible, and a remark about them."""
     original = unfolded(run.model, run.state.variables)
     if original.norms == "none":
-        return original, "the network has none"
+        return original, "none in this network"
     example = jax.ShapeDtypeStruct((1, *run.data.input_shape), run.data.input_dtype)
     function, report = jaxbn.fold_network(original.function, example)
     reasons = "; ".join(f"{norm.name.rpartition('/')[2]} ({norm.detail.replace('; ', ', ')})" for norm in report.kept)
@@ -66,11 +66,11 @@ def fold(run: Restored) -> tuple[Network, str]:
 
 
 def serialize(network: Network, description: Description) -> bytes:
-    """The network as a program of `jax.export`: inputs (N, …) as in the dataset, for any N, to logits (N, classes)."""
+    """Serialize the network by `jax.export`: inputs (N, …) as in the dataset, for any N, to logits (N, classes)."""
     (count,) = jax_export.symbolic_shape("n")
     inputs = jax.ShapeDtypeStruct((count, *description.input_shape), description.input_dtype)
     function = jax.jit(network.function)
-    # Where in the source an operation comes from is left out: paths of this machine are nobody's business.
+    # Without source locations, which would contain paths of this machine.
     limit = jax.config.values["jax_traceback_in_locations_limit"]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:

@@ -1,4 +1,4 @@
-"""What --help prints: the options that people use first, or all of them, as wide as the terminal."""
+"""The text of --help: the most common options, or all of them, as wide as the terminal."""
 
 import ast
 import dataclasses
@@ -14,36 +14,36 @@ from train.config.datasets import DATASETS
 from train.config.options import text
 from train.host.typed import without_none
 
-FIRST = (  # of the options of a run
+FIRST = (  # the most common options of a run
     *("preset", "dataset", "data_dir", "validation", "network", "channels", "hidden", "norm_placement"),
     *("epochs", "batch_size", "optimizer", "learning_rate", "name", "overwrite", "resume", "seed"),
 )
 WIDEST = 100  # characters: longer lines are hard to read
-INDENT, LEFT = 2, 28  # characters, of all options and of their explanations
+INDENT, LEFT = 2, 28  # characters: the indentation of options, and of their explanations
 
 
 class Option(NamedTuple):
-    """An option, as it is explained."""
+    """An option with its explanation."""
 
     name: str
     typed: str
     explanation: str
-    usual: str = ""  # its value where it is not given
+    usual: str = ""  # its default value
 
 
 class Section(NamedTuple):
-    """Options that belong together."""
+    """A section of options."""
 
     title: str
     options: list[Option]
 
 
 def sections(kind: type, start: Any = None) -> list[Section]:  # noqa: ANN401  (a value of that type)
-    """The options of a dataclass, and of each dataclass in it.
+    """List the options of a dataclass, and of each dataclass in it.
 
     Args:
         kind: the dataclass.
-        start: where the options begin; None: at their own defaults.
+        start: the starting values; None: the defaults.
 
     """
     options: list[Option] = []
@@ -61,7 +61,7 @@ def sections(kind: type, start: Any = None) -> list[Section]:  # noqa: ANN401  (
 
 
 def render(found: list[Section]) -> str:
-    """The options as they are printed."""
+    """Format the options for printing."""
     lines = []
     for section in found:
         lines += ["", f"{section.title}:", *(line for option in section.options for line in _lines(option))]
@@ -69,18 +69,18 @@ def render(found: list[Section]) -> str:
 
 
 def wrap(words: str, indent: int = 0) -> str:
-    """Words as wide as the terminal."""
+    """Wrap a text at the width of the terminal."""
     return textwrap.fill(words, _width(), subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def first(found: list[Section]) -> list[Section]:
-    """The options of a run that people use first."""
+    """Select the most common options of a run."""
     options = [option for section in found for option in section.options if option.name in FIRST]
     return [Section("options", [each._replace(explanation=_first_sentence(each.explanation)) for each in options])]
 
 
 def value_of(hint: Any) -> str:  # noqa: ANN401
-    """The values of an option in short.
+    """Describe the values of an option in short.
 
     Example:
         >>> value_of(int | None), value_of(Literal["a", "b"]), value_of(tuple[int, ...] | None), value_of(bool)
@@ -133,7 +133,7 @@ def _first_sentence(explanation: str) -> str:
 
 
 def _explanations(kind: type) -> dict[str, str]:
-    """The strings below the fields of a dataclass, and of those that it is made from."""
+    """The strings below the fields of a dataclass and of its base classes."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         (definition,) = ast.parse(inspect.getsource(base)).body

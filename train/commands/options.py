@@ -1,4 +1,4 @@
-"""The options of every command but `train`, whose are in `train.config`: light to import, so that --help is quick."""
+"""The options of all commands except `train` (see `train.config`), in a module that is fast to import for --help."""
 
 import dataclasses
 from pathlib import Path
@@ -12,79 +12,79 @@ from train.studies.names import StudyName
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """Which run, and which of its checkpoints."""
+    """A run and one of its checkpoints."""
 
     run: tyro.conf.Positional[Path]
     """Folder (or name) of the run."""
     checkpoint: Literal["newest", "best"] = "newest"
-    """best: that of the highest validation accuracy."""
+    """best: the checkpoint of the highest validation accuracy."""
     runs_dir: Path = RunConfig.runs_dir
     """Folder that holds one folder per run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunAndDataOptions(RunOptions):
-    """The same, and where its data are."""
+    """A run, one of its checkpoints, and its data."""
 
     data_dir: Path | None = None
-    """Folder with the data's files; none: as in the run."""
+    """Folder with the data's files. none: as in the run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate(RunAndDataOptions):
-    """Measures the network of a run on the test set, and on what it held out."""
+    """Measure the network of a run on the test set and the validation set."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Export(RunOptions):
-    """Writes the network of a run to one file, its norms folded away, for `predict` and for any program with JAX."""
+    """Write the network of a run, with its norms folded away, to one file for `predict` or any program with JAX."""
 
     output: Path | None = None
-    """The file; None: network.jaxbn in the run's folder."""
+    """The file. none: network.jaxbn in the run's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """Says what image files show, with probabilities: by the network of a run, or an exported one."""
+    """Classify image files, with probabilities, by the network of a run or an exported network."""
 
     network: tyro.conf.Positional[Path]
     """Folder (or name) of a run, or a file from `export`."""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files (PNG, JPEG, ...) of any size, folders of them, pipes, or - for the standard input. For a network of
     digits, the digit is found, cropped, scaled and centred as in MNIST, whether it is dark on light or light on dark.
-    Other images are scaled to fit. A network of grey images is given the luminance of colours."""
+    Other images are scaled to fit. A network of grey images gets the luminance of colours."""
     as_is: bool = False
-    """Only scale the images to fit: do not look for a digit, nor for the polarity, which is light on dark then."""
+    """Only scale the images to fit: do not look for a digit, and assume light on dark."""
     invert: bool = False
-    """The images are dark on light, as ink on paper is, even where that is not what they look like."""
+    """Assume dark on light, like ink on paper, whatever the images look like."""
     top: int = 3
-    """How many classes are listed for an image, the most probable first."""
+    """Number of classes listed per image, the most probable first."""
     runs_dir: Path = RunConfig.runs_dir
-    """Folder that holds one folder a run."""
+    """Folder that holds one folder per run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report(RunAndDataOptions):
-    """Writes pictures and report.html, one page with everything about a run, to the run's folder."""
+    """Write pictures and report.html, one page with everything about a run, to the run's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyOptions:
-    """Puts claims about batch normalization to the test: with norm and without, over several seeds."""
+    """Test claims about batch normalization by training with and without it, over several seeds."""
 
     name: Annotated[StudyName, tyro.conf.Positional]
-    """Which claim, or all of them."""
+    """The study of one claim, or all studies."""
     full: bool = False
-    """The sources' own sizes, or many more seeds: hours on a CPU. The quick form takes about a minute a study."""
+    """Confirm: larger networks, and ten seeds that no quick run has used; hours on a CPU. The quick form explores, in
+    about a minute per study."""
     data_dir: Path | None = None
     """Folder with the four MNIST files in IDX form; without it, scikit-learn's digits."""
     output: Path = Path("runs/studies")
-    """Folder that gets a folder a study, with results.json and figure.png; what is there of the same study is
-    replaced."""
+    """Folder for one folder per study, with results.json and figure.png; earlier results of a study are replaced."""
     docs: Path | None = None
-    """Write the page studies.md, and its figures, into this folder, from all results in --output."""
+    """Write the page studies.md and its figures to this folder, from all results in --output."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Presets:
-    """Lists the presets, what to expect of them, and in which options they differ from the default."""
+    """List the presets with their results, and the options in which they differ from the default."""

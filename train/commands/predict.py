@@ -1,4 +1,4 @@
-"""`python -m train predict RUN_OR_EXPORT IMAGE...`: what the images show, says the network."""
+"""`python -m train predict RUN_OR_EXPORT IMAGE...`: classify images."""
 
 import sys
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from rich.text import Text
 from train.commands.options import Predict
 from train.host.console import Console
 from train.host.errors import UsageError
+from train.host.words import count
 from train.inference import classify as classifiers
 from train.inference import image_files, images
 from train.inference.artifact import Description
@@ -22,18 +23,18 @@ from train.runs import restored
 
 
 class Prediction(NamedTuple):
-    """The most probable classes of an image, the first one first."""
+    """The most probable classes of an image, in order."""
 
     path: Path
     classes: tuple[str, ...]
-    probabilities: tuple[float, ...]  # none where the only "class" is a phrase: nothing, or several digits
+    probabilities: tuple[float, ...]  # empty if the only "class" is a phrase: nothing, or several digits
 
 
 def predict(options: Predict) -> None:
-    """Prints a table in a terminal, and elsewhere a line an image: file, class, probability, class, ... between tabs.
+    """Print a table in a terminal, and elsewhere one line per image: file, class, probability, class, ..., with tabs.
 
-    An image of nothing, or of several digits, has this phrase for a class, and no probability. Files that cannot be
-    read are reported on stderr, and the others are predicted.
+    An image of nothing, or of several digits, has this phrase as its class, and no probability. Files that cannot be
+    read are reported on stderr, and the others are classified.
 
     Raises:
         UsageError: the network cannot be used; or, at the end, some of the images could not be read.
@@ -42,30 +43,30 @@ def predict(options: Predict) -> None:
     if options.top < 1:
         raise UsageError(f"--top must be at least 1; got {options.top}")
     if not options.images:
-        raise UsageError("there is nothing to predict: name one or more image files, or a folder of them")
+        raise UsageError("there is nothing to predict: pass one or more image files, or a folder of them")
     classifier = load(options.network, options.runs_dir)
     description = classifier.description
     if description.preprocessing is None:
         shape = "x".join(map(str, description.input_shape))
         raise UsageError(
-            f"{classifier.name} has learned from {description.dataset}: it takes {shape} numbers, no images"
+            f"{classifier.name} was trained on {description.dataset}: it takes {shape} numbers, not images"
         )
     treatment = treat(options, description)
     print(_describe(classifier) + _assumption(description, treatment), file=sys.stderr)
     pictures, failed = _read(options.images, description, treatment)
     show(Console(), classify(classifier, pictures, options.top))
     if failed:
-        raise UsageError(f"{failed} of {len(pictures) + failed} could not be read")
+        raise UsageError(f"{failed} of {count(len(pictures) + failed, 'image')} could not be read")
 
 
 def treat(options: Predict, description: Description) -> Treatment:
-    """The preparation of the images, as a phrase, by the options and the training data."""
+    """The treatment of the images by the options and the training data."""
     assert description.preprocessing is not None
     return Treatment(setting_of(description.dataset, description.preprocessing), options.as_is, options.invert)
 
 
 def load(network: Path, runs_dir: Path) -> Classifier:
-    """The network of an exported file, or of a run.
+    """Load the network of an exported file or of a run.
 
     Raises:
         UsageError: it is neither, or damaged.
@@ -81,7 +82,7 @@ def load(network: Path, runs_dir: Path) -> Classifier:
 
 
 def classify(classifier: Classifier, pictures: Sequence[tuple[Path, Picture]], top: int) -> list[Prediction]:
-    """The most probable classes of images; of those that show no such thing, what they show instead."""
+    """Return the most probable classes of images, or a phrase for images without a class."""
     inputs = [picture.pixels for _, picture in pictures if picture.pixels is not None]
     rows = iter(classifier.probabilities(np.stack(inputs)) if inputs else ())
     names = classifier.description.class_names
@@ -92,7 +93,7 @@ def classify(classifier: Classifier, pictures: Sequence[tuple[Path, Picture]], t
 
 
 def show(console: Console, predictions: Sequence[Prediction]) -> None:
-    """A table in a terminal, lines anywhere else."""
+    """Print a table in a terminal, and lines elsewhere."""
     if not console.is_terminal:
         for path, classes, probabilities in predictions:
             pairs = (f"{name}\t{probability:.4f}" for name, probability in zip(classes, probabilities, strict=False))
@@ -116,7 +117,7 @@ def show(console: Console, predictions: Sequence[Prediction]) -> None:
 def _read(
     paths: Sequence[Path], description: Description, treatment: Treatment
 ) -> tuple[list[tuple[Path, Picture]], int]:
-    """Those images that can be read, and how many cannot: what is wrong with these goes to stderr, as notes do."""
+    """Read images, and count those that cannot be read; errors and notes go to stderr."""
     assert description.preprocessing is not None
     pictures, failed = [], 0
     for name in paths:
@@ -144,14 +145,14 @@ def _prediction(path: Path, row: np.ndarray, names: Sequence[str], top: int) -> 
 
 
 def _assumption(description: Description, treatment: Treatment) -> str:
-    """How the images are read, in words."""
+    """Describe how the images are read."""
     assert description.preprocessing is not None
     polarity = "dark on light (--invert)" if treatment.invert else "light on dark"
     if description.preprocessing.polarity is None:
         return "; images are inverted (--invert)" if treatment.invert else ""
     if treatment.as_is:
-        return f"; images are taken as they are (--as-is), {polarity}"
-    how = "dark on light (--invert)" if treatment.invert else "polarity judged by the border"
+        return f"; images are used as they are (--as-is), {polarity}"
+    how = "dark on light (--invert)" if treatment.invert else "polarity detected from the border"
     return f"; digits are cropped and centred, {how}" if treatment.setting else f"; {how}"
 
 

@@ -1,4 +1,4 @@
-"""`python -m train presets`: which presets there are, and what to expect of them."""
+"""`python -m train presets`: the presets and their results."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -13,16 +13,16 @@ from train.config.sections import PRESETS, Config
 from train.host.console import Console
 
 NOTES = (
-    "Test accuracy: the mean, and the lowest and highest, over the seeds from 0 on. Seconds: of training on 2 CPU "
-    "cores. Each dataset is downloaded once; or pass --data-dir DIR, the folder with its own files. What else is on "
-    "the command line wins over the preset.",
-    "Fashion-MNIST was not at hand, and of CIFAR-10 10,000 training and 2,000 test images, once compressed as JPEG: "
-    "with all 50,000 expect more, and five times the seconds.",
+    "Test accuracy: mean, lowest and highest over the seeds from 0 on. Seconds: training time on 2 CPU cores. Each "
+    "dataset is downloaded once; or pass --data-dir DIR, the folder with its own files. Other options on the command "
+    "line take precedence over the preset.",
+    "Not measured on Fashion-MNIST. Measured on 10,000 training and 2,000 test images of CIFAR-10 that had been "
+    "compressed as JPEG: expect a higher accuracy, and five times the seconds, with all 50,000.",
 )
 
 
 def presets(_: Presets) -> None:
-    """Prints them."""
+    """Print the presets."""
     console = Console(highlight=False)
     console.print(table())
     for text in (*NOTES, *map(describe, PRESETS)):
@@ -30,7 +30,7 @@ def presets(_: Presets) -> None:
 
 
 def table() -> Table:
-    """One row a preset; the first column, read after its head, is the command."""
+    """One row per preset; the heading of the first column and its cells form the command."""
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_lines=True)
     shown.add_column("python -m train\n--preset", no_wrap=True)
     shown.add_column("network")
@@ -43,7 +43,7 @@ def table() -> Table:
 
 
 def expected(accuracies: Sequence[float]) -> str:
-    r"""The mean, the range and the number of seeds.
+    r"""Format the mean, the range and the number of seeds.
 
     Example:
         >>> expected((97.0, 98.5)), expected(()), expected((100.0, 100.0))
@@ -58,7 +58,7 @@ def expected(accuracies: Sequence[float]) -> str:
 
 
 def describe(name: str) -> str:
-    """A preset as the options that it stands for.
+    """Describe a preset by the options that it sets.
 
     Example:
         >>> describe("default")
@@ -69,5 +69,5 @@ def describe(name: str) -> str:
 
 
 def difference(config: Config) -> list[str]:
-    """The options, as on the command line, in which a configuration differs from the default."""
+    """The options in which a configuration differs from the default, as on the command line."""
     return [option.typed for option in options.listed(config) if not option.usual]

@@ -1,4 +1,4 @@
-"""`python -m train report RUN`: the pictures and the page of a finished run."""
+"""`python -m train report RUN`: the pictures and the report of a finished run."""
 
 from train.commands.options import Report
 from train.report.page import write_report
@@ -6,10 +6,10 @@ from train.runs import restored
 
 
 def report(options: Report) -> None:
-    """Restores the network, and writes confusion.png, mistakes.png and report.html.
+    """Restore the network, and write confusion.png, mistakes.png and report.html.
 
     Raises:
-        UsageError: there is no such run, it has no sound checkpoint of this kind, or its data cannot be had.
+        UsageError: the run does not exist, has no intact checkpoint of this kind, or its data are not available.
         OSError: a file cannot be written.
 
     """

@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped."""
+"""Resuming a stopped run."""
 
 import logging
 from collections.abc import Callable
@@ -17,10 +17,10 @@ _log = logging.getLogger(__name__)
 
 
 def find(config: Config) -> Path:
-    """The folder of the run to resume, whose options are those of the configuration.
+    """Return the folder of the run to resume, after checking that its options are unchanged.
 
     Raises:
-        UsageError: there is no such run, or it would become another.
+        UsageError: the run does not exist, or an option has changed.
 
     """
     options = config.run
@@ -33,24 +33,25 @@ def find(config: Config) -> Path:
 
 
 def start(run: Run, initial: Callable[[], TrainState], shapes: TrainState) -> Start:
-    """Where a stopped run goes on: at its newest intact checkpoint, or at the beginning if it never came to one.
+    """Return the start of a resumed run: its newest intact checkpoint, or the beginning if it has no checkpoint.
 
     Raises:
-        UsageError: no checkpoint is intact, or the data are not those that the run began with.
+        UsageError: no checkpoint is intact, or the data have changed.
 
     """
     folder = run.folder
     try:
         found = checkpoint.newest(folder / results.CHECKPOINTS, shapes, run.identify())
     except checkpoint.NoCheckpointError as error:
-        raise UsageError(f"{error}. To begin anew: --overwrite --name {folder.name}") from error
+        raise UsageError(f"{error}. To start again: --overwrite --name {folder.name}") from error
     if found is None:
-        _log.warning("%s has no checkpoint yet: it begins anew", folder)
+        _log.warning("%s has no checkpoint yet: it starts from the beginning", folder)
         position, state = Position(), initial()
     else:
         if found.data != run.dataset.card:
             raise UsageError(
-                f"the data are not those that {folder} began with: pass the same --data-dir as then, or begin a new run"
+                f"the data have changed since {folder} was started: pass the same --data-dir as at its start, or start "
+                "a new run"
             )
         position, state = found.position, run.plan.devices.put(found.state)
     progress, epochs = run.writer.rewind(int(state.step), position.epoch)

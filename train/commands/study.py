@@ -1,4 +1,4 @@
-"""`python -m train study`: the options, and what is printed."""
+"""`python -m train study`: run studies."""
 
 import json
 
@@ -10,10 +10,10 @@ from train.studies.terminal import Monitor, show
 
 
 def study(options: StudyOptions) -> None:
-    """Runs studies, and prints their tables and verdicts.
+    """Run studies, and print their tables and verdicts.
 
     Raises:
-        UsageError: the data cannot be had.
+        UsageError: the data are not available.
 
     """
     console, data = Console(highlight=False), run.load_data(options.data_dir)

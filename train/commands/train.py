@@ -31,26 +31,28 @@ from train.training.step import TrainState, prepare
 
 
 def train(config: Config) -> None:
-    """One run, from its options to its results; where several processes train together, this one's part."""
+    """Carry out a run, or the part of this process if several train together."""
     with processes.connected(config.devices), processes.together():
         if not processes.first():
-            logging.getLogger("train").setLevel(logging.ERROR)  # what happens is said once
+            logging.getLogger("train").setLevel(logging.ERROR)  # only the first process logs
         run = make_run(config)
         with run.writer.claim():
             start = begin(run)
             try:
                 carry_out(run, start)
             except OSError as error:
-                raise UsageError(f"{error}. What was saved before stays. {stopping.to_go_on(run.folder)}") from error
+                raise UsageError(
+                    f"{error}. Everything saved before is kept. {stopping.to_go_on(run.folder)}"
+                ) from error
         processes.exchange()  # until everything is written
 
 
 def make_run(config: Config) -> Run:
-    """Checks the options and the folder, then finds the data and builds the network.
+    """Check the options and the folder, load the data and build the network.
 
     Raises:
-        UsageError: the options cannot be worked with, or the data are not to be had.
-        OSError: the folder holds what must not be replaced.
+        UsageError: the options are invalid, or the data are not available.
+        OSError: the folder contains something that must not be replaced.
 
     """
     check(config)
@@ -68,7 +70,7 @@ def make_run(config: Config) -> Run:
     dataset = load(config.data.dataset, data_dir=config.data.data_dir)
     processes.agree("the options or the data", lambda: fingerprint(config, dataset))
     folder = folder or options.runs_dir / default_name(dataset.name)
-    overwrite = options.overwrite and options.name is not None  # never what another run has named by the same second
+    overwrite = options.overwrite and options.name is not None  # never another run that got its name in the same second
     options = dataclasses.replace(options, runs_dir=folder.parent, name=folder.name, overwrite=overwrite)
     config = dataclasses.replace(resolve(config, dataset, chosen), run=options)
     console = Console(quiet=not processes.first())
@@ -76,14 +78,14 @@ def make_run(config: Config) -> Run:
 
 
 def fingerprint(config: Config, dataset: Dataset) -> str:
-    """What must be the same in all processes that train together."""
+    """The digest of everything that must agree in all processes that train together."""
     learning = (config.data.validation, config.model, config.norm, config.optimizer, config.run.seed)
     going_on = (config.run.patience, config.run.resume is None, config.devices.devices)
     return hashlib.sha256(repr((learning, going_on, dataset.card)).encode()).hexdigest()
 
 
 def begin(run: Run) -> Start:
-    """The state that the run begins or goes on with; its folder is made ready for it."""
+    """Return the initial or restored state of the run, and prepare its folder."""
     program, example = loop.initializer(run.plan), run.plan.devices.put(run.dataset.train_inputs[:1])
     initial = functools.partial(program, example)
     if run.config.run.resume is not None:
@@ -98,7 +100,7 @@ def begin(run: Run) -> Start:
 
 
 def carry_out(run: Run, start: Start) -> None:
-    """Trains from the start to the end, or until it is told to stop, and writes everything that a run leaves."""
+    """Train from the start to the end, or until told to stop, and write all files of the run."""
     inputs = jax.eval_shape(prepare, run.dataset.test_inputs[:1])
     layers = operations(run.config.model, summarize(run.plan.model, start.state.variables, inputs))
     terminal.print_start(run.console, run.config, run.dataset, run.plan, layers)
@@ -119,7 +121,7 @@ def carry_out(run: Run, start: Start) -> None:
 
 
 def draw_curves(run: Run, trained: Trained) -> None:
-    """Writes curves.png; not where all records were damaged, which has been reported."""
+    """Write curves.png, unless all records were damaged, which has been reported."""
     from train.report import curves  # slow to import: training begins without it
 
     if trained.epochs:
@@ -128,10 +130,10 @@ def draw_curves(run: Run, trained: Trained) -> None:
 
 
 def report(run: Run, state: TrainState, interruption: Interruption) -> None:
-    """Writes the report.
+    """Write the report.
 
     Raises:
-        StoppedAtOnceError: the user does not wait for it.
+        StoppedAtOnceError: the user stopped it.
 
     """
     from train.report.page import write_report
@@ -147,5 +149,5 @@ def report(run: Run, state: TrainState, interruption: Interruption) -> None:
 
 
 def default_name(dataset: str) -> str:
-    """A name that says what and when."""
+    """The default name of a run: dataset and time."""
     return f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,4 +1,4 @@
-"""What no dataset could make right in a configuration: refused before anything is loaded."""
+"""Checks of a configuration that need no data, so that invalid options are refused before anything is loaded."""
 
 import math
 from collections.abc import Callable
@@ -28,7 +28,7 @@ WIDTHS = Range(f"numbers from 1 to {WIDEST:,}", lambda value: value and min(valu
 NAME = Range(
     "the name of a folder, without separators", lambda value: value == Path(value).name and value not in ("", "..")
 )
-RANGES = {  # by the option's name; none is always in range
+RANGES = {  # by the name of the option; None is always valid
     "validation": SHARE,
     "channels": WIDTHS,
     "hidden": WIDTHS,
@@ -57,10 +57,10 @@ RANGES = {  # by the option's name; none is always in range
 
 
 def check(config: Config) -> None:
-    """Refuses options that are out of their ranges, or that contradict each other whatever the data are.
+    """Refuse options that are out of range, or contradict each other whatever the data are.
 
     Raises:
-        UsageError: there is such an option.
+        UsageError: an option is invalid.
 
     """
     for section in (config.data, config.model, config.norm, config.optimizer, config.run):
@@ -75,9 +75,9 @@ def check(config: Config) -> None:
                 f"--{option} must be text in UTF-8; got {str(path)!r}: checkpoints cannot be written there"
             )
     if config.run.patience is not None and not config.data.validation:
-        raise UsageError("--patience goes by the validation accuracy: hold something out, as with --validation 0.1")
+        raise UsageError("--patience needs the validation accuracy: hold out examples, as with --validation 0.1")
     if config.run.resume is not None and config.run.overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite replaces it: pass one of them")
+        raise UsageError("--resume continues a run and --overwrite replaces it: pass only one of them")
     if config.optimizer.batch_size is not None:
         check_ghost_batch(config.norm.norm_ghost_batch, config.optimizer.batch_size)
     if config.model.network != "auto":
@@ -85,17 +85,19 @@ def check(config: Config) -> None:
 
 
 def check_ghost_batch(ghost: int | None, batch_size: int) -> None:
-    """Raises a UsageError where ghost batches do not divide the batch."""
+    """Raise a UsageError if ghost batches do not divide the batch."""
     if ghost is not None and batch_size % ghost:
         raise UsageError(f"--norm-ghost-batch must divide the batch of {batch_size}; got {ghost}")
 
 
 def check_network(options: ModelConfig, network: str) -> None:
-    """Raises a UsageError where an option is not of the kind of network, "cnn" or "mlp"."""
+    """Raise a UsageError if an option does not apply to the kind of network, "cnn" or "mlp"."""
     if network == "cnn" and options.hidden is not None and len(options.hidden) != 1:
-        raise UsageError(f"--hidden of a cnn is one number, as in --hidden 256; got {text(options.hidden)}")
+        raise UsageError(f"--hidden of a cnn must be one number, as in --hidden 256; got {text(options.hidden)}")
     if network == "mlp":
         for name in ("channels", "pool_every", "padding", "norm_hidden"):
             if getattr(options, name) != getattr(ModelConfig, name):
                 option = name.replace("_", "-")
-                raise UsageError(f"--{option} is of a cnn, and this is an mlp: leave it out, or choose --network cnn")
+                raise UsageError(
+                    f"--{option} applies to a cnn, and this is an mlp: leave it out, or pass --network cnn"
+                )

@@ -1,4 +1,4 @@
-"""config.json: a configuration as a file, written whole and read strictly."""
+"""config.json: a configuration as a file, written atomically and read strictly."""
 
 import dataclasses
 import hashlib
@@ -13,15 +13,15 @@ NAME, DIGEST = "config.json", "config.sha256"
 
 
 def to_json(config: Config) -> str:
-    """Every option, as text that `read` takes."""
+    """Return every option as JSON that `read` accepts."""
     return json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n"
 
 
 def read(path: Path) -> Config:
-    """The configuration in a file that `to_json` filled; options that it lacks have their defaults.
+    """Read a configuration that `to_json` wrote; missing options get their defaults.
 
     Raises:
-        UsageError: there is no such file, it is no JSON, or holds an option or a value that there is not.
+        UsageError: the file does not exist, is not JSON, or contains an unknown option or an invalid value.
 
     """
     try:
@@ -31,7 +31,7 @@ def read(path: Path) -> Config:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"{path} is no configuration (JSON, as the config.json of a run): {error}") from error
+        raise UsageError(f"{path} is not a configuration (JSON, like the config.json of a run): {error}") from error
     try:
         return typed.read(Config, values)
     except ValueError as error:
@@ -39,9 +39,9 @@ def read(path: Path) -> Config:
 
 
 def write_run(folder: Path, config: Config) -> None:
-    """config.json of a run, and its SHA-256 beside it: what the run's checkpoints are to be understood by.
+    """Write config.json of a run, by which its checkpoints are read, and its SHA-256 beside it.
 
-    Whenever this is interrupted, there is a configuration, and no digest that is not its own.
+    If this is interrupted at any moment, a configuration exists, and never with the digest of another one.
     """
     content = to_json(config)
     (folder / DIGEST).unlink(missing_ok=True)
@@ -50,10 +50,10 @@ def write_run(folder: Path, config: Config) -> None:
 
 
 def read_run(folder: Path) -> Config:
-    """The configuration of a run, which must be what the run has written.
+    """Read the configuration of a run, which must be unchanged since the run wrote it.
 
     Raises:
-        UsageError: it cannot be read, or is another one.
+        UsageError: it cannot be read, or has changed.
 
     """
     path = folder / NAME
@@ -61,19 +61,19 @@ def read_run(folder: Path) -> Config:
         with files.naming(path, "read"):
             if (folder / DIGEST).read_bytes() != _digest_line(path.read_bytes()).encode():
                 raise UsageError(
-                    f"{path} is not what the run has written: damaged, or edited, as {DIGEST} beside it tells. "
-                    f"Put it back as it was; to train with other options, begin a new run: --config {path}"
+                    f"{path} has changed since the run wrote it ({DIGEST} no longer matches). Restore it; to train "
+                    f"with other options, start a new run: --config {path}"
                 )
     return read(path)
 
 
 def _digest_line(content: bytes) -> str:
-    """As `sha256sum` prints it."""
+    """Return the digest as `sha256sum` prints it."""
     return f"{hashlib.sha256(content).hexdigest()}  {NAME}\n"
 
 
 def find_run(run: Path, runs_dir: Path) -> Path:
-    """The folder of a run that is named by its folder, or by its name in the folder of all runs.
+    """Return the folder of a run, given that folder, or the name of the run in the folder of all runs.
 
     Raises:
         UsageError: there is no such run.
@@ -83,5 +83,5 @@ def find_run(run: Path, runs_dir: Path) -> Path:
         if (folder / NAME).is_file():
             return folder
     if run.is_dir():
-        raise UsageError(f"{run} is no folder of a run: it has no {NAME}")
+        raise UsageError(f"{run} is not the folder of a run: it has no {NAME}")
     raise UsageError(f"there is no run {run}, neither as a folder nor in {runs_dir}")

@@ -1,10 +1,10 @@
-"""The datasets, each with what suits it: a name here is a name on the command line. Their data: `train.data`."""
+"""The datasets, by their names on the command line, with their default training recipes (data: `train.data`)."""
 
 from typing import NamedTuple
 
 
 class Recipe(NamedTuple):
-    """How a dataset is trained on where nothing else is said."""
+    """The default epochs and batch size of a dataset."""
 
     epochs: float
     batch_size: int = 64

@@ -1,9 +1,9 @@
-"""The presets: the options that each stands for, and what to expect of it. A name here is one on the command line."""
+"""The presets, by their names on the command line: the options of each, and its results."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-KERAS = {  # what the tutorials leave to Keras
+KERAS = {  # the defaults of Keras, which the tutorials use
     "kernel_init": "glorot",
     "norm_momentum": 0.99,
     "norm_epsilon": 1e-3,
@@ -21,7 +21,7 @@ MNIST_MLP = {"dataset": "mnist", "network": "mlp", "hidden": (300, 100), "norm_i
 
 
 class Record(NamedTuple):
-    """A preset, and what came of it."""
+    """A preset with its results."""
 
     network: str
     data: str
@@ -39,7 +39,11 @@ RECORDS = {
         {},
     ),
     "mnist-cnn-keras": Record(
-        "the same as in Keras; 5 epochs", "MNIST, else digits", (98.85, 98.82, 98.86, 99.00), 43, KERAS
+        "the same as in Keras; 5 epochs",
+        "MNIST, else digits",
+        (98.85, 98.82, 98.86, 99.00),
+        43,
+        KERAS,
     ),
     "fashion-mnist-cnn": Record(
         "the same as in Keras; 5 epochs",

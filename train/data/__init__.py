@@ -20,27 +20,25 @@ NAMES = ("auto", *PUBLISHED, *BUNDLED)
 
 
 def load(name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> Dataset:
-    """Loads a dataset by name.
+    """Load a dataset by name.
 
-    `"mnist"`, `"fashion_mnist"` and `"cifar10"` come from the files in `data_dir` where one is given, else from the
-    cache, else through tensorflow-datasets, and if none of this works, it is an error. `"auto"` is MNIST, but where
-    that cannot be had it is `"digits"`, and the note of the dataset says why. `"digits"` and `"iris"` never need a
-    network.
+    `"mnist"`, `"fashion_mnist"` and `"cifar10"` come from the files in `data_dir` if it is given, otherwise from the
+    cache, otherwise through tensorflow-datasets; if all fail, an error is raised. `"auto"` is MNIST if available,
+    otherwise `"digits"` with a note that gives the reason. `"digits"` and `"iris"` never need a network.
 
     Args:
         name: one of `NAMES`.
-        data_dir: a folder with the dataset's files; then nothing else is tried. Of MNIST and Fashion-MNIST the four
-            IDX files; of CIFAR-10 see `cifar10.from_folder`.
-        cache_dir: where what is downloaded is kept once prepared; by default `$XDG_CACHE_HOME/jaxbn` or
-            `~/.cache/jaxbn`.
+        data_dir: a folder with the dataset's files; then nothing else is tried. For MNIST and Fashion-MNIST the four
+            IDX files; for CIFAR-10 see `cifar10.from_folder`.
+        cache_dir: the folder for prepared downloads; by default `$XDG_CACHE_HOME/jaxbn` or `~/.cache/jaxbn`.
 
     Raises:
-        UsageError: there is no such dataset, or `data_dir` is given for one that is not read from files.
+        UsageError: the dataset is unknown, or `data_dir` is given for one that is not read from files.
         FileNotFoundError: `data_dir` lacks some of the files.
-        IdxError: a file in `data_dir` is damaged, or not what its name says.
-        CifarError: the same, of CIFAR-10.
+        IdxError: a file in `data_dir` is damaged, or does not match its name.
+        CifarError: the same for CIFAR-10.
         DatasetUnavailableError: it is not cached and cannot be downloaded (not under "auto").
-        ChecksumError: what was downloaded is not what is published (also under "auto").
+        ChecksumError: the download is not the published file (also under "auto").
 
     Example:
         >>> flowers = load("iris")

@@ -1,4 +1,4 @@
-"""Files out of a tar archive, compressed or not; damage that its compression can tell does not pass unnoticed."""
+"""Reading files from a tar archive, compressed or not; damage is detected as far as the compression allows."""
 
 import bz2
 import gzip
@@ -20,9 +20,9 @@ class ArchiveError(ValueError):
 
 
 def unpack(archive: Path, names: Collection[str]) -> dict[str, bytes]:
-    """The contents of the files of these names in an archive, in whatever folders; nothing is written to the disk.
+    """Return the contents of the files with these names, in any folder of an archive, without writing to the disk.
 
-    The archive is read to its end, past its last file: only there stands the checksum of the whole.
+    The archive is read to its end, beyond its last file, since the checksum of the whole is there.
 
     Raises:
         ArchiveError: the archive is damaged, or not an archive.
@@ -40,7 +40,7 @@ def unpack(archive: Path, names: Collection[str]) -> dict[str, bytes]:
                         content = opened.extractfile(member) if member.isfile() and name in names else None
                         if content is not None:
                             found[name] = content.read()
-            finally:  # what a wrong checksum says weighs more than what follows from it
+            finally:  # a wrong checksum is reported rather than the errors that follow from it
                 while stream.read(_CHUNK):
                     pass
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError, zlib.error, lzma.LZMAError) as error:

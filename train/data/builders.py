@@ -1,7 +1,7 @@
-"""The builders of tensorflow-datasets, made to work without TensorFlow.
+"""Builders of tensorflow-datasets that work without TensorFlow.
 
-The stock builders take TensorFlow to unpack, read and encode. These do those three themselves, and are in all else the
-stock ones: name, version, features and records. Importing this module imports tensorflow-datasets, which is slow:
+The stock builders use TensorFlow to unpack, read and encode. These builders replace those three steps; name, version,
+features and records are those of the stock builders. Importing this module imports tensorflow-datasets, which is slow:
 import it where it is used.
 """
 
@@ -37,24 +37,24 @@ def _idx_splits(_published: Published, _info: tfds.core.DatasetInfo, paths: Path
 
 
 def _cifar10_splits(published: Published, info: tfds.core.DatasetInfo, paths: Paths) -> Splits:
-    # The stock builder reads them in the archive.
+    # The stock builder reads the class names from the archive.
     cast("Any", info.features)["label"].names = list(published.class_names)
     *train, test = cifar10.read_archive(paths["all"])
     return {"train": _of_cifar("train_", train), "test": _of_cifar("test_", [test])}
 
 
-SPLITS = {"idx": _idx_splits, "cifar10": _cifar10_splits}  # by the form of the files
+SPLITS = {"idx": _idx_splits, "cifar10": _cifar10_splits}  # by the format of the files
 
 
 def builder(published: Published, prepared_folder: Path) -> tfds.core.DatasetBuilder:
-    """The stock builder of a dataset, but for archives that lie in tensorflow-datasets' "manual" folder."""
+    """Return a builder of a dataset that reads archives from tensorflow-datasets' "manual" folder."""
     stock: Any = tfds.builder_cls(published.name)
     archives = published.archives
 
     class FromArchives(stock, skip_registration=True):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
         @property
         def url_infos(self) -> dict[str, UrlInfo]:
-            """What tensorflow-datasets checks the archives against."""
+            """The sizes and checksums by which tensorflow-datasets verifies the archives."""
             return {
                 archive.url: UrlInfo(size=Size(archive.size), checksum=archive.sha256, filename=archive.file_name)
                 for archive in archives.values()
@@ -69,15 +69,15 @@ def builder(published: Published, prepared_folder: Path) -> tfds.core.DatasetBui
 
 
 def prepare(published: Published, archive_folder: Path, prepared_folder: Path) -> Arrays:
-    """Prepares a dataset and reads it back.
+    """Prepare a dataset and read it back.
 
     Args:
-        published: which dataset.
-        archive_folder: where the archives lie.
-        prepared_folder: the `data_dir` of tensorflow-datasets; must not hold the dataset yet.
+        published: the dataset.
+        archive_folder: the folder of the archives.
+        prepared_folder: the `data_dir` of tensorflow-datasets; must not contain the dataset yet.
 
     Returns:
-        The arrays, examples in the order of the archives.
+        The arrays, with examples in the order of the archives.
     """
     config = tfds.download.DownloadConfig(
         manual_dir=archive_folder, try_download_gcs=False, force_checksums_validation=True
@@ -107,7 +107,7 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _read_split(name: str, prepared_folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """All examples of a split; tensorflow-datasets stores them by the hash of their key, which is undone here."""
+    """Read all examples of a split, in their original order instead of that of the hashes of their keys."""
     source = cast("Any", tfds.data_source(name, split=split, data_dir=prepared_folder, download=False))
     records = source.__getitems__(range(len(source)))  # in bulk: three times as fast as one by one
     keys = sorted(range(len(records)), key=hashing.Hasher(split).hash_key)
@@ -120,7 +120,7 @@ def _read_split(name: str, prepared_folder: Path, split: str) -> tuple[np.ndarra
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps tensorflow-datasets from printing, and from logging anything less than errors."""
+    """A context in which tensorflow-datasets prints nothing and logs only errors."""
     tfds.disable_progress_bar()
     try:
         with absl_log.only(logging.ERROR), contextlib.redirect_stdout(io.StringIO()):

@@ -1,4 +1,4 @@
-"""Two small datasets that come with scikit-learn, so that everything runs without a network: digits and iris."""
+"""Two small datasets that come with scikit-learn and need no download: digits and iris."""
 
 import numpy as np
 
@@ -11,12 +11,12 @@ _SPLIT_SEED = 0
 def digits() -> Dataset:
     """Handwritten digits in MNIST's form: 1437 training and 360 test images of 28x28x1 uint8.
 
-    scikit-learn holds 1797 images of 8x8 with values 0..16. Each is enlarged to 20x20 by bilinear interpolation, scaled
-    to 0..255, and set in the middle of a black 28x28 image, which is how MNIST itself frames its digits (stretched over
-    the whole 28x28, far fewer of them look to a nearest-neighbour classifier like the MNIST digit that they are). The
-    arithmetic is done in integers: the images are the same to the bit on every machine.
+    scikit-learn has 1797 images of 8x8 with values 0..16. Each is enlarged to 20x20 by bilinear interpolation, scaled
+    to 0..255, and placed in the middle of a black 28x28 image, as MNIST frames its digits. (If they are stretched to
+    28x28, a nearest-neighbour classifier matches far fewer of them to the right MNIST digit.) The arithmetic uses
+    integers, so the images are the same to the bit on every machine.
 
-    Training and test set are a fixed split of 80/20, each class in proportion.
+    Training and test set are a fixed stratified split of 80/20.
     """
     from sklearn.datasets import load_digits
 
@@ -26,9 +26,9 @@ def digits() -> Dataset:
 
 
 def iris() -> Dataset:
-    """Fisher's iris table: 120 training and 30 test flowers, each four lengths in cm as float32.
+    """Fisher's iris table: 120 training and 30 test flowers, each with four lengths in cm as float32.
 
-    The split is fixed and takes 10 flowers of each of the 3 species for the test set.
+    The split is fixed; the test set has 10 flowers of each of the 3 species.
     """
     from sklearn.datasets import load_iris
 
@@ -38,9 +38,9 @@ def iris() -> Dataset:
 
 
 def enlarge(images: np.ndarray) -> np.ndarray:
-    """Turns (N, 8, 8) integers in 0..16 into (N, 28, 28, 1) uint8: 20x20 by bilinear interpolation, then a margin of 4.
+    """Convert (N, 8, 8) integers in 0..16 to (N, 28, 28, 1) uint8: bilinear interpolation to 20x20, and a margin of 4.
 
-    Pixel centres lie at half-integers, and the outermost values are carried on beyond the edge.
+    Pixel centres are at half-integers, and the outermost values extend beyond the edge.
     """
     weights = _tenths()
     hundredths = weights @ images @ weights.T  # 0..1600
@@ -49,7 +49,7 @@ def enlarge(images: np.ndarray) -> np.ndarray:
 
 
 def _tenths() -> np.ndarray:
-    """(20, 8) interpolation weights in tenths: row i reads the 8 values at 8/20 * (i + 1/2) - 1/2 = (4i - 3) / 10."""
+    """Interpolation weights in tenths, (20, 8): row i samples at 8/20 * (i + 1/2) - 1/2 = (4i - 3) / 10."""
     rows = np.arange(20)
     left, fraction = np.divmod(4 * rows - 3, 10)
     weights = np.zeros((20, 8), np.int64)

@@ -1,8 +1,7 @@
-"""Arrays kept in a file, with a digest that is verified at every load.
+"""A file of arrays with a digest that is verified whenever it is read.
 
 A file is one line of text, `jaxbn arrays 1 sha256 <digest of the rest>`, followed by an uncompressed .npz. It is
-written beside its place and then renamed, so that it is there whole or not at all; whatever happens to it afterwards
-changes the digest.
+written under another name and then renamed, so that it is never incomplete; any later damage changes the digest.
 """
 
 import hashlib
@@ -18,11 +17,11 @@ _HEADER_BYTES = len(_FORMAT) + 64 + 1
 
 
 class DamagedCacheError(ValueError):
-    """A file of cached arrays is not what was written."""
+    """A file of cached arrays has changed since it was written."""
 
 
 def write(path: Path, arrays: Arrays) -> None:
-    """Writes arrays to a file, atomically. Only one process may write the same path at a time."""
+    """Write arrays to a file atomically. Only one process may write to a path at a time."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays._asdict())
     content = buffer.getbuffer()
@@ -34,10 +33,10 @@ def write(path: Path, arrays: Arrays) -> None:
 
 
 def read(path: Path) -> Arrays | None:
-    """Reads arrays back, or returns None where there is no such file.
+    """Read arrays from a file, or return None if it does not exist.
 
     Raises:
-        DamagedCacheError: the file is not, byte for byte, what `write` wrote.
+        DamagedCacheError: the file has changed since `write` wrote it.
     """
     try:
         content = path.read_bytes()

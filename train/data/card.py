@@ -1,4 +1,4 @@
-"""What is written down of the data that a run learns from: enough to build its network, and to know the data again."""
+"""A record of the data of a run: enough to build its network, and to recognize the data."""
 
 import dataclasses
 import hashlib

@@ -1,6 +1,6 @@
-"""CIFAR-10: small photographs. From a folder with its six files, binary or Python's, unpacked or still in an archive.
+"""CIFAR-10, small photographs, read from a folder with its six files (binary or Python's) or an archive of them.
 
-The six files hold equally many images: five for training, one for testing.
+The six files have equally many images: five for training, one for testing.
 """
 
 import functools
@@ -22,16 +22,16 @@ _FOLDERS = {
     "binary": ("cifar-10-batches-bin",),
     "Python": ("cifar-10-batches-py", "cifar-10-batches-py-target/cifar-10-batches-py"),  # the last one is Keras's
 }
-_ARCHIVES = {  # as published, or as Keras calls them
+_ARCHIVES = {  # as published, or as named by Keras
     "binary": ("cifar-10-binary", "cifar-10-batches-bin"),
     "Python": ("cifar-10-python", "cifar-10-batches-py", "cifar-10-batches-py-target"),
 }
 _ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz", "_archive")
-_EACH = 10_000  # images a file, as published
+_EACH = 10_000  # images per file, as published
 
 
 class Found(NamedTuple):
-    """The six files, found somewhere."""
+    """The six files and their place."""
 
     kind: str  # binary or Python
     place: Path  # their folder, or their archive
@@ -39,19 +39,19 @@ class Found(NamedTuple):
 
 
 def from_folder(folder: Path, published: Published = PUBLISHED["cifar10"]) -> Dataset:
-    """CIFAR-10 from a folder: the six files, or the folder or the archive that they are published in.
+    """Read CIFAR-10 from a folder with the six files, or with the folder or the archive in which they are published.
 
-    Where there are both, the binary files are read. Python's files may be pickled by any protocol and end in `.pkl`;
-    the archive may be called as Keras does, be compressed otherwise, or not at all.
+    If both versions are there, the binary files are read. Python's files may have any pickle protocol and end in
+    `.pkl`; the archive may have the name that Keras gives it, another compression, or none.
 
     Args:
-        folder: holds `data_batch_1.bin` … `test_batch.bin`, or `data_batch_1` … `test_batch`, or
+        folder: contains `data_batch_1.bin` … `test_batch.bin`, or `data_batch_1` … `test_batch`, or
             `cifar-10-batches-bin/`, `cifar-10-batches-py/`, `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`.
-        published: what there is to compare with.
+        published: the published files, for comparison.
 
     Raises:
-        FileNotFoundError: none of these is there.
-        CifarError: a file is damaged or cut short, or of another form, or the six do not belong together.
+        FileNotFoundError: the folder contains none of these.
+        CifarError: a file is damaged, truncated or of another format, or the six do not belong together.
 
     """
     if not folder.is_dir():
@@ -62,7 +62,7 @@ def from_folder(folder: Path, published: Published = PUBLISHED["cifar10"]) -> Da
         raise FileNotFoundError(incomplete[0])
     if found is None:
         raise FileNotFoundError(
-            f"{folder} holds no CIFAR-10 (but {places.holds(folder)}): give a folder with data_batch_1.bin … "
+            f"{folder} does not contain CIFAR-10 (but {places.holds(folder)}): give a folder with data_batch_1.bin … "
             "data_batch_5.bin and test_batch.bin, with the files of the Python version, or with cifar-10-binary.tar.gz "
             "or cifar-10-python.tar.gz"
         )
@@ -70,10 +70,10 @@ def from_folder(folder: Path, published: Published = PUBLISHED["cifar10"]) -> Da
 
 
 def read_archive(archive: Path, kind: str = "binary") -> list[Part]:
-    """The images and labels of each file of an archive, "binary" or "Python", in the order of `BATCHES`.
+    """Read the images and labels of each file of an archive, "binary" or "Python", in the order of `BATCHES`.
 
     Raises:
-        CifarError: the archive is damaged, or lacks one of them.
+        CifarError: the archive is damaged, or lacks a file.
 
     """
     found = Found(kind, archive, functools.partial(_unpack, archive, kind))
@@ -81,7 +81,7 @@ def read_archive(archive: Path, kind: str = "binary") -> list[Part]:
 
 
 def _find(folder: Path, incomplete: list[str]) -> Iterator[Found]:
-    """The six files, wherever they lie in a folder; where only some do, the list is told which are missing."""
+    """Yield the six files, wherever they are in a folder; add messages about missing ones to the list."""
     for kind, subfolders in _FOLDERS.items():
         folders = [folder, *(folder / name for name in subfolders)]
         for place, ending in itertools.product(folders, ENDINGS[kind]):
@@ -117,7 +117,7 @@ def _unpack(archive: Path, kind: str) -> dict[str, bytes]:
 
 
 def _parts(found: Found, contents: dict[str, bytes]) -> list[Part]:
-    """The images and labels of the six files."""
+    """Read the images and labels of the six files."""
     joint = ": " if found.place.is_file() else "/"
     return [_READERS[found.kind](f"{found.place}{joint}{name}", content) for name, content in contents.items()]
 
@@ -126,7 +126,7 @@ def _dataset(published: Published, found: Found) -> Dataset:
     contents = found.contents()
     parts = _parts(found, contents)
     counts = [len(labels) for _, labels in parts]
-    if len(set(counts)) > 1:  # a file cut short at the end of a record is told by this alone
+    if len(set(counts)) > 1:  # the only sign of a file truncated at the end of a record
         each = ", ".join(f"{batch}: {count}" for batch, count in zip(BATCHES, counts, strict=True))
         raise CifarError(f"{found.place}: the six files must hold equally many images; got {each}")
     known, note = _compare(published, found, contents, counts[0])
@@ -142,7 +142,7 @@ def _dataset(published: Published, found: Found) -> Dataset:
 
 
 def _compare(published: Published, found: Found, contents: dict[str, bytes], count: int) -> tuple[bool | None, str]:
-    """The verdict: whether these are the published files, and the note for the user."""
+    """Return whether these are the published files, and the note for the user."""
     if count != _EACH:
         return False, f"not the published CIFAR-10, whose files hold {_EACH:,} images each: these hold {count:,}"
     if found.kind == "Python":

@@ -1,4 +1,4 @@
-"""The six files that CIFAR-10 consists of, in its two forms.
+"""The six files of CIFAR-10, in its two formats.
 
 binary   records of 1 + 3072 bytes: the label, then 32x32 reds, greens and blues
 Python   a pickled dict with `labels` and `data`, (N, 3072) in the same order; read without unpickling
@@ -19,14 +19,14 @@ Part = tuple[np.ndarray, np.ndarray]  # images (N, 32, 32, 3) uint8, labels (N,)
 
 
 class CifarError(UsageError):
-    """A file of CIFAR-10 is not what it should be."""
+    """A file of CIFAR-10 is damaged or of another format."""
 
 
 def read_binary(name: str, content: bytes) -> Part:
-    """The images and labels of a binary file.
+    """Read the images and labels of a binary file.
 
     Raises:
-        CifarError: it is not whole, or holds a label above 9.
+        CifarError: it is incomplete, or contains a label above 9.
 
     """
     count, rest = divmod(len(content), 1 + PIXELS)
@@ -41,7 +41,7 @@ def read_binary(name: str, content: bytes) -> Part:
 
 
 def read_python(name: str, content: bytes) -> Part:
-    """The images and labels of a file of the Python version, without unpickling it.
+    """Read the images and labels of a file of the Python version, without unpickling it.
 
     Raises:
         CifarError: it is damaged, or no such file.
@@ -69,7 +69,7 @@ def read_python(name: str, content: bytes) -> Part:
         raise CifarError(f"{name}: `data` must be an array of unsigned bytes, 0 to 255; found {_described(data)}")
     labels = labels.tolist() if isinstance(labels, np.ndarray) else labels
     if not isinstance(labels, list) or not all(type(label) is int for label in labels) or len(labels) != len(data):
-        raise CifarError(f"{name}: `labels` must be a list of {len(data)} integers, one an image")
+        raise CifarError(f"{name}: `labels` must be a list of {len(data)} integers, one per image")
     return _part(name, data, np.array(labels))
 
 
@@ -80,7 +80,7 @@ def _described(value: Any) -> str:  # noqa: ANN401
 
 
 def _refuse_other_forms(name: str, content: bytes) -> None:
-    """Raises a CifarError where a file is sound, but of another form."""
+    """Raise a CifarError if a file is intact, but of another format."""
     form = forms.recognised(content)
     if form:
         raise CifarError(f"{name}: this is {form}")
@@ -90,5 +90,5 @@ def _part(name: str, pixels: np.ndarray, labels: np.ndarray) -> Part:
     if labels.min() < 0 or labels.max() > 9:
         first = int(np.argmax((labels < 0) | (labels > 9)))
         raise CifarError(f"{name}: labels must lie in 0..9, but label number {first} is {labels[first]}")
-    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # published with the colours in front
+    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # the colour axis comes first in the files
     return np.ascontiguousarray(images), labels.astype(np.int32)

@@ -1,4 +1,4 @@
-"""What every source of data hands over: a training set and a test set as plain arrays."""
+"""A dataset: a training set and a test set as plain arrays."""
 
 import dataclasses
 import functools
@@ -20,24 +20,23 @@ class Arrays(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training and a test set that fit in memory, with where they came from.
+    """A training and a test set in memory, with their source.
 
     The arrays are made read-only: a dataset is a value.
 
     Attributes:
-        name: which dataset it is, e.g. "mnist"; under `load("auto")` the one that was found.
-        source: where it came from, as a phrase, e.g. "bundled with scikit-learn".
+        name: the name of the dataset, e.g. "mnist"; for `load("auto")` that of the one that was found.
+        source: the source as a phrase, e.g. "bundled with scikit-learn".
         train_inputs: images as (N, H, W, C) uint8, tables as (N, F) float32.
         train_labels: (N,) int32, each the position of a class in `class_names`.
         test_inputs: as `train_inputs`.
         test_labels: as `train_labels`.
-        class_names: one name a class.
-        note: what a person should be told before training, in one line; mostly empty.
-        published: whether these are, by their digests, the data that are published under this name; None where there
-            is nothing to compare with.
+        class_names: one name per class.
+        note: a line to show before training; usually empty.
+        published: whether the digests are those of the data published under this name; None if none are known.
 
     Raises:
-        ValueError: on construction, where inputs and labels do not fit each other or the class names.
+        ValueError: on construction, if inputs, labels and class names do not match.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Dataset:
 
     @functools.cached_property
     def card(self) -> DataCard:
-        """What is written down of it."""
+        """The record of this dataset."""
         arrays = (self.train_inputs, self.train_labels, self.test_inputs, self.test_labels)
         return DataCard(
             name=self.name,

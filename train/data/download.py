@@ -1,7 +1,7 @@
-"""Fetching a file whose size and SHA-256 are known, within a bounded time.
+"""Downloading a file of known size and SHA-256 within a bounded time.
 
-Used instead of the downloader of tensorflow-datasets, which sets no timeouts and tries for over three minutes before it
-admits that there is no network.
+The downloader of tensorflow-datasets sets no timeouts, and tries for over three minutes before it reports that there is
+no network.
 """
 
 import dataclasses
@@ -19,22 +19,22 @@ from urllib.parse import urlsplit
 from train.host import files
 from train.host.errors import UsageError
 
-_OPEN_SECONDS = 4.0  # name look-up, connection and the answer's first line, all together
+_OPEN_SECONDS = 4.0  # for name look-up, connection and the first line of the answer together
 _STALL_SECONDS = 15.0  # the longest silence within a download
 _CHUNK_BYTES = 1 << 16
 
 
 class DownloadError(ConnectionError):
-    """A file could not be had from the network: no connection, an error answered, or cut short. Later it may work."""
+    """A download failed: no connection, an error as the answer, or a truncated file. It may work later."""
 
 
 class ChecksumError(UsageError):
-    """A file arrived, but it is not the published one."""
+    """A downloaded file is not the published one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A published file: where it is, and what must arrive."""
+    """A published file: its URL, size and digest."""
 
     url: str
     size: int  # bytes
@@ -52,19 +52,20 @@ class Archive:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """Returns the path of the archive in a folder, downloading it unless it is there already, whole and right.
+    """Return the path of the archive in a folder, after downloading it unless it is already there and intact.
 
-    The content is verified either way. A download goes to a `.part` file that is renamed once it is verified, so an
-    interrupted one leaves nothing that could be taken for the archive. Only one process may fetch into a folder at a
-    time. Proxies are taken from the environment (`https_proxy`), as usual.
+    The content is verified in both cases. A download goes to a `.part` file that is renamed once it is verified, so an
+    interrupted download cannot be mistaken for the archive. Only one process may download to a folder at a time.
+    Proxies are taken from the environment (`https_proxy`).
 
     Args:
-        archive: what to fetch.
-        folder: where to keep it, under its own file name.
+        archive: the published file.
+        folder: the folder to keep it in, under its own file name.
 
     Raises:
-        DownloadError: no connection within 4 seconds, an error answered, silence for 15 seconds, or cut short.
-        ChecksumError: what arrived is not the published file. Nothing of it is kept.
+        DownloadError: no connection within 4 seconds, an error as the answer, silence for 15 seconds, or a truncated
+            file.
+        ChecksumError: the downloaded file is not the published one; it is not kept.
     """
     path = folder / archive.file_name
     if path.is_file() and files.sha256(path) == archive.sha256:
@@ -103,10 +104,10 @@ def _amount(received: int, expected: int) -> str:
 
 
 def _open(archive: Archive) -> http.client.HTTPResponse:
-    """Opens the URL within `_OPEN_SECONDS`.
+    """Open the URL within `_OPEN_SECONDS`.
 
-    In a thread of its own, because nothing else bounds a name look-up, nor the sum over a host's several addresses. An
-    answer that comes too late is closed unread.
+    It runs in a separate thread, because nothing else bounds the time of a name look-up, or of trying all addresses of
+    a host. An answer that arrives too late is closed unread.
     """
     answer: Future[http.client.HTTPResponse] = Future()
 
@@ -143,6 +144,6 @@ def _chunks(archive: Archive, response: http.client.HTTPResponse) -> Iterator[by
 
 
 def _reason(error: Exception) -> str:
-    """The system's own words, without the layers around them."""
+    """The system's own message, without the wrapping errors."""
     inner = error.reason if isinstance(error, urllib.error.URLError) else error
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__

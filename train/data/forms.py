@@ -1,4 +1,4 @@
-"""Files that are sound, but of another form: what they are is told by how they begin."""
+"""Recognizing the format of a file by its first bytes."""
 
 _STARTS = {
     b"PK\3\4": "a zip archive: unpack it",
@@ -21,7 +21,7 @@ _STARTS = {
 
 
 def recognised(content: bytes) -> str | None:
-    r"""What a file is, as a phrase, with what to do; None where that is not known.
+    r"""Return the format of a file as a phrase, with advice, or None if it is unknown.
 
     Example:
         >>> recognised(b"PK\x03\x04 and so on"), recognised(b"anything")

@@ -1,9 +1,9 @@
-"""Reading MNIST's own file format, IDX: a big-endian header, then the bytes.
+"""Reading IDX, the file format of MNIST: a big-endian header, then the bytes.
 
     images   magic 0x00000803, count, height, width, then count * height * width pixels
     labels   magic 0x00000801, count, then count labels
 
-Whatever does not fit its header is refused: a file cut short would otherwise train on fewer examples unnoticed.
+A file that does not match its header is refused: otherwise a truncated file would silently train on fewer examples.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from train.host.errors import UsageError
 
 IMAGE_MAGIC = 0x00000803
 LABEL_MAGIC = 0x00000801
-_GZIP_START = b"\x1f\x8b"  # cannot open an IDX file, which begins with two zero bytes
+_GZIP_START = b"\x1f\x8b"  # an IDX file begins with two zero bytes instead
 _TYPES = {  # the third byte
     **{0x08: "unsigned bytes", 0x09: "signed bytes", 0x0B: "short integers", 0x0C: "integers"},
     **{0x0D: "floats", 0x0E: "doubles"},
@@ -29,11 +29,11 @@ _OFFICIAL_COUNTS = (60_000, 10_000)  # training and test examples of MNIST, and 
 
 
 class IdxError(UsageError):
-    """An IDX file is not what its name or its header says."""
+    """An IDX file does not match its name or its header."""
 
 
 def from_folder(folder: Path, published: Published) -> Dataset:
-    """A dataset in the four IDX files of a folder; see `read_folder` for their names and the errors."""
+    """Read a dataset from the four IDX files of a folder; see `read_folder` for their names and the errors."""
     arrays = read_folder(folder, published.title)
     contents = {IDX_FILES[field]: encode(array) for field, array in arrays._asdict().items()}
     known, note = compare(published, contents)
@@ -42,19 +42,18 @@ def from_folder(folder: Path, published: Published) -> Dataset:
 
 
 def read_folder(folder: Path, title: str = "MNIST") -> Arrays:
-    """Reads the four IDX files of MNIST, or of a dataset in its form, from a folder.
+    """Read the four IDX files of MNIST, or of a dataset in its format, from a folder.
 
-    Each may be gzipped or not, spelt `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, in small letters or
-    capitals, and lie in a folder of its own name, as from Kaggle. Where one is there in several spellings, the plain
-    one is read.
+    Each may be gzipped or not, named `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, in lower or upper case,
+    and be in a folder of its own name, as from Kaggle. Of several spellings, the plain one is read.
 
     Args:
-        folder: the folder that holds them, or the one above, as torchvision leaves it.
-        title: which dataset it is.
+        folder: the folder of the files, or the one above it, as torchvision leaves it.
+        title: the title of the dataset.
 
     Raises:
-        FileNotFoundError: a file, or the folder, is missing; the message lists every missing one.
-        IdxError: a file is damaged, or the files do not belong together, or to another dataset.
+        FileNotFoundError: a file or the folder is missing; the message lists all missing files.
+        IdxError: a file is damaged, or the files do not belong together or belong to another dataset.
     """
     paths = find(folder, title)
     train_inputs, train_labels = read_pair(paths["train_inputs"], paths["train_labels"])
@@ -74,7 +73,7 @@ def read_folder(folder: Path, title: str = "MNIST") -> Arrays:
 
 
 def find(folder: Path, title: str = "MNIST") -> dict[str, Path]:
-    """The four files in a folder, by the field of `Arrays` each one fills."""
+    """Find the four files in a folder, by the field of `Arrays` that each fills."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: give the one that holds {title}'s four IDX files")
     # torchvision's: the root, and the dataset's own.
@@ -90,7 +89,7 @@ def find(folder: Path, title: str = "MNIST") -> dict[str, Path]:
 
 
 def _lying(place: Path) -> dict[str, Path]:
-    """Those of the four files that lie in a folder, each by itself or in a folder of its name."""
+    """Find those of the four files that are in a folder, directly or in a folder of the same name."""
     entries, found = places.entries(place), {}
     for field, name in IDX_FILES.items():
         names = _spellings(name)
@@ -107,7 +106,7 @@ def _spellings(name: str) -> list[str]:
 
 
 def read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images and their labels, and checks that there is one label an image."""
+    """Read images and their labels, and check that there is one label per image."""
     images, labels = read_images(images_path), read_labels(labels_path)
     if len(images) != len(labels):
         raise IdxError(
@@ -118,7 +117,7 @@ def read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndar
 
 
 def read_images(path: Path, size: tuple[int, int] = (28, 28)) -> np.ndarray:
-    """Reads an IDX file of images.
+    """Read an IDX file of images.
 
     Args:
         path: the file, gzipped or not.
@@ -128,7 +127,7 @@ def read_images(path: Path, size: tuple[int, int] = (28, 28)) -> np.ndarray:
         (N, height, width, 1) uint8.
 
     Raises:
-        IdxError: the file is not whole, or not images of that size.
+        IdxError: the file is incomplete, or does not contain images of that size.
     """
     content = _content(path)
     count, height, width = _header(path, content, IMAGE_MAGIC, numbers=3)
@@ -139,7 +138,7 @@ def read_images(path: Path, size: tuple[int, int] = (28, 28)) -> np.ndarray:
 
 
 def read_labels(path: Path, num_classes: int = 10) -> np.ndarray:
-    """Reads an IDX file of labels.
+    """Read an IDX file of labels.
 
     Args:
         path: the file, gzipped or not.
@@ -149,7 +148,7 @@ def read_labels(path: Path, num_classes: int = 10) -> np.ndarray:
         (N,) int32.
 
     Raises:
-        IdxError: the file is not whole, or holds a label out of range.
+        IdxError: the file is incomplete, or contains a label out of range.
     """
     content = _content(path)
     (count,) = _header(path, content, LABEL_MAGIC, numbers=1)
@@ -161,7 +160,7 @@ def read_labels(path: Path, num_classes: int = 10) -> np.ndarray:
 
 
 def encode(array: np.ndarray) -> bytes:
-    """The IDX file of images (N, height, width, 1) or of labels (N,)."""
+    """Encode images (N, height, width, 1) or labels (N,) as an IDX file."""
     sizes = array.shape[: 3 if array.ndim > 1 else 1]
     header = np.array([IMAGE_MAGIC if array.ndim > 1 else LABEL_MAGIC, *sizes], ">u4").tobytes()
     return header + array.astype(np.uint8).tobytes()
@@ -178,7 +177,7 @@ def _content(path: Path) -> bytes:
 
 
 def _header(path: Path, content: bytes, magic: int, numbers: int) -> list[int]:
-    """Checks the magic number and returns the numbers that follow it: the count, then any sizes."""
+    """Check the magic number, and return the numbers that follow it: the count, then any sizes."""
     size = 4 * (1 + numbers)
     if len(content) < size:
         raise IdxError(
@@ -195,7 +194,7 @@ def _header(path: Path, content: bytes, magic: int, numbers: int) -> list[int]:
 
 
 def _form(content: bytes) -> str:
-    """The kind of a file that does not begin as it should."""
+    """Describe the format of a file with a wrong beginning."""
     if content[:2] == b"\0\0" and content[2] in _TYPES:
         return f"this is another format: IDX of {content[3]} dimensions, of {_TYPES[content[2]]}"
     form = forms.recognised(content)

@@ -1,8 +1,8 @@
-"""Reading plain values out of a pickle without running it.
+"""Reading plain values from a pickle without running it.
 
-Unpickling calls whatever functions a file names. This reader calls none: it follows the operations that plain data and
-NumPy arrays are written with, by every protocol, refuses every other one, and keeps a call that it meets as the words
-it consists of. Each value is looked at once, however often the file refers to it: the time is that of its length.
+Unpickling calls whatever functions a file names. This reader calls none: it follows only the operations that plain data
+and NumPy arrays are written with, in every protocol, and stores a call as data instead of making it. Each value is
+visited once, however often the file refers to it, so the time is linear in the length of the file.
 """
 
 import io
@@ -21,8 +21,8 @@ _VALUES = {
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _NOTHING = {"PROTO", "FRAME"}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_CORES = ("numpy.core", "numpy._core")  # by the versions of NumPy that there have been
-_NAMES = {  # what arrays are written with
+_CORES = ("numpy.core", "numpy._core")  # in different versions of NumPy
+_NAMES = {  # the functions and classes that arrays are written with
     *(f"{core}.multiarray {name}" for core in _CORES for name in ("_reconstruct", "scalar")),
     *(f"{core}.numeric _frombuffer" for core in _CORES),
     "numpy ndarray",
@@ -30,7 +30,7 @@ _NAMES = {  # what arrays are written with
     "_codecs encode",
 }
 _NUMBERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)} | {"b1", "f2", "f4", "f8"}
-_LONGEST = 60  # characters of a file's own words that an error repeats
+_LONGEST = 60  # characters of a file that an error message repeats
 
 
 class PickleError(ValueError):
@@ -38,29 +38,29 @@ class PickleError(ValueError):
 
 
 class PickleFormError(PickleError):
-    """It may be whole, but holds something else."""
+    """The pickle may be intact, but contains something else."""
 
 
 class Name(NamedTuple):
-    """Something that the file refers to by its name."""
+    """A function or class that the file refers to by name."""
 
     text: str
 
 
 class Call:
-    """A call that the file asks for; it is not made."""
+    """A call that the file contains, which is not made."""
 
     def __init__(self, name: Name, arguments: tuple[Any, ...]) -> None:
         self.name = name.text
         self.arguments = arguments
-        self.state: list[Any] = []  # what the result is then given; at most one thing
+        self.state: list[Any] = []  # the state that the file then sets; at most one
 
 
 def read(content: bytes) -> Any:  # noqa: ANN401
-    """The value in a pickle: of dicts, lists, tuples, numbers, text (bytes in old files), and arrays of numbers.
+    """Read a value of dicts, lists, tuples, numbers, text (bytes in old files), and arrays of numbers from a pickle.
 
     Raises:
-        PickleFormError: it holds anything else.
+        PickleFormError: it contains anything else.
         PickleError: it is damaged.
 
     Example:
@@ -106,9 +106,9 @@ class _Machine:
         self.encoded: dict[int, tuple[str, bytes]] = {}  # by the identity of the text
 
     def take(self, name: str, argument: Any) -> None:  # noqa: ANN401
-        """Does one operation."""
+        """Carry out one operation."""
         if name in _VALUES:
-            # The strings of Python 2 come as text of one character a byte.
+            # The strings of Python 2 come as text with one character per byte.
             self.stack.append(argument.encode("latin-1") if "STRING" in name else argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
@@ -128,7 +128,7 @@ class _Machine:
             self.combine(name)
 
     def combine(self, name: str) -> None:
-        """Does an operation that makes one value of several."""
+        """Carry out an operation that combines several values into one."""
         if name in _TUPLES:
             self.stack[-_TUPLES[name] :] = [tuple(self.stack[-_TUPLES[name] :])]
         elif name == "TUPLE":
@@ -156,13 +156,13 @@ class _Machine:
             raise PickleFormError(f"it does {name}, which plain data does not")
 
     def refer(self, name: str) -> None:
-        """Puts a name on the stack, if it is one that arrays need."""
+        """Push a name on the stack, if arrays need it."""
         if name not in _NAMES:
             raise PickleFormError(f"it refers to {name[:_LONGEST]}, which plain data does not")
         self.stack.append(Name(name))
 
     def encode(self, text: Any, encoding: Any) -> bytes:  # noqa: ANN401
-        """Bytes, as Python 3 writes them for Python 2: needed at once, since they may be the key of a dict."""
+        """Encode bytes as Python 3 writes them for Python 2, at once, since they may be the key of a dict."""
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise PickleFormError("it encodes something other than bytes")
         if id(text) not in self.encoded:
@@ -170,7 +170,7 @@ class _Machine:
         return self.encoded[id(text)][1]
 
     def extend(self, values: list[Any]) -> None:
-        """Adds to the list or dict on top of the stack."""
+        """Add values to the list or dict on top of the stack."""
         if isinstance(self.stack[-1], list):
             self.stack[-1].extend(values)
             return
@@ -180,27 +180,27 @@ class _Machine:
         self.top(dict).update(zip(keys, values[1::2], strict=True))
 
     def since_mark(self) -> list[Any]:
-        """Takes what lies above the last mark."""
+        """Pop the values above the last mark."""
         start = self.marks.pop()
         values, self.stack[start:] = self.stack[start:], []
         return values
 
     def top(self, kind: type) -> Any:  # noqa: ANN401
-        """The value on top of the stack, which must be of a kind."""
+        """Return the value on top of the stack, which must be of a kind."""
         if not isinstance(self.stack[-1], kind):
             raise PickleError("its operations do not fit each other")
         return self.stack[-1]
 
 
 class _Plain:
-    """Makes values plain: arrays of the calls that stand for them."""
+    """Converts values to plain ones, with arrays in place of the calls that create them."""
 
     def __init__(self) -> None:
         self.made: dict[int, Any] = {}  # by the identity of the value
         self.kept: list[Any] = []  # so that no identity is used again
 
     def value(self, value: Any) -> Any:  # noqa: ANN401
-        """A plain value; the same for the same."""
+        """Convert a value; the same value always gives the same result."""
         if isinstance(value, Name):
             raise PickleFormError(f"it holds {value.text} itself")
         if not isinstance(value, list | tuple | dict | Call):
@@ -212,7 +212,7 @@ class _Plain:
         return self.made[key]
 
     def make(self, value: Any) -> Any:  # noqa: ANN401
-        """A plain value of one that consists of others."""
+        """Convert a value that contains others."""
         if isinstance(value, dict):
             return {key: self.value(each) for key, each in value.items()}
         if isinstance(value, list):
@@ -223,7 +223,7 @@ class _Plain:
 
 
 def _array(call: Call) -> Any:  # noqa: ANN401  (an array, or a number of one)
-    """The value of a call as NumPy writes it: an array with its state, an array of a buffer, or a single number."""
+    """Evaluate a call that NumPy writes: an array with its state, an array of a buffer, or a single number."""
     if call.name.endswith(" _reconstruct") and len(call.state) == 1:
         _, shape, kind, by_columns, content = call.state[0]
     elif call.name.endswith(" _frombuffer") and not call.state:
@@ -232,14 +232,14 @@ def _array(call: Call) -> Any:  # noqa: ANN401  (an array, or a number of one)
     elif call.name.endswith(" scalar") and not call.state:
         (kind, content), shape, by_columns = call.arguments, (), False
     else:
-        raise PickleFormError(f"it holds a {call.name} that is no array")
+        raise PickleFormError(f"it contains a {call.name} that is not an array")
     numbers = np.frombuffer(content, _dtype(kind))
     array = numbers.reshape(shape, order="F" if by_columns else "C")
     return array.item() if call.name.endswith(" scalar") else array
 
 
 def _dtype(kind: Any) -> np.dtype:  # noqa: ANN401
-    """The type of an array's numbers, from (its name, …) and the state (version, byte order, …)."""
+    """The dtype of an array, from (its name, …) and the state (version, byte order, …)."""
     name = kind.arguments[0] if isinstance(kind, Call) and kind.name == "numpy dtype" else None
     name = name.decode("latin-1") if isinstance(name, bytes) else name
     if name not in _NUMBERS or len(kind.state) != 1:

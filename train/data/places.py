@@ -1,10 +1,10 @@
-"""The files of a folder by their names, which people and programs spell in capitals now and then."""
+"""The files of a folder by their names, regardless of case."""
 
 from pathlib import Path
 
 
 def entries(folder: Path) -> dict[str, Path]:
-    """The entries of a folder by their lower-case names; empty if there is no such folder."""
+    """The entries of a folder by their lower-case names; empty if the folder does not exist."""
     return {path.name.casefold(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
 
 

@@ -17,18 +17,18 @@ _log = logging.getLogger(__name__)
 
 
 def from_tensorflow_datasets(published: Published, cache_folder: Path) -> Dataset:
-    """A dataset through tensorflow-datasets: prepared once, from then on read from the cache in a fraction of a second.
+    """Load a dataset through tensorflow-datasets; it is prepared once, and then read from the cache within a second.
 
-    The cache folder keeps, besides the arrays, the downloaded archives in `<name>/` (from which a damaged cache is
-    rebuilt without a network) and in `tensorflow_datasets/` the prepared dataset, which a stock
-    `tfds.data_source(<name>, data_dir=..., download=False)` reads. Whatever was interrupted is done again. Several
-    processes may start at once: one prepares, the others wait for it.
+    In addition to the arrays, the cache folder keeps the downloaded archives in `<name>/` (from which a damaged cache
+    is rebuilt without a network), and the prepared dataset in `tensorflow_datasets/`, which a stock
+    `tfds.data_source(<name>, data_dir=..., download=False)` can read. Interrupted steps are repeated. If several
+    processes start at once, one prepares the dataset and the others wait.
 
-    The examples come in the order of the archives.
+    The examples are in the order of the archives.
 
     Args:
-        published: which dataset.
-        cache_folder: where to keep all this; made if need be.
+        published: the dataset.
+        cache_folder: the cache folder, which is made if necessary.
 
     Raises:
         DatasetUnavailableError: not cached, and no network, no folder to write to or no tensorflow-datasets.
@@ -56,7 +56,7 @@ def _dataset(published: Published, arrays: Arrays, note: str = "") -> Dataset:
 
 
 def _cached(path: Path) -> tuple[Arrays | None, str]:
-    """The cached arrays, if there are any, and what is wrong with the file, if anything is."""
+    """Return the cached arrays, if any, and the damage of the file, if any."""
     try:
         return cache.read(path), ""
     except cache.DamagedCacheError as error:
@@ -65,7 +65,7 @@ def _cached(path: Path) -> tuple[Arrays | None, str]:
 
 @contextlib.contextmanager
 def _locked(published: Published, folder: Path) -> Iterator[None]:
-    """Makes the folder, and keeps other processes from preparing the same in it meanwhile."""
+    """A context in which no other process prepares the same dataset in the folder, which is made if necessary."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{published.name}.lock").acquire()
@@ -87,9 +87,9 @@ def _prepare(published: Published, cache_folder: Path) -> Arrays:
     except DownloadError as error:
         raise DatasetUnavailableError(published, str(error)) from error
 
-    _log.info("preparing %s with tensorflow-datasets, this once", published.title)
+    _log.info("preparing %s with tensorflow-datasets, only once", published.title)
     prepared_folder = cache_folder / "tensorflow_datasets"
-    # What an earlier attempt left: whether it is whole is not known.
+    # An earlier attempt may have left an incomplete dataset.
     shutil.rmtree(prepared_folder / published.name, ignore_errors=True)
     try:
         from train.data import builders

@@ -1,4 +1,4 @@
-"""The datasets that are published: what there is to download, and how their files are known again."""
+"""The published datasets: their downloads, and the digests that identify their files."""
 
 import dataclasses
 import hashlib
@@ -8,7 +8,7 @@ from typing import Literal
 from train.data.download import Archive
 from train.host.errors import UsageError
 
-IDX_FILES = {  # of MNIST and of what is in its form, by the field of `Arrays` that each fills
+IDX_FILES = {  # of MNIST and of datasets in its format, by the field of `Arrays` that each fills
     "train_inputs": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
     "test_inputs": "t10k-images-idx3-ubyte",
@@ -21,14 +21,14 @@ class Published:
     """A dataset of tensorflow-datasets.
 
     Attributes:
-        name: there, and on the command line.
-        title: as people write it.
-        form: of its files: the module that reads them.
-        class_names: one name a class.
-        archives: what there is to download; the builder knows them by these keys.
-        files: what a folder must hold to be read instead, as a phrase.
-        md5: of the files that are in the archives, by name: to know them again, whoever packed them.
-        first_labels: of the test set: to tell datasets apart whose files have the same names.
+        name: its name in tensorflow-datasets and on the command line.
+        title: its usual name.
+        form: the format of its files, which names the module that reads them.
+        class_names: one name per class.
+        archives: the files to download, by the keys that the builder uses.
+        files: the files that a folder must contain to be read instead, as a phrase.
+        md5: the digests of the files in the archives, by name, which identify them in any packing.
+        first_labels: the first labels of the test set, to distinguish datasets whose files have the same names.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Published:
 def _in_idx(
     name: str, title: str, class_names: tuple[str, ...], first_labels: tuple[int, ...], url: str, files: str
 ) -> Published:
-    """A dataset in four IDX files; of each a line: size and SHA-256 as it is served, and MD5 once it is unpacked."""
+    """Describe a dataset in four IDX files, one line each: size and SHA-256 as served, and MD5 after unpacking."""
     archives, md5 = {}, {}
     for (field, file), line in zip(IDX_FILES.items(), files.strip().splitlines(), strict=True):
         size, sha256, md5[file] = line.split()
@@ -111,10 +111,10 @@ PUBLISHED = {dataset.name: dataset for dataset in _DATASETS}
 
 
 class DatasetUnavailableError(UsageError):
-    """A dataset is not cached and cannot be prepared here and now.
+    """A dataset is neither cached nor can it be prepared.
 
     Attributes:
-        reason: why not, as a phrase.
+        reason: the reason as a phrase.
     """
 
     def __init__(self, published: Published, reason: str) -> None:
@@ -126,7 +126,7 @@ class DatasetUnavailableError(UsageError):
 
 
 def compare(published: Published, contents: Mapping[str, bytes]) -> tuple[bool, str]:
-    """Compares files with the published ones of the same names; returns the verdict and the note for the user."""
+    """Compare files with the published ones; return whether they are equal, and the note for the user."""
     differing = [
         name
         for name, content in contents.items()

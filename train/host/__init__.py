@@ -1,1 +1,1 @@
-"""The machine and the person in front of it: files, terminal, signals, errors; nothing here knows of training."""
+"""The machine and the terminal: files, output, signals, errors; independent of training."""

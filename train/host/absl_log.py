@@ -1,4 +1,4 @@
-"""What libraries log through absl, as Orbax and tensorflow-datasets do: their news, which is not the program's."""
+"""Restricting the log of absl, through which Orbax and tensorflow-datasets log."""
 
 import contextlib
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def only(level: int) -> Iterator[None]:
-    """Keeps absl from logging anything below a level."""
+    """A context in which absl logs nothing below a level."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(level)

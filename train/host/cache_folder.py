@@ -1,4 +1,4 @@
-"""Where this program keeps what it need not make again: prepared data, compiled programs."""
+"""The cache folder of this program, for prepared data and compiled programs."""
 
 import os
 from pathlib import Path

@@ -1,21 +1,21 @@
-"""What is said where JAX cannot compute: with its own words alone, people could not tell what to do."""
+"""Explanations of device errors, since JAX's own messages do not tell what to do."""
 
 import os
 
 
 def explain(error: Exception) -> str | None:
-    """What an error is about and what to do, if the device is the reason; None where it is not.
+    """Explain an error and what to do if the device caused it; return None otherwise.
 
-    To be called where an error has ended a command: JAX is not asked for a device before anything else has.
+    Call it after an error has ended a command, since it may be the first to ask JAX for a device.
     """
     import jax
 
     if "RESOURCE_EXHAUSTED" in str(error):
-        return "the device has not enough memory for this: lower --batch-size, --channels or --hidden"
+        return "the device does not have enough memory for this: lower --batch-size, --channels or --hidden"
     wanted = os.environ.get("JAX_PLATFORMS")
     try:
         jax.devices()
-    except (AssertionError, RuntimeError) as failure:  # of a CUDA that is not there, a bare AssertionError
+    except (AssertionError, RuntimeError) as failure:  # without CUDA, a bare AssertionError
         reason = " ".join(str(failure).partition(" (set JAX_PLATFORMS")[0].split()).rstrip(".")
         why = f" ({reason})" if reason else ""
         return (

@@ -1,6 +1,6 @@
-"""Output in encodings that lack some characters: these are replaced, and nothing ends in a UnicodeEncodeError.
+"""Output in encodings that lack some characters: similar ones replace them, so that no UnicodeEncodeError is raised.
 
-Redirected output is in cp1252 on Windows, and in ASCII where the locale is C.
+Redirected output is in cp1252 on Windows, and in ASCII in the C locale.
 """
 
 import codecs
@@ -10,9 +10,9 @@ import unicodedata
 from typing import TextIO
 
 HANDLER = "jaxbn.nearest"
-SURROGATES = range(0xDC80, 0xDD00)  # bytes of a file's name that are not UTF-8, as Python keeps them
+SURROGATES = range(0xDC80, 0xDD00)  # how Python represents bytes of a file name that are not UTF-8
 BOXES = range(0x2500, 0x2580)
-BRAILLE = range(0x2800, 0x2900)  # of which spinners consist
+BRAILLE = range(0x2800, 0x2900)  # the characters of spinners
 NEAREST = {
     **dict.fromkeys("‐‑‒–—−", "-"),
     **dict.fromkeys("‘’′", "'"),
@@ -28,7 +28,7 @@ NEAREST = {
 
 
 def tolerate(stream: TextIO) -> None:
-    """Makes a stream write the nearest characters that its encoding has, in place of those that it lacks."""
+    """Make a stream replace characters that its encoding lacks by the nearest ones that it has."""
     codecs.register_error(HANDLER, replace)
     if isinstance(stream, io.TextIOWrapper):
         with contextlib.suppress(io.UnsupportedOperation):
@@ -36,7 +36,7 @@ def tolerate(stream: TextIO) -> None:
 
 
 def is_text(name: str) -> bool:
-    r"""Whether a name is without bytes that are not UTF-8.
+    r"""Whether a name is free of bytes that are not UTF-8.
 
     Example:
         >>> is_text("café"), is_text("caf\udce9")
@@ -47,7 +47,7 @@ def is_text(name: str) -> bool:
 
 
 def replace(error: UnicodeError) -> tuple[str | bytes, int]:
-    r"""What is written in place of characters: something like them, their own bytes, or a question mark.
+    r"""Replace characters by similar ones, their own bytes, or a question mark.
 
     Example:
         >>> codecs.register_error(HANDLER, replace)
@@ -64,7 +64,7 @@ def replace(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def nearest(character: str, encoding: str) -> str:
-    """Characters of an encoding that are like one that it lacks; a question mark if there are none."""
+    """Return similar characters that an encoding has, or a question mark if there are none."""
     if ord(character) in BOXES:
         return NEAREST.get(character, "+")
     if ord(character) in BRAILLE:

@@ -1,8 +1,8 @@
-"""How a command ends other than well; `train.commands.cli.main` prints these in one line, without a traceback."""
+"""Errors that end a command; `train.commands.cli.main` prints them in one line, without a traceback."""
 
 
 class UsageError(Exception):
-    """The options, or the files that they name, cannot be worked with.
+    """The options, or the files that they name, are invalid.
 
     Attributes:
         code: the exit code.
@@ -26,8 +26,8 @@ class _StoppedError(BaseException):
 
 
 class InterruptedRunError(_StoppedError, Exception):
-    """A run was told to stop, and has saved what it had."""
+    """A run was told to stop, and has saved its state."""
 
 
 class StoppedAtOnceError(_StoppedError, KeyboardInterrupt):
-    """A run was told to stop at once, and says what it has left undone."""
+    """A run was told to stop at once; the message says what was not done."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a crash or a power failure; and errors that name them."""
+"""Atomic and durable writing of files, also through a crash or a power failure, and errors that name the file."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def naming(path: Path, what: str = "written") -> Iterator[None]:
-    """Errors of the system say which file it is about.
+    """A context in which errors of the system name a file.
 
     Example:
         >>> with naming(Path("here"), "read"):
@@ -25,12 +25,12 @@ def naming(path: Path, what: str = "written") -> Iterator[None]:
 
 
 def part_name(name: str) -> str:
-    """The name of a file while its new content is written. It is left behind if the program is killed then."""
+    """The name of a file while its new content is being written; it remains if the program is killed then."""
     return f".{name}.part"
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Replaces a file by another content, durably."""
+    """Replace the content of a file, atomically and durably."""
     data = content.encode() if isinstance(content, str) else content
     part = path.with_name(part_name(path.name))
     with naming(path):
@@ -46,7 +46,7 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a line to a file."""
+    """Append a line to a file."""
     with naming(path), path.open("ab") as file:
         file.write(line.encode() + b"\n")
 
@@ -58,7 +58,7 @@ def sha256(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     if path.is_dir() and os.name == "nt":
         return  # folders cannot be opened there
     descriptor = os.open(path, os.O_RDONLY)
@@ -69,7 +69,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Waits until everything in a folder is on the disk."""
+    """Wait until everything in a folder is on the disk."""
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)

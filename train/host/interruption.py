@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: answered at once, so that a run can save what it has and stop after the steps under way.
+"""Ctrl-C and SIGTERM: acknowledged at once, so that a run can save its state and stop at the next safe point.
 
 Python handles a signal only between two instructions of the main thread, and a compiled program that runs for minutes
-is one instruction. So a thread of its own hears of signals, by `signal.set_wakeup_fd`, and answers meanwhile.
+is one instruction. So a separate thread receives signals, through `signal.set_wakeup_fd`, and responds meanwhile.
 """
 
 import os
@@ -13,19 +13,19 @@ from types import FrameType, TracebackType
 from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 2.0  # seconds that the main thread has for a second signal, before the process ends without it
+PATIENCE = 2.0  # seconds that the main thread has to handle a second signal before the process is ended
 
 
 class Interruption:
-    """A context in which the first such signal is only noted; a second one stops at once.
+    """A context in which the first signal is only noted, and a second one stops at once.
 
     Args:
-        answer: is called as soon as the first one comes, from another thread.
-        end: is called, from another thread, where a second one came and the main thread is busy in a compiled program;
-            then the process ends.
+        answer: called from another thread as soon as the first signal arrives.
+        end: called from another thread when a second signal arrives while the main thread is busy in a compiled
+            program; then the process ends.
 
     Attributes:
-        signal: the one that came; None so far.
+        signal: the signal that arrived; None if none has.
 
     """
 
@@ -75,7 +75,7 @@ class Interruption:
         self.signal = signal.Signals(number)
 
     def _listen(self) -> None:
-        """Answers signals, until the context is left."""
+        """Respond to signals until the context ends."""
         while received := self._reader.recv(16):
             for number in received:
                 if number in SIGNALS:

@@ -1,4 +1,4 @@
-"""The device, the system and the versions that a run, a page or a study was made with."""
+"""The device, the system and the software versions."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import jaxbn
 
 
 def processors() -> str:
-    """Behind the name of a device: how many processors there are, where they are what computes."""
+    """The number of processors, to follow the name of the device, if JAX computes on the CPU; otherwise nothing."""
     return f", {os.cpu_count()} processors" if jax.devices()[0].platform == "cpu" else ""
 
 

@@ -1,9 +1,9 @@
-"""The packages that this program needs besides jaxbn's own, and what to install where they are missing."""
+"""The packages that this program needs in addition to those of jaxbn, and how to install missing ones."""
 
 from importlib.util import find_spec
 
 EXTRA = "train"
-# What every run imports, by the names of the modules. Others of the extra are imported where a command needs them.
+# The packages that every run imports, by module. A command imports other packages of the extra where it needs them.
 NEEDED = {
     "jax": "jax",
     "flax": "flax",
@@ -29,12 +29,12 @@ SOMETIMES = {
 
 
 def missing() -> list[str]:
-    """The packages that no run can do without, and that are not installed; nothing is imported to find out."""
+    """The packages that every run needs and that are not installed, found without importing anything."""
     return [package for module, package in NEEDED.items() if find_spec(_top(module)) is None]
 
 
 def explain(packages: list[str]) -> str:
-    """The line that says what to install.
+    """Return the line that tells which packages to install.
 
     Example:
         >>> explain(["tyro", "rich"])
@@ -47,9 +47,9 @@ def explain(packages: list[str]) -> str:
 
 
 def explain_import(error: ModuleNotFoundError) -> str | None:
-    """The packages to install after a failed import; None if the module is not one of them.
+    """Tell which package to install after a failed import; return None if the module belongs to none of them.
 
-    Of a package that is installed, and lacks a part, it is None too: it is damaged, or of another version.
+    It is also None for an installed package that lacks a part, since it is damaged or of another version.
     """
     known, name = NEEDED | SOMETIMES, error.name or ""
     for module, package in known.items():

@@ -1,8 +1,8 @@
-"""Compiled programs kept from one start to the next, in files that are verified before they are used.
+"""A cache of compiled programs, in files that are verified before they are used.
 
-JAX writes them in place, so that a kill in the middle leaves a torn one, which it then reads, warns of and keeps at
-every start. Here each has its SHA-256 in a file beside it, written once the program is whole; what does not match is
-removed at the next start and compiled anew, without a word.
+JAX writes them in place, so a kill in the middle leaves a truncated file, which JAX reads, warns about and keeps at
+every start. Here each program has its SHA-256 in a file beside it, written once the program is complete. At the next
+start, programs that do not match are silently removed and compiled again.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ from pathlib import Path
 from train.host import cache_folder, files
 
 FOLDER, SECONDS = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
-PROGRAM, DIGEST = "-cache", ".sha256"  # how JAX's names end, and what is added to them here
-MOST_BYTES = 64 << 20  # what is more than this goes, the oldest first
+PROGRAM, DIGEST = "-cache", ".sha256"  # the ending of JAX's file names, and the one that is added here
+MOST_BYTES = 64 << 20  # the size of the cache; the oldest programs beyond it are removed
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """A context in which compiled programs are found again and kept; to be entered before JAX is imported.
+    """A context in which compiled programs are cached; enter it before JAX is imported.
 
-    Where JAX_COMPILATION_CACHE_DIR is set, that folder is used, as JAX itself does, and nothing is done here. Where
-    the folder cannot be written, programs are compiled at every start.
+    If JAX_COMPILATION_CACHE_DIR is set, JAX uses that folder, and nothing is done here. If the folder cannot be
+    written, programs are compiled at every start.
     """
     folder = default_folder()
     if FOLDER in os.environ or not _ready(folder):
@@ -34,7 +34,7 @@ def kept() -> Iterator[None]:
     os.environ[FOLDER] = str(folder)
     os.environ.setdefault(SECONDS, "0")
     with warnings.catch_warnings():
-        # A full disk, or a program removed by another process meanwhile: it is compiled, and that is all.
+        # With a full disk, or when another process has removed a program, it is simply compiled.
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
         try:
             yield
@@ -43,24 +43,24 @@ def kept() -> Iterator[None]:
 
 
 def default_folder() -> Path:
-    """`programs` in the folder of all caches."""
+    """The folder `programs` in the cache folder."""
     return cache_folder.default_folder() / "programs"
 
 
 def seal() -> None:
-    """Writes the digests of the programs that have none yet, where it is this module that keeps them."""
+    """Write the digests of programs that have none yet, if this module keeps the cache."""
     folder = default_folder()
     if os.environ.get(FOLDER) != str(folder):
         return
     for path in folder.glob(f"*{PROGRAM}"):
         digest = path.with_name(path.name + DIGEST)
-        with contextlib.suppress(OSError):  # without a digest the program is compiled anew, no more
+        with contextlib.suppress(OSError):  # without a digest the program is compiled again
             if not digest.exists():
                 digest.write_text(files.sha256(path), encoding="ascii")
 
 
 def verify(folder: Path) -> None:
-    """Removes every program that is not, byte for byte, what was sealed; and the oldest where there are too many."""
+    """Remove programs that have changed since they were sealed, and the oldest ones if there are too many."""
     kept = 0
     for path in sorted(folder.glob(f"*{PROGRAM}"), key=_age, reverse=True):
         with contextlib.suppress(OSError):
@@ -88,7 +88,7 @@ def _age(path: Path) -> float:
 
 
 def _ready(folder: Path) -> bool:
-    """Makes the folder, and tries whether files can be made in it."""
+    """Make the folder, and test whether files can be written to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -2,9 +2,8 @@
 
     {"epoch": 1, "step": 937, …, "crc32": "8c736521"}
 
-The checksum is that of the line without it. A line without a checksum, as earlier versions wrote them, is taken as it
-is, provided that it holds the fields of its kind and no others: a checksum whose name was damaged does not pass for
-none.
+The checksum covers the line without it. A line without a checksum, as earlier versions wrote them, is accepted if it
+contains exactly the fields of its kind, so that a checksum with a damaged name is not mistaken for a missing one.
 """
 
 import dataclasses
@@ -22,29 +21,29 @@ from train.host import files, typed
 _CHECKSUM = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
 _log = logging.getLogger(__name__)
 
-Record = dict[str, Any]  # by field; what is null or missing is None
+Record = dict[str, Any]  # by field; null or missing fields are None
 
 
 def append(path: Path, record: Record) -> None:
-    """Adds a record to a file."""
+    """Append a record to a file."""
     files.append(path, _line(record))
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """Replaces the content of a file by these records."""
+    """Replace the content of a file by records."""
     files.write(path, "".join(_line(record) + "\n" for record in records))
 
 
 def read(path: Path, kind: type, whole: bool = True) -> list[Record]:
-    """The intact records in a file; none where there is no file.
+    """Read the intact records of a file; return none if the file does not exist.
 
-    A damaged line is reported in the log, once, and left out. So is an incomplete last line, but silently: it was being
-    written when the program was killed.
+    A damaged line is reported in the log, once, and skipped. An incomplete last line, which was being written when the
+    program was killed, is skipped silently.
 
     Args:
         path: the file.
-        kind: the dataclass that tells the fields and their types.
-        whole: a line that lacks a field counts as damaged, unless the field may be None.
+        kind: the dataclass that defines the fields and their types.
+        whole: count a line that lacks a field as damaged, unless the field may be None.
 
     Raises:
         OSError: it cannot be read.
@@ -61,7 +60,7 @@ def read(path: Path, kind: type, whole: bool = True) -> list[Record]:
         try:
             found.append(_record(line, kind, whole))
         except ValueError as error:
-            _report(f"{path}: line {number} is damaged and left out ({error})")
+            _report(f"{path}: line {number} is damaged and skipped ({error})")
     return found
 
 
@@ -71,7 +70,7 @@ def _line(record: Record) -> str:
 
 
 def _record(line: bytes, kind: type, whole: bool) -> Record:
-    """The record in a line; a ValueError where it is damaged."""
+    """Parse the record in a line; raise a ValueError if it is damaged."""
     names = [field.name for field in dataclasses.fields(kind)]
     checksum = _CHECKSUM.search(line)
     if checksum is None:
@@ -88,7 +87,7 @@ def _record(line: bytes, kind: type, whole: bool) -> Record:
 
 
 def _is_cut(line: bytes) -> bool:
-    """True if an unfinished line is the beginning of an object."""
+    """Whether an unfinished line is the beginning of an object."""
     try:
         json.JSONDecoder().raw_decode(line.decode(errors="replace"))
     except (ValueError, RecursionError):
@@ -98,5 +97,5 @@ def _is_cut(line: bytes) -> bool:
 
 @functools.cache
 def _report(message: str) -> None:
-    """Logs a warning, once: several parts of a command read the same file."""
+    """Log a warning only once, since several parts of a command read the same file."""
     _log.warning(message)

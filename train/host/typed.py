@@ -1,4 +1,4 @@
-"""Dataclasses from JSON, read strictly: a value that does not fit its field is a ValueError that names the field."""
+"""Dataclasses read strictly from JSON: a value that does not fit its field raises a ValueError that names the field."""
 
 import dataclasses
 import difflib
@@ -14,10 +14,10 @@ Kind = TypeVar("Kind")
 
 
 def parse(text: str | bytes) -> Any:  # noqa: ANN401  (any JSON)
-    """The value of a JSON text, as UTF-8 where it is bytes.
+    """Parse JSON, as UTF-8 if it is bytes.
 
     Raises:
-        ValueError: it is not JSON, or nested too deeply to be read.
+        ValueError: it is not JSON, or is nested too deeply.
 
     """
     try:
@@ -27,18 +27,18 @@ def parse(text: str | bytes) -> Any:  # noqa: ANN401  (any JSON)
 
 
 def read(kind: type[Kind], values: Any, name: str = "", noun: str = "option") -> Kind:  # noqa: ANN401  (any JSON)
-    """A dataclass from a JSON object of its fields.
+    """Read a dataclass from a JSON object of its fields.
 
-    A field that is left out has its default, and is None where it has no default and its type admits None.
+    A missing field gets its default, or None if it has no default and its type allows None.
 
     Args:
         kind: the dataclass.
         values: the object.
-        name: what messages call it; empty at the top.
-        noun: what messages call a field.
+        name: its name in messages; empty at the top.
+        noun: the word for a field in messages.
 
     Raises:
-        ValueError: it is not an object, lacks a field, or holds a field or a value that there is not.
+        ValueError: it is not an object, lacks a field, or contains an unknown field or an invalid value.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -62,10 +62,10 @@ def read(kind: type[Kind], values: Any, name: str = "", noun: str = "option") ->
 
 
 def check(kind: type, values: Any, name: str = "", noun: str = "option") -> dict[str, Any]:  # noqa: ANN401
-    """The fields of a dataclass that a JSON object holds, in the types of the fields; some may be missing.
+    """Read the fields of a dataclass from a JSON object, in their types; some may be missing.
 
     Raises:
-        ValueError: it is not an object, or holds a field or a value that there is not.
+        ValueError: it is not an object, or contains an unknown field or an invalid value.
 
     """
     if not isinstance(values, dict):
@@ -83,7 +83,7 @@ def check(kind: type, values: Any, name: str = "", noun: str = "option") -> dict
 
 
 def shown(value: Any) -> str:  # noqa: ANN401
-    """A JSON value as messages repeat it.
+    """Format a JSON value for a message.
 
     Example:
         >>> shown(None), len(shown("x" * 1000))
@@ -102,7 +102,7 @@ def _cut(text: str) -> str:
 
 @functools.cache
 def _fields(kind: type) -> tuple[dict[str, Any], frozenset[str]]:
-    """The types of a dataclass's fields, and those that have no default."""
+    """The types of a dataclass's fields, and the fields without a default."""
     fields = [field for field in dataclasses.fields(kind) if field.init]
     hints = get_type_hints(kind)
     missing = dataclasses.MISSING
@@ -111,7 +111,7 @@ def _fields(kind: type) -> tuple[dict[str, Any], frozenset[str]]:
 
 
 def without_none(hint: Any) -> tuple[Any, bool]:  # noqa: ANN401
-    """A type without None, and whether that was one of its values.
+    """Return a type without None, and whether it included None.
 
     Example:
         >>> without_none(int | None), without_none(int)
@@ -125,7 +125,7 @@ def without_none(hint: Any) -> tuple[Any, bool]:  # noqa: ANN401
 
 
 def _value(hint: Any, value: Any, label: str, noun: str) -> Any:  # noqa: ANN401  (of the type that the hint says)
-    """A value of a field's type."""
+    """Convert a JSON value to the type of a field."""
     hint, optional = without_none(hint)
     if optional and value is None:
         return None
@@ -140,7 +140,7 @@ def _value(hint: Any, value: Any, label: str, noun: str) -> Any:  # noqa: ANN401
 
 
 def _scalar(kind: Any, parts: tuple[Any, ...], value: Any, label: str) -> Any:  # noqa: ANN401
-    """A value that consists of no others."""
+    """Convert a JSON value that contains no others."""
     if kind in (str, Path) and isinstance(value, str) and "\0" in value:
         raise ValueError(f"{label} must not hold a null character; got {shown(value)}")
     if kind is float and type(value) is int:
@@ -156,7 +156,7 @@ def _scalar(kind: Any, parts: tuple[Any, ...], value: Any, label: str) -> Any:  
 
 
 def _wanted(kind: Any, parts: tuple[Any, ...]) -> str:  # noqa: ANN401  (a type)
-    """The values that a field takes, in words."""
+    """Describe the values of a field."""
     if kind is Literal:
         return f"one of {', '.join(parts)}"
     if kind is tuple:

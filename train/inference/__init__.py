@@ -1,1 +1,1 @@
-"""Networks that are trained: classifying, exported files, and images of any kind."""
+"""Inference with trained networks: classification, exported files, and image files."""

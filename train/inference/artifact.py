@@ -1,11 +1,11 @@
-"""An exported network: one file with everything that predicting needs, in which no bit can change unnoticed.
+"""An exported network: one file with everything needed for prediction, in which no bit can change unnoticed.
 
     jaxbn network 1 sha256 <digest of the rest>
     {"dataset": "mnist", "class_names": ["0", …], …}        the description, one line
     …                                                       the program, as `jax.export` serialises it
 
-The first line must be, byte for byte, what the rest of the file gives; so every byte is covered, the first line's own
-included. The digest tells what is damaged from what is whole. It tells nothing of who made the file.
+The first line must match the rest of the file byte for byte, so every byte is covered, including the first line itself.
+The digest detects damage. It does not show who made the file.
 """
 
 import dataclasses
@@ -21,19 +21,19 @@ from train.host.errors import UsageError
 MAGIC = b"jaxbn network "
 VERSION = 1
 LARGEST_INPUT = 1 << 28  # numbers
-Norms = Literal["folded", "partly folded", "evaluation mode", "none"]  # what became of a network's norms
-INPUT_DTYPES = ("uint8", "float32")  # those of all datasets here
+Norms = Literal["folded", "partly folded", "evaluation mode", "none"]  # the form of a network's norms
+INPUT_DTYPES = ("uint8", "float32")  # of all datasets here
 
 
 class ArtifactError(UsageError):
-    """A file is no exported network, or not the one that was written."""
+    """A file is not an exported network, or has changed since it was written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """From the numbers of an image to those that the network computes with: (value - mean) * scale.
+    """The map from the bytes of an image to the inputs of the network: (value - mean) * scale.
 
-    The program does this itself: it takes images of bytes. `polarity` is how images must be; None: as photographs are.
+    The program includes it: it takes images of bytes. `polarity` is that of the images; None: as in photographs.
     """
 
     height: int
@@ -46,29 +46,29 @@ class Preprocessing:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What there is to know of a network without running it."""
+    """The description of a network, readable without running it."""
 
     dataset: str
     class_names: tuple[str, ...]
     input_shape: tuple[int, ...]  # of one example
     input_dtype: str
-    preprocessing: Preprocessing | None  # None where the inputs are no images: they are taken as they are
+    preprocessing: Preprocessing | None  # None if the inputs are not images
     norms: Norms
-    step: int  # how long it was trained
-    test_accuracy: float | None  # None where it was not measured at this step
+    step: int  # the training steps behind it
+    test_accuracy: float | None  # None if it was not measured at this step
     jax_version: str
     platforms: tuple[str, ...]
 
 
 class Artifact(NamedTuple):
-    """A file's content."""
+    """The content of a file."""
 
     description: Description
     program: bytes  # inputs (N, *input_shape) to logits (N, classes), as `jax.export` serialises it
 
 
 def describe_preprocessing(input_shape: tuple[int, ...], input_dtype: str) -> Preprocessing | None:
-    """What `train.training.step.prepare` does to such inputs.
+    """Describe what `train.training.step.prepare` does to inputs of this shape and dtype.
 
     Example:
         >>> describe_preprocessing((28, 28, 1), "uint8").height, describe_preprocessing((4,), "float32")
@@ -82,10 +82,10 @@ def describe_preprocessing(input_shape: tuple[int, ...], input_dtype: str) -> Pr
 
 
 def write(path: Path, artifact: Artifact) -> str:
-    """Writes the file, whole or not at all; returns its digest.
+    """Write the file atomically, and return its digest.
 
     Raises:
-        ArtifactError: there is something else in its place.
+        ArtifactError: another file is in its place.
         OSError: it cannot be written.
 
     """
@@ -94,7 +94,7 @@ def write(path: Path, artifact: Artifact) -> str:
     if path.exists():
         with files.naming(path, "read"), path.open("rb") as file:
             if not file.read(len(MAGIC)) == MAGIC:
-                raise ArtifactError(f"{path} is no exported network, and stays as it is: pass another --output")
+                raise ArtifactError(f"{path} is not an exported network and is left unchanged: pass another --output")
     description = json.dumps(dataclasses.asdict(artifact.description), allow_nan=False)
     rest = description.encode() + b"\n" + artifact.program
     files.write(path, _first_line(rest) + rest)
@@ -102,14 +102,14 @@ def write(path: Path, artifact: Artifact) -> str:
 
 
 def read(path: Path) -> Artifact:
-    """Reads a file back, verified.
+    """Read and verify a file.
 
     Raises:
-        ArtifactError: there is no such file, it is no exported network, or it is damaged or made by something else.
+        ArtifactError: the file does not exist, is not an exported network, or is damaged.
 
     """
     if path.is_dir():
-        raise ArtifactError(f"{path} is a folder, and no exported network")
+        raise ArtifactError(f"{path} is a folder, not an exported network")
     if not path.exists():
         raise ArtifactError(f"there is no {path}")
     with files.naming(path, "read"):
@@ -117,7 +117,7 @@ def read(path: Path) -> Artifact:
     if not content:
         raise ArtifactError(f"{path} is empty: export the network again")
     if not content.startswith(MAGIC):
-        raise ArtifactError(f"{path} is no exported network: `python -m train export RUN` makes one")
+        raise ArtifactError(f"{path} is not an exported network: `python -m train export RUN` makes one")
     first, _, rest = content.partition(b"\n")
     if first + b"\n" != _first_line(rest):
         raise ArtifactError(_what_is_wrong(path, first))
@@ -138,7 +138,7 @@ def _first_line(rest: bytes) -> bytes:
 def _what_is_wrong(path: Path, first: bytes) -> str:
     version = first.removeprefix(MAGIC).split(b" ")[0]
     if version.isdigit() and len(version) < 9 and int(version) > VERSION:
-        return f"{path} is of format {int(version)}, or damaged; this version of jaxbn reads {VERSION}: update jaxbn"
+        return f"{path} has format {int(version)}, or is damaged; this version of jaxbn reads {VERSION}: update jaxbn"
     return (
         f"{path} is damaged or cut short: its content does not match the SHA-256 it was written with. "
         "Copy it or export the network again"
@@ -146,7 +146,7 @@ def _what_is_wrong(path: Path, first: bytes) -> str:
 
 
 def _description(content: bytes) -> Description:
-    """The description in a file; a ValueError where none is that a network can have."""
+    """Parse the description in a file; raise a ValueError if it is not that of a network."""
     description = typed.read(Description, typed.parse(content), noun="field")
     shape, form = description.input_shape, description.preprocessing
     if min(shape, default=1) < 1 or math.prod(shape) > LARGEST_INPUT:
@@ -154,7 +154,7 @@ def _description(content: bytes) -> Description:
     if description.input_dtype not in INPUT_DTYPES:
         raise ValueError(f"input_dtype must be one of {', '.join(INPUT_DTYPES)}; got {description.input_dtype[:20]!r}")
     if form and (form.height, form.width, form.channels) != shape:
-        raise ValueError("preprocessing must be of images of input_shape")
+        raise ValueError("preprocessing must have the sizes of input_shape")
     if not description.class_names:
         raise ValueError("class_names must name a class or more")
     return description

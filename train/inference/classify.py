@@ -1,4 +1,4 @@
-"""A network that only classifies: that of a run, or an exported one."""
+"""Networks for classification: that of a run, or an exported one."""
 
 from functools import partial
 from pathlib import Path
@@ -18,44 +18,44 @@ from train.runs.restored import Restored
 from train.training.step import prepare
 
 BATCH = 250
-LONGEST_REASON = 300  # characters of another program's error
-PLATFORMS = ("cpu", "cuda", "tpu")  # that exported networks run on
+LONGEST_REASON = 300  # characters of an error of JAX
+PLATFORMS = ("cpu", "cuda", "tpu")  # of exported networks
 
 
 class Network(NamedTuple):
-    """A network to evaluate with."""
+    """A network in evaluation mode."""
 
-    function: Partial  # of inputs as the dataset has them, to logits; holds the variables
+    function: Partial  # from inputs as in the dataset to logits; contains the variables
     norms: Norms
 
 
 class Classifier(NamedTuple):
-    """Inputs (N, …) as the dataset has them to logits (N, classes)."""
+    """A function from inputs (N, …) as in the dataset to logits (N, classes)."""
 
     name: str
     description: Description
-    function: Partial  # holds the variables
+    function: Partial  # contains the variables
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
-        """Float32 logits of any number of inputs, in batches."""
+        """Return float32 logits of any number of inputs, computed in batches."""
         parts = [np.asarray(_call(self.function, inputs[i : i + BATCH])) for i in range(0, len(inputs), BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.description.class_names)), np.float32)
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        """Of each class, for each input, in float64."""
+        """Return the probability of each class for each input, in float64."""
         return softmax(self.logits(inputs).astype(np.float64), axis=-1)
 
 
 @jax.jit
 def _call(function: Partial, inputs: np.ndarray) -> jax.Array:
-    """Variables that the function holds are inputs of the compiled program: one serves all networks of a form."""
+    """Call a function; its variables are inputs of the compiled program, which serves all networks of the same form."""
     return function(inputs)
 
 
 def forward(model: CNN | MLP, variables: dict[str, Any]) -> Partial:
-    """The network as a function of its inputs alone, exact on any platform.
+    """Return the network as a function of its inputs alone, exact on any platform.
 
-    Products are taken in full float32 (GPU and TPU round the factors otherwise), and convolutions as `lax` has them.
+    Products use full float32, where GPU and TPU would round the factors, and convolutions are those of `lax`.
     """
     model = model.clone(convolution=lax.conv_general_dilated) if isinstance(model, CNN) else model
     return Partial(partial(_logits, model), variables)
@@ -68,7 +68,7 @@ def _logits(model: CNN | MLP, variables: dict[str, Any], inputs: jax.Array) -> j
 
 
 def describe(run: Restored, network: Network) -> Description:
-    """The description of a network of a run."""
+    """Describe a network of a run."""
     data = run.data
     return Description(
         dataset=data.name,
@@ -85,31 +85,31 @@ def describe(run: Restored, network: Network) -> Description:
 
 
 def measured_accuracy(run: Restored) -> float | None:
-    """The test accuracy of the checkpoint's step; one within an epoch has none."""
+    """The test accuracy at the checkpoint's step; None for a checkpoint within an epoch."""
     step = int(run.state.step)
     return next((record["test_accuracy"] for record in results.measured(run.folder) if record["step"] == step), None)
 
 
 def unfolded(model: CNN | MLP, variables: dict[str, Any]) -> Network:
-    """The network as it was trained, evaluating with its running statistics."""
+    """Return the network as it was trained, with its running statistics."""
     return Network(forward(model, variables), "none" if model.layers.norm is None else "evaluation mode")
 
 
 def of_run(run: Restored) -> Classifier:
-    """The network of a run, with its norms."""
+    """Return the network of a run, with its norms."""
     return classifier_of(run, unfolded(run.model, run.state.variables))
 
 
 def classifier_of(run: Restored, network: Network) -> Classifier:
-    """The network of a run in another form."""
+    """Return another form of the network of a run."""
     return Classifier(str(run.folder), describe(run, network), network.function)
 
 
 def of_file(path: Path) -> Classifier:
-    """An exported network.
+    """Load an exported network.
 
     Raises:
-        ArtifactError: there is none, it is damaged, or this JAX or this platform cannot run it.
+        ArtifactError: it does not exist, is damaged, or cannot run on this version of JAX or this platform.
 
     """
     (description, program), platform = artifact.read(path), export.default_export_platform()
@@ -121,12 +121,12 @@ def of_file(path: Path) -> Classifier:
     try:
         function = export.deserialize(bytearray(program)).call
         output = jax.jit(function).lower(one).out_info
-    except Exception as error:  # whatever it is: the bytes are those that were written
+    except Exception as error:  # any: the bytes have been verified
         reason = next(iter(str(error).splitlines()), "")[:LONGEST_REASON]
         raise ArtifactError(
-            f"{path} is sound, and made by jax {description.jax_version}; jax {jax.__version__} cannot read it "
+            f"{path} is intact and was made by jax {description.jax_version}; jax {jax.__version__} cannot read it "
             f"({type(error).__name__}: {reason}): export the network again"
         ) from error
     if getattr(output, "shape", None) != (1, len(description.class_names)):
-        raise ArtifactError(f"{path} holds a program that does not do what its description says: export it again")
+        raise ArtifactError(f"{path} contains a program that does not match its description: export it again")
     return Classifier(str(path), description, Partial(function))

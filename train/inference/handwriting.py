@@ -1,8 +1,8 @@
-"""Pictures of digits, set as MNIST's makers set theirs: the ink is found, cropped, scaled and centred.
+"""Pictures of digits, prepared as in MNIST: the ink is found, cropped, scaled and centred.
 
-Paper has the colour of the border; ink is what differs from it, darker, lighter or of another colour. The ink's box is
-scaled to 20 pixels with its proportions kept, and set into 28x28 by its centre of mass (LeCun, Cortes & Burges, "The
-MNIST database of handwritten digits").
+Paper has the colour of the border; ink differs from it: darker, lighter or of another colour. The bounding box of the
+ink is scaled to 20 pixels with its proportions kept, and placed in 28x28 by its centre of mass (LeCun, Cortes & Burges,
+"The MNIST database of handwritten digits").
 """
 
 from typing import Literal, NamedTuple
@@ -24,7 +24,7 @@ THINNEST = 1.6  # pixels of the result: a pen's thinner strokes are thickened
 
 
 class Setting(NamedTuple):
-    """How a dataset's makers set digits into their images."""
+    """The size and the centre of digits in the images of a dataset."""
 
     box: int  # pixels of the longer side of the ink
     centre: Literal["mass", "box"]
@@ -34,7 +34,7 @@ SETTINGS = {"mnist": Setting(20, "mass"), "digits": Setting(20, "box")}
 
 
 class Digit(NamedTuple):
-    """The image for the network, or what the picture shows instead of one digit."""
+    """The image for the network, or a phrase if the picture does not show one digit."""
 
     pixels: np.ndarray | None  # (height, width) uint8, light on dark
     shows: Literal["", "nothing", "several digits"] = ""
@@ -42,17 +42,17 @@ class Digit(NamedTuple):
 
 
 def setting_of(dataset: str, form: Preprocessing) -> Setting | None:
-    """The setting of a dataset's images; None where they are not of single digits."""
+    """The setting of a dataset's images; None if they do not show single digits."""
     return SETTINGS.get(dataset) if (form.height, form.width, form.channels) == (SIDE, SIDE, 1) else None
 
 
 def read_digit(values: np.ndarray, setting: Setting, dark: bool | None = None) -> Digit:
-    """Sets the digit that a picture shows as a dataset's makers did.
+    """Prepare the digit in a picture as in a dataset.
 
     Args:
         values: (H, W, C) float32 in 0 to 255; C is 1 or 3.
         setting: the dataset's.
-        dark: the ink is darker than the paper; None: the border tells.
+        dark: the ink is darker than the paper; None: detect it from the border.
 
     """
     ink = find_ink(values, dark)
@@ -76,7 +76,7 @@ def read_digit(values: np.ndarray, setting: Setting, dark: bool | None = None) -
 
 
 def is_set(strength: np.ndarray, setting: Setting) -> bool:
-    """True for an image of the dataset's own form, which is left unchanged to the bit."""
+    """Whether an image already has the setting of the dataset, so that it stays unchanged to the bit."""
     if strength.shape != (SIDE, SIDE) or strength.max() < 250:
         return False
     sides = [part.stop - part.start for part in box_of(strength)]
@@ -93,7 +93,7 @@ class Strokes(NamedTuple):
 
 
 def find_strokes(ink: Ink) -> Strokes:
-    """The connected parts of the ink, without specks."""
+    """Find the connected parts of the ink, without specks."""
     full = full_strength(ink.strength)
     labels = connected(ink.strength > max(EDGE * full, 3 * ink.noise))
     mass = np.bincount(labels.ravel(), ink.strength.ravel())
@@ -108,10 +108,10 @@ def find_strokes(ink: Ink) -> Strokes:
 
 
 def count_digits(strokes: Strokes) -> int:
-    """How many digits the strokes are, at least: those count that are as tall as a digit, and beside or below others.
+    """Return the least number of digits in the strokes, which are as tall as a digit and beside or below each other.
 
-    A digit may consist of several strokes, as an open 4 or a 5 with its bar apart: these overlap in both directions, or
-    one of them is small.
+    A digit may consist of several strokes, such as an open 4 or a 5 with a separate bar: these overlap in both
+    directions, or one of them is small.
     """
     heights = np.array([box[0].stop - box[0].start for box in strokes.boxes])
     inkiest = heights[strokes.ink.argmax()]
@@ -129,7 +129,7 @@ def count_digits(strokes: Strokes) -> int:
 
 
 def _scale(ink: np.ndarray, box: int) -> np.ndarray:
-    """The ink with a longer side of `box` pixels, in 0 to 255."""
+    """Scale the ink to a longer side of `box` pixels, in 0 to 255."""
     height, width = (max(1, round(box * side / max(ink.shape))) for side in ink.shape)
     thick = thicken(ink, THINNEST * max(ink.shape) / box)
     scaled = np.asarray(Image.fromarray(thick).resize((width, height), Image.Resampling.BOX))
@@ -137,7 +137,7 @@ def _scale(ink: np.ndarray, box: int) -> np.ndarray:
 
 
 def _place(ink: np.ndarray, centre: Literal["mass", "box"]) -> np.ndarray:
-    """The ink in the middle of a dark image, moved by whole pixels."""
+    """Place the ink in the middle of a dark image, moved by whole pixels."""
     places = zip(_centre(ink, centre), _aim(centre), ink.shape, strict=True)
     top, left = (min(max(round(aim - middle), 0), SIDE - side) for middle, aim, side in places)
     pixels = np.zeros((SIDE, SIDE), np.uint8)

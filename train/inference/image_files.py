@@ -1,4 +1,4 @@
-"""The image files that names on the command line stand for: a file, a folder of them, or a pipe."""
+"""The image files for paths on the command line: a file, a folder of files, or a pipe."""
 
 import io
 import re
@@ -12,18 +12,18 @@ from train.host.errors import UsageError
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 STANDARD_INPUT = Path("-")
-MOST_BYTES = 1 << 28  # of a pipe, which does not tell its length
+MOST_BYTES = 1 << 28  # of a pipe, whose length is unknown
 
 
 class ImageError(UsageError):
-    """A file is not an image that can be used."""
+    """A file is not a usable image."""
 
 
 def listed(path: Path) -> list[Path]:
-    """The images in a folder, in the order in which people count; of anything else, the path itself.
+    """List the images in a folder in natural order (2 before 10); return any other path unchanged.
 
     Raises:
-        ImageError: the folder holds no images, or cannot be read.
+        ImageError: the folder contains no images, or cannot be read.
 
     """
     if not path.is_dir():
@@ -33,23 +33,21 @@ def listed(path: Path) -> list[Path]:
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
     if not found:
-        raise ImageError(
-            f"{path} is a folder without images ({', '.join(FORMATS)}); its own folders are not looked into"
-        )
+        raise ImageError(f"{path} is a folder without images ({', '.join(FORMATS)}); subfolders are not searched")
     return sorted(found, key=lambda each: _numbered(each.name))
 
 
 def _numbered(name: str) -> list[str | int]:
-    """A name by its numbers: 2 comes before 10."""
+    """A sort key by which 2 comes before 10."""
     parts = re.split(r"([0-9]+)", name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def opened(path: Path) -> Path | BinaryIO:
-    """The object for Pillow to open: the file itself, or the content of a pipe (`-` is the standard input).
+    """Return the object for Pillow to open: the file itself, or the content of a pipe (`-` is the standard input).
 
     Raises:
-        ImageError: there is no such file, or it is empty or cannot be read.
+        ImageError: the file does not exist, is empty, or cannot be read.
 
     """
     try:
@@ -74,5 +72,5 @@ def _content(path: Path, stream: BinaryIO) -> BinaryIO:
     if not content:
         raise ImageError(f"{path} is empty")
     if len(content) > MOST_BYTES:
-        raise ImageError(f"{path} is of more than {MOST_BYTES:,} bytes")
+        raise ImageError(f"{path} has more than {MOST_BYTES:,} bytes")
     return io.BytesIO(content)

@@ -1,4 +1,4 @@
-"""Image files of any size and kind, as the network takes them."""
+"""Reading image files of any size and kind as inputs of a network."""
 
 import dataclasses
 import warnings
@@ -14,19 +14,19 @@ from train.inference.handwriting import Setting
 from train.inference.image_files import FORMATS, ImageError, opened
 
 MOST_PIXELS = 100_000_000
-ENOUGH_PIXELS = 1024  # a side, to find a digit in
-LIGHT = 128  # a margin of bytes is called light from here on
-DEPTHS = (8, 10, 12)  # bits that cameras and scanners write into files of 16
+ENOUGH_PIXELS = 1024  # per side, to find a digit
+LIGHT = 128  # a margin counts as light from this value on
+DEPTHS = (8, 10, 12)  # bits that cameras and scanners write to files of 16 bits
 LEAST_UPPER_BYTE = 1 << max(DEPTHS) - 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Treatment:
-    """How an image is made to look like those that the network has learned from.
+    """The treatment that makes an image look like those that the network was trained on.
 
     Attributes:
-        setting: of the dataset's digits; None where images are resized only.
-        as_is: neither polarity nor setting is touched.
+        setting: the setting of the dataset's digits; None to resize images only.
+        as_is: change neither polarity nor setting.
         invert: the image is dark on light, whatever it looks like.
 
     """
@@ -37,26 +37,26 @@ class Treatment:
 
 
 class Picture(NamedTuple):
-    """An image as the network takes it, and what a person should know of it."""
+    """An image as an input of the network, with a remark for the user."""
 
-    pixels: np.ndarray | None  # (height, width, channels) uint8; None where it does not show what the network knows
+    pixels: np.ndarray | None  # (height, width, channels) uint8; None if it shows no class
     remark: str = ""
-    shows: str = ""  # in place of a class, where there are no pixels
+    shows: str = ""  # a phrase in place of a class, if there are no pixels
 
 
 def read(path: Path, form: Preprocessing, treatment: Treatment = Treatment()) -> Picture:
-    """Reads an image file.
+    """Read an image file.
 
-    It is turned upright as its EXIF data say, made grey or RGB, and laid on paper where it is transparent. Then a digit
-    is set as the dataset's are; any other image is scaled to fit, its proportions kept, and centred.
+    It is turned upright by its EXIF data, converted to grey or RGB, and placed on paper if it is transparent. Then a
+    digit is prepared as in the dataset; any other image is scaled to fit, with its proportions kept, and centred.
 
     Args:
-        path: of a PNG, JPEG, GIF, BMP, TIFF or WebP file, or of a pipe; of several frames, the first one counts.
-        form: what the network takes.
-        treatment: what is done to it.
+        path: a PNG, JPEG, GIF, BMP, TIFF or WebP file, of which the first frame is read, or a pipe.
+        form: the inputs of the network.
+        treatment: the treatment of the image.
 
     Raises:
-        ImageError: there is no such file, or it is not an image, damaged, or too large.
+        ImageError: the file does not exist, is not an image, is damaged, or is too large.
 
     """
     image, note = _decode(path)
@@ -68,14 +68,16 @@ def read(path: Path, form: Preprocessing, treatment: Treatment = Treatment()) ->
 
 
 def _digit(image: Image.Image, setting: Setting, invert: bool) -> Picture:
-    image = image.reduce(-(-max(image.size) // ENOUGH_PIXELS))  # of transparent images the colours count by their alpha
+    image = image.reduce(
+        -(-max(image.size) // ENOUGH_PIXELS)
+    )  # weights the colours of transparent images by their alpha
     digit = handwriting.read_digit(_values(_on_paper(image)), setting, dark=True if invert else None)
     pixels = None if digit.pixels is None else digit.pixels[..., None]
     return Picture(pixels, digit.remark, digit.shows)
 
 
 def _whole(image: Image.Image, form: Preprocessing, treatment: Treatment) -> Picture:
-    """The image scaled to fit, and centred on black; where dark on light, inverted."""
+    """Scale an image to fit, and centre it on black; invert it if it is dark on light."""
     judged = form.polarity is not None and not treatment.as_is and not treatment.invert
     if judged:
         image = _on_paper(image)
@@ -94,7 +96,7 @@ def _whole(image: Image.Image, form: Preprocessing, treatment: Treatment) -> Pic
 
 
 def _decode(path: Path) -> tuple[Image.Image, str]:
-    """The upright image in mode L, LA, RGB or RGBA, at its own size, and a note on how its values were read."""
+    """Decode an image, upright and in mode L, LA, RGB or RGBA, with a note on how its values were read."""
     source = opened(path)
     try:
         with warnings.catch_warnings():
@@ -102,7 +104,7 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
-                    raise ImageError(f"{path} is of {image.width}x{image.height} pixels: more than {MOST_PIXELS:,}")
+                    raise ImageError(f"{path} has {image.width}x{image.height} pixels: more than {MOST_PIXELS:,}")
                 deep = any(";16" in str(tile[3]) for tile in image.tile)
                 image.load()
                 if deep and not image.mode.startswith("I"):
@@ -111,15 +113,15 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not an image ({', '.join(FORMATS)}), or damaged at its beginning") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{path} is of more than {MOST_PIXELS:,} pixels") from None
+        raise ImageError(f"{path} has more than {MOST_PIXELS:,} pixels") from None
     except ImageError:
         raise
-    except Exception as error:  # decoders raise anything at all of damaged content
+    except Exception as error:  # decoders raise any error for damaged content
         raise ImageError(f"{path} is damaged or cut short: {error}") from error
 
 
 def _check_upper_bytes(image: Image.Image, path: Path) -> None:
-    """Raises an ImageError where values of 16 bits use few of them: of colours, Pillow keeps only the upper bytes."""
+    """Raise an ImageError if colours of 16 bits use few of them, since Pillow keeps only their upper bytes."""
     greatest = int(np.asarray(image)[..., :3].max())
     if greatest < LEAST_UPPER_BYTE:
         raise ImageError(
@@ -137,7 +139,7 @@ def _in_bytes(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
 
 
 def _from_deep(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
-    """Grey of 16 bits as grey of 8; a file's values of 8, 10 or 12 bits are scaled as such."""
+    """Convert grey of 16 bits to 8; values that use only 8, 10 or 12 bits are scaled accordingly."""
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise ImageError(f"{path} does not have values of 8 or 16 bits: convert it to PNG")
@@ -155,7 +157,7 @@ def _from_deep(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
 
 
 def _on_paper(image: Image.Image) -> Image.Image:
-    """A transparent image on paper of another colour than its ink; a sheet with transparent edges on its own colour."""
+    """Place a transparent image on paper of another colour than its ink, or of its own paper's colour if it has one."""
     if image.mode not in ("LA", "RGBA"):
         return image
     grey = np.asarray(image.convert("LA"))
@@ -176,20 +178,20 @@ def _composite(image: Image.Image, paper: int) -> Image.Image:
 
 
 def _values(image: Image.Image) -> np.ndarray:
-    """(H, W, C) float32."""
+    """The values of an image, (H, W, C) float32."""
     return np.asarray(image, np.float32).reshape(image.height, image.width, -1)
 
 
 def _scale(image: Image.Image, form: Preprocessing) -> np.ndarray:
-    """The image as large as the network's inputs allow, its proportions kept; (height, width, channels)."""
+    """Scale an image to the inputs of the network, with its proportions kept: (height, width, channels)."""
     factor = min(form.width / image.width, form.height / image.height)
     width, height = (max(1, round(factor * side)) for side in image.size)
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR)  # averages over what becomes one pixel
+    scaled = image.resize((width, height), Image.Resampling.BILINEAR)  # averages the pixels that become one
     return np.asarray(scaled).reshape(height, width, form.channels)
 
 
 def _remark(pixels: np.ndarray, invert: bool) -> str:
-    """What speaks against the image being of the kind that the network has learned from."""
+    """Return a remark if the image seems to differ from those that the network was trained on."""
     other = "leave out --invert" if invert else "try --invert"
     if pixels.min() == pixels.max():
         return f"it is of one colour throughout (transparency counts as background): {other}"

@@ -1,4 +1,4 @@
-"""Ink on paper: which pixels of a picture differ from its background, and by how much."""
+"""Ink on paper: the pixels of a picture that differ from its background, and by how much."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-LEAST_CONTRAST = 20.0  # of 255: what is fainter is the grain or the lighting of an empty page
+LEAST_CONTRAST = 20.0  # of 255: fainter differences are the grain or the lighting of an empty page
 SHARP = 0.05  # of the picture's side, within which ink ends: lighting changes more slowly
 MOST_NOISE = 16.0  # of 255: paper has less; more is ink at the border of a small picture
 EVEN = 4.0  # of 255: paper whose lighting changes by less is taken to be of one colour
@@ -15,18 +15,18 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Ink(NamedTuple):
-    """How far each pixel is from the paper's colour."""
+    """The distance of each pixel from the paper's colour."""
 
     strength: np.ndarray  # (H, W) float32, of 255; 0 is paper
     noise: float  # the paper's, in the same unit
 
 
 def find_ink(values: np.ndarray, dark: bool | None = None) -> Ink:
-    """The difference from the paper in one direction: darker, lighter, or towards another colour.
+    """Find the difference from the paper in one direction: darker, lighter, or towards another colour.
 
     Args:
         values: (H, W, C) float32 in 0 to 255; C is 1 or 3.
-        dark: the ink is darker than the paper; None: the direction is the one in which most differs.
+        dark: the ink is darker than the paper; None: use the direction of most of the difference.
 
     """
     paper, noise = find_paper(values)
@@ -37,7 +37,7 @@ def find_ink(values: np.ndarray, dark: bool | None = None) -> Ink:
 
 
 def is_dark(values: np.ndarray) -> bool:
-    """True if the pixels that differ from the border's colour are mostly darker."""
+    """Whether the pixels that differ from the border's colour are mostly darker."""
     difference = values - find_paper(values)[0]
     distance = np.sqrt((difference**2).mean(-1))
     return bool(_direction(difference, distance) @ luminance_weights(values) < 0)
@@ -53,7 +53,7 @@ def _direction(difference: np.ndarray, distance: np.ndarray) -> np.ndarray:
 
 
 def find_paper(values: np.ndarray) -> tuple[np.ndarray, float]:
-    """The paper's colour at each pixel, and its noise: a plane through the border without the ink that reaches it."""
+    """Return the paper's colour at each pixel and its noise, by a plane through the border, excluding ink there."""
     height, width, channels = values.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     edge = np.ones((height, width), bool)
@@ -74,7 +74,7 @@ def find_paper(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _densest(values: np.ndarray) -> tuple[float, float]:
-    """The middle of the narrowest interval that holds two fifths of the values, and half its width."""
+    """The middle of the narrowest interval that contains two fifths of the values, and half its width."""
     values, count = np.sort(values), -(-2 * len(values) // 5)
     widths = values[count - 1 :] - values[: len(values) - count + 1]
     start = int(widths.argmin())
@@ -82,14 +82,14 @@ def _densest(values: np.ndarray) -> tuple[float, float]:
 
 
 def is_blank(ink: Ink) -> bool:
-    """True if no ink stands out from paper and noise."""
+    """Whether no ink stands out from paper and noise."""
     window = max(3, round(SHARP * max(ink.strength.shape)))
     swing = ndimage.maximum_filter(ink.strength, window) - ndimage.minimum_filter(ink.strength, window)
     return bool(swing.max() < max(LEAST_CONTRAST, 6 * ink.noise))
 
 
 def inner_sheet(ink: Ink) -> tuple[slice, slice] | None:
-    """The place of a sheet of paper that lies within the picture, as on a table; None where there is none."""
+    """The place of a sheet of paper within the picture, as on a table; None if there is none."""
     labels = connected(ink.strength > 0.5 * ink.strength.max())
     sizes = np.bincount(labels.ravel())[1:]
     if not sizes.size:
@@ -106,25 +106,25 @@ def inner_sheet(ink: Ink) -> tuple[slice, slice] | None:
 
 
 def connected(mask: np.ndarray) -> np.ndarray:
-    """The number of the part that each pixel belongs to, from 1; diagonal neighbours are connected; 0 for none."""
+    """The number of the connected part of each pixel, from 1, or 0 for none; diagonal neighbours are connected."""
     labels = np.zeros(mask.shape, np.int32)
     ndimage.label(mask, np.ones((3, 3)), output=labels)
     return labels
 
 
 def full_strength(strength: np.ndarray) -> float:
-    """The strength of full ink: nearly the greatest."""
+    """The strength of full ink: almost the largest."""
     return float(np.percentile(strength[strength > 0.5 * strength.max()], 90))
 
 
 def box_of(array: np.ndarray) -> tuple[slice, slice]:
-    """The smallest box that holds everything that is not 0."""
+    """The bounding box of all entries other than 0."""
     rows, columns = (np.flatnonzero(array.any(axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def enlarge(ink: Ink, least: int) -> Ink:
-    """Small ink is cropped and enlarged to a longer side of at least `least` pixels; its edges stay as sharp."""
+    """Crop and enlarge small ink to a longer side of at least `least` pixels, with equally sharp edges."""
     box = box_of(ink.strength > 0.5 * ink.strength.max())
     side = max(part.stop - part.start for part in box)
     factor = -(-least // side)
@@ -138,7 +138,7 @@ def enlarge(ink: Ink, least: int) -> Ink:
 
 
 def thicken(ink: np.ndarray, least: float) -> np.ndarray:
-    """The ink with strokes of about `least` pixels across or more."""
+    """Thicken the strokes of ink to a width of about `least` pixels or more."""
     depth = np.asarray(ndimage.distance_transform_edt(np.pad(ink > 0.5 * full_strength(ink), 1)))
     across = 4 * float(depth[depth > 0].mean()) - 2  # a bar of w pixels has depths 1, 2, … w/2 from each side
     missing = round(least - across)

@@ -1,16 +1,16 @@
-"""Checkpoints: whole or not there, verified to the bit before they are used.
+"""Checkpoints: written atomically, and verified bit by bit before they are used.
 
 A checkpoint is a folder `step-<number>`:
 
     state/          the training state, as Orbax writes it
-    position.json   which run it is of, how far that had come, and the SHA-256 of the state's arrays
-    SHA256SUMS      of every other file, in the form of `sha256sum`
+    position.json   its run, the position in that run, and the SHA-256 of the state's arrays
+    SHA256SUMS      the digests of all other files, in the format of `sha256sum`
 
-Orbax itself restores a damaged file without a word (it did with every one of a dozen flipped bits). So the folder's
-SHA256SUMS is made anew before a restore and must be the one that is there, byte for byte: no bit of any file, of a
-file's name or of SHA256SUMS itself can differ. After the restore the arrays' own digest is checked as well. A
-checkpoint is written to a temporary folder, which is renamed once everything is on the disk. Only a checkpoint of the
-run itself is restored: see `train.runs.identity`.
+Orbax itself silently restores a damaged file (it did for each of a dozen flipped bits). So the folder's SHA256SUMS is
+computed again before a restore and must equal the stored one byte for byte: no bit of any file, of a file's name or of
+SHA256SUMS itself can differ. After the restore the digest of the arrays is checked as well. A checkpoint is written to
+a temporary folder, which is renamed once everything is on the disk. Only checkpoints of the same run are restored: see
+`train.runs.identity`.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from train.training.step import TrainState
 
 SUMS, POSITION, STATE = "SHA256SUMS", "position.json", "state"
 TEMPORARY = ".part-"
-OVERHEAD = 1 << 16  # bytes of a checkpoint beside its arrays, at most
+OVERHEAD = 1 << 16  # the most bytes of a checkpoint in addition to its arrays
 _log = logging.getLogger(__name__)
 
 Like = TrainState | Callable[[DataCard], TrainState]
@@ -49,15 +49,15 @@ class UnusableError(Exception):
 
 
 class DamagedError(UnusableError):
-    """A checkpoint is not what was written."""
+    """A checkpoint has changed since it was written."""
 
 
 class ForeignError(UnusableError):
-    """A checkpoint is of another run."""
+    """A checkpoint belongs to another run."""
 
 
 class NoCheckpointError(UsageError):
-    """There are checkpoints, and none of them can be used."""
+    """No checkpoint of a run can be used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,31 +71,31 @@ class Contents:
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     state: TrainState
     position: Position
-    data: DataCard  # what the run learns from
+    data: DataCard  # the data of the run
 
 
 def save(
     parent: Path, state: TrainState, position: Position, data: DataCard, keep: int, run: Identity | None = None
 ) -> Path:
-    """Writes a checkpoint, and then removes all other checkpoints of this run but the newest intact ones.
+    """Write a checkpoint, and then remove all other checkpoints of this run except the newest intact ones.
 
     Args:
-        parent: the folder of such checkpoints; made where it is missing.
-        state: what is saved.
-        position: where that is.
-        data: what the run learns from.
-        keep: how many stay; this one does in any case.
-        run: which run it is.
+        parent: the folder of the checkpoints, which is made if it is missing.
+        state: the state.
+        position: its position in the run.
+        data: the data of the run.
+        keep: the number of checkpoints to keep, including this one.
+        run: the identity of the run.
 
     Returns:
-        the checkpoint's folder.
+        The folder of the checkpoint.
 
     Raises:
-        OSError: it cannot be written; earlier checkpoints are untouched.
+        OSError: it cannot be written; earlier checkpoints are unchanged.
 
     """
     host = jax.tree.map(np.asarray, jax.device_get(state))
@@ -114,7 +114,7 @@ def save(
             (part / SUMS).write_text(sums(part), encoding="utf-8")
             files.sync_tree(part)
             if folder.exists():
-                shutil.rmtree(folder)  # of the same step: the same, or damaged
+                shutil.rmtree(folder)  # of the same step: equal, or damaged
             part.rename(folder)
             files.sync(parent)
     finally:
@@ -124,7 +124,7 @@ def save(
 
 
 def _prune(written: Path, keep: int, run: Identity | None) -> None:
-    """Removes old and damaged checkpoints beside the one just written; those of other runs stay."""
+    """Remove old and damaged checkpoints, but not those of other runs."""
     intact = [written]
     for folder in _folders(written.parent):
         if folder == written:
@@ -142,15 +142,15 @@ def _prune(written: Path, keep: int, run: Identity | None) -> None:
 
 
 def newest(parent: Path, like: Like, run: Identity | None = None) -> Checkpoint | None:
-    """The newest intact checkpoint of a folder; None where there is none at all. Unusable ones are named in the log.
+    """Return the newest intact checkpoint of a folder, or None if there are no checkpoints; log unusable ones.
 
     Args:
-        parent: the folder of such checkpoints.
-        like: a state of the same form, as arrays or shapes, or what makes one of what the run learns from.
-        run: which run it must be of; None: any.
+        parent: the folder of the checkpoints.
+        like: a state of the same form, as arrays or shapes, or a function from the data of the run to one.
+        run: the run that it must belong to; None: any.
 
     Raises:
-        NoCheckpointError: there are checkpoints, and none can be used.
+        NoCheckpointError: there are checkpoints, but none can be used.
 
     """
     folders = _folders(parent)
@@ -158,22 +158,22 @@ def newest(parent: Path, like: Like, run: Identity | None = None) -> Checkpoint 
         try:
             found = restore(folder, like, run)
         except UnusableError as error:
-            _log.warning("%s; it is not used", error)
+            _log.warning("%s; skipped", error)
             continue
         if folder != folders[0]:
-            _log.warning("going on from %s, the newest that is sound", folder)
+            _log.warning("continuing from %s, the newest intact one", folder)
         return found
     if folders:
-        raise NoCheckpointError(f"no checkpoint in {parent} is sound: nothing can be restored")
+        raise NoCheckpointError(f"no checkpoint in {parent} is intact: nothing can be restored")
     return None
 
 
 def restore(folder: Path, like: Like, run: Identity | None = None) -> Checkpoint:
-    """Reads a checkpoint back, to the bit.
+    """Restore a checkpoint exactly.
 
     Raises:
-        DamagedError: it is not what was written.
-        ForeignError: it is of another run.
+        DamagedError: it has changed since it was written.
+        ForeignError: it belongs to another run.
 
     """
     contents = verify(folder, run)
@@ -182,18 +182,18 @@ def restore(folder: Path, like: Like, run: Identity | None = None) -> Checkpoint
     try:
         state = orbax_state.read(folder / STATE, target)
     except (ValueError, KeyError, OSError) as error:
-        raise DamagedError(f"{folder} does not hold a state of this network and optimiser: {error}") from error
+        raise DamagedError(f"{folder} does not contain a state of this network and optimizer: {error}") from error
     if digest(state) != contents.arrays:
         raise DamagedError(f"{folder} is damaged: its arrays are not those that were written")
     return Checkpoint(jax.tree.map(jax.numpy.asarray, state), contents.position, contents.data)
 
 
 def verify(folder: Path, run: Identity | None = None) -> Contents:
-    """The fields of a checkpoint's position.json, once every file is found to be as it was written.
+    """Verify every file of a checkpoint, and return the fields of its position.json.
 
     Raises:
-        DamagedError: one is not.
-        ForeignError: it is of another run than this one.
+        DamagedError: a file has changed since it was written.
+        ForeignError: it belongs to another run.
 
     """
     try:
@@ -204,7 +204,7 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
     if written != present:
         differing = sorted({line.rpartition(b"  ")[2] for line in {*written.splitlines()} ^ {*present.splitlines()}})
         names = ", ".join(name.decode(errors="replace") for name in differing) or SUMS
-        raise DamagedError(f"{folder} is damaged: {names} not as written")
+        raise DamagedError(f"{folder} is damaged: {names} changed after it was written")
     try:
         stored = typed.parse((folder / POSITION).read_bytes())
         position = stored.get("position") if isinstance(stored, dict) else None
@@ -215,7 +215,7 @@ def verify(folder: Path, run: Identity | None = None) -> Contents:
         raise DamagedError(f"{folder} is damaged: {POSITION}: {error}") from error
     difference = run and run.difference(contents.run)
     if difference:
-        raise ForeignError(f"{folder} is of another run: {difference}")
+        raise ForeignError(f"{folder} belongs to another run: {difference}")
     return contents
 
 
@@ -243,9 +243,9 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _check_room(path: Path, state: TrainState) -> None:
-    """Raises an OSError where the disk has no room for a state.
+    """Raise an OSError if the disk has no room for a state.
 
-    Orbax would find out for itself, with tracebacks from its threads on stderr, some of them after its error.
+    Orbax would find out itself, but with tracebacks from its threads on stderr, some of them after its error.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD
     with path.open("wb") as file:

@@ -1,7 +1,7 @@
-"""The identity of a run: the options that it learns by, and the state that it began with.
+"""The identity of a run: the options that determine what it learns, and its initial state.
 
-Every checkpoint holds both, so that the checkpoint of another run is known for what it is. The options are those of
-config.json; the digest of the initial state is kept in initial.json, beside it.
+Every checkpoint contains both, so that a checkpoint of another run is recognized. The options are those of config.json;
+the digest of the initial state is in initial.json.
 """
 
 import dataclasses
@@ -26,29 +26,29 @@ class InitialState:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """Two runs of one identity are the same run."""
+    """The identity of a run; two runs with the same identity are the same."""
 
     options: dict[str, Any]  # by their names on the command line, as JSON values
-    initial: str | None  # SHA-256 of the initial state's arrays; None where it is not known
+    initial: str | None  # SHA-256 of the initial state's arrays; None if it is unknown
 
     def difference(self, stored: "Identity | None") -> str | None:
-        """In what a checkpoint's identity differs, as a phrase; None where the checkpoint may be of this run.
+        """Return in what a checkpoint's identity differs, or None if the checkpoint may belong to this run.
 
-        Options that only one of the two knows are of another version of jaxbn, and do not count.
+        Options that only one of the two contains come from another version of jaxbn and do not count.
         """
         if stored is None:  # as in earlier versions, whose runs have no known initial state
-            return None if self.initial is None else "it does not say of which run it is"
+            return None if self.initial is None else "it does not name its run"
         for name, here in self.options.items():
             there = stored.options.get(name, here)
             if there != here:
-                return f"--{name.replace('_', '-')} is {typed.shown(there)} there, and {typed.shown(here)} in this run"
+                return f"--{name.replace('_', '-')} is {typed.shown(there)} there and {typed.shown(here)} in this run"
         if None not in (self.initial, stored.initial) and self.initial != stored.initial:
-            return "it began with other parameters"
+            return "it started from other parameters"
         return None
 
 
 def options_of(config: Config) -> dict[str, Any]:
-    """All options that a run learns by; where its data lie is none of them."""
+    """All options that determine what a run learns; the folder of its data does not."""
     options = {"seed": config.run.seed}
     for section in SECTIONS:
         options |= dataclasses.asdict(getattr(config, section))
@@ -57,7 +57,7 @@ def options_of(config: Config) -> dict[str, Any]:
 
 
 def lasting(config: Config) -> dict[str, Any]:
-    """Those of them that a resumed run keeps: with a constant learning rate all but its length, else all."""
+    """The options that a resumed run must keep: all, except its length if the learning rate is constant."""
     options = options_of(config)
     if config.optimizer.schedule == "constant":
         del options["epochs"]
@@ -65,9 +65,9 @@ def lasting(config: Config) -> dict[str, Any]:
 
 
 def check_resumed(config: Config, stored: Config) -> None:
-    """Raises a UsageError where a resumed run would not be the one that was stopped.
+    """Raise a UsageError if a resumed run would differ from the one that was stopped.
 
-    What it keeps and shows may change, and where its data are; with a constant learning rate, how long it goes on, too.
+    Its output, its checkpoints and the folder of its data may change; with a constant learning rate also its length.
     """
     now = options_of(config)
     for name, value in lasting(stored).items():
@@ -79,12 +79,12 @@ def check_resumed(config: Config, stored: Config) -> None:
 
 
 def identify(folder: Path, config: Config) -> Identity:
-    """The identity of the run in a folder, by its configuration and its initial.json."""
+    """Return the identity of the run in a folder, from its configuration and its initial.json."""
     found = records.read(folder / INITIAL, InitialState)
     options = json.loads(json.dumps(lasting(config)))
     return Identity(options, found[0]["sha256"] if found else None)
 
 
 def write_initial(folder: Path, sha256: str) -> None:
-    """Keeps the digest of the state that a run begins with."""
+    """Write the digest of the initial state of a run."""
     records.write(folder / INITIAL, [dataclasses.asdict(InitialState(sha256))])

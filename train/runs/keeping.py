@@ -1,4 +1,4 @@
-"""When a run keeps what it has: checkpoints by the clock and by epochs, the best one apart, and when to stop early."""
+"""When a run writes checkpoints: by the clock, by epochs, and for the best epoch; and when it stops early."""
 
 import dataclasses
 import time
@@ -18,16 +18,16 @@ class Keeper:
 
     writer: Writer
     options: RunConfig
-    data: DataCard  # what the run learns from
+    data: DataCard  # the data of the run
     run: Identity
-    saved: int | None = None  # the step of the last checkpoint; None where there is none
+    saved: int | None = None  # the step of the last checkpoint; None if there is none
     clock: Callable[[], float] = time.monotonic  # seconds
 
     def __post_init__(self) -> None:
         self._time = self.clock()
 
     def keep(self, snapshot: Snapshot, epochs: Sequence[Epoch]) -> None:
-        """Writes the checkpoints that are due after an event; `epochs` are all so far."""
+        """Write the checkpoints that are due after an event; `epochs` are all epochs so far."""
         event = snapshot.event
         if isinstance(event, Epoch) and event is best(epochs):
             self.writer.save(results.BEST, snapshot, self.data, 1, self.run)
@@ -37,7 +37,7 @@ class Keeper:
             self.save(snapshot)
 
     def save(self, snapshot: Snapshot) -> None:
-        """Writes a checkpoint, unless this step has one."""
+        """Write a checkpoint, unless this step has one."""
         if snapshot.event.step != self.saved:
             self.writer.save(results.CHECKPOINTS, snapshot, self.data, self.options.keep_checkpoints, self.run)
             self.saved = snapshot.event.step
@@ -45,12 +45,12 @@ class Keeper:
 
 
 def best(epochs: Sequence[Epoch]) -> Epoch | None:
-    """The first epoch of the highest validation accuracy; None where nothing is held out."""
+    """Return the first epoch of the highest validation accuracy, or None without a validation set."""
     held = [epoch for epoch in epochs if epoch.validation_accuracy is not None]
     return max(held, key=lambda epoch: epoch.validation_accuracy or 0.0, default=None)
 
 
 def out_of_patience(epochs: Sequence[Epoch], patience: int | None) -> bool:
-    """Whether so many epochs in a row did not improve on the best one before them."""
+    """Whether `patience` epochs in a row did not improve on the best epoch before them."""
     first = best(epochs)
     return patience is not None and first is not None and epochs[-1].epoch - first.epoch >= patience

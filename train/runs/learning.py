@@ -1,4 +1,4 @@
-"""The training of a run: the loop, with its records, checkpoints and what a person sees, until its end or a signal."""
+"""The training of a run, with its records, checkpoints and output, until its end or a signal."""
 
 import contextlib
 import functools
@@ -29,16 +29,16 @@ class Trained(NamedTuple):
 
 
 def learn(run: Run, start: Start, interruption: Interruption) -> Trained:
-    """Trains from the start to the end, with records and checkpoints on the way; nothing where the end is reached.
+    """Train from the start to the end, with records and checkpoints; do nothing if the run is finished.
 
     Raises:
-        InterruptedRunError: it was told to stop, and has saved.
+        InterruptedRunError: it was told to stop, and has saved its state.
 
     """
     plan, patience = run.plan, run.config.run.patience
     state, progress, epochs = start.state, list(start.progress), list(start.epochs)
     if start.position.epoch > plan.last_epoch or out_of_patience(epochs, patience):
-        say(run.console, f"{run.folder} is finished: nothing is left to train, and its results are written again")
+        say(run.console, f"{run.folder} is finished: nothing is left to train; its results are written again")
         return Trained(state, progress, epochs)
     with run.console.status("compiling"):
         programs = loop.compile_programs(plan, state)
@@ -46,7 +46,7 @@ def learn(run: Run, start: Start, interruption: Interruption) -> Trained:
     keeper = Keeper(run.writer, run.config.run, run.dataset.card, run.identify(), start.saved)
     snapshot = None
     with _listeners(run, start) as listeners:
-        processes.exchange()  # until all have compiled, and none failed
+        processes.exchange()  # wait until all have compiled, and none failed
         for snapshot in loop.run(plan, programs, state, start.position):
             event = snapshot.event
             progress += [event] if isinstance(event, loop.Progress) else []
@@ -61,7 +61,7 @@ def learn(run: Run, start: Start, interruption: Interruption) -> Trained:
                 raise InterruptedRunError(said, 128 + number)
             if isinstance(event, loop.Epoch) and out_of_patience(epochs, patience):
                 break
-    assert snapshot is not None  # of an epoch that is not over there is always something to do
+    assert snapshot is not None  # an unfinished epoch always has steps left
     keeper.save(snapshot)
     return Trained(snapshot.state, progress, epochs, programs.seconds)
 
@@ -71,7 +71,7 @@ Listener = Callable[[loop.Progress | loop.Epoch], None]
 
 @contextlib.contextmanager
 def _listeners(run: Run, start: Start) -> Iterator[list[Listener]]:
-    """The listeners of every event: the files, the terminal, and the optional ones; none but in the first process."""
+    """The listeners of all events: files, terminal and optional ones; only the first process has any."""
     with contextlib.ExitStack() as stack:
         if not processes.first():
             yield []
@@ -88,7 +88,7 @@ def _listeners(run: Run, start: Start) -> Iterator[list[Listener]]:
 
 @contextlib.contextmanager
 def profile(folder: Path) -> Iterator[Listener]:
-    """A listener that traces what is computed between the first event and the second: some steps, compiled already."""
+    """A listener that traces the steps between the first event and the second, which are already compiled."""
     tracing = iter((jax.profiler.start_trace, None))
     with contextlib.ExitStack() as stack:
 

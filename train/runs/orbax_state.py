@@ -1,4 +1,4 @@
-"""The training state as Orbax writes it, by this process alone, and with the errors of the system as such."""
+"""Reading and writing the training state with Orbax, in this process alone; system errors are raised as OSError."""
 
 import contextlib
 import logging
@@ -15,20 +15,20 @@ from train.training.step import TrainState
 
 
 def write(path: Path, state: TrainState) -> None:
-    """Writes the arrays of the host to a folder."""
+    """Write a state with arrays on the host to a folder."""
     with _checkpointer() as (ocp, checkpointer):
         checkpointer.save(path.absolute(), args=ocp.args.StandardSave(state))
 
 
 def read(path: Path, target: TrainState) -> TrainState:
-    """Reads them back, in the form of `target`; damage passes unnoticed."""
+    """Read a state in the form of `target`; damage is not detected."""
     with _checkpointer() as (ocp, checkpointer):
         return checkpointer.restore(path.absolute(), args=ocp.args.StandardRestore(target))
 
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
-    """Orbax, and what saves and restores arrays of the host, in this process alone."""
+    """A context with Orbax and a checkpointer for arrays on the host, in this process alone."""
     with quietly() as ocp:
         own = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(
@@ -41,7 +41,7 @@ def _checkpointer() -> Iterator[tuple[Any, Any]]:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[Any]:
-    """Orbax, imported (slow), without what it logs: what goes wrong comes as an exception, and is said once."""
+    """A context with Orbax, whose import is slow, and without its log, since errors are raised as exceptions."""
     import orbax.checkpoint as ocp
 
     try:

@@ -1,4 +1,4 @@
-"""The network of a run, restored from its folder alone: what evaluating, predicting and exporting begin with."""
+"""The network of a run, restored from its folder alone, for evaluation, prediction and export."""
 
 import functools
 from pathlib import Path
@@ -20,7 +20,7 @@ from train.runs.identity import identify
 from train.training.optimizer import optimizer
 from train.training.step import TrainState, init_state
 
-STEPS = 1000  # of schedules that are not followed here: any number gives the same arrays
+STEPS = 1000  # the length of schedules, which are not used here: any number gives the same arrays
 
 
 class Restored(NamedTuple):
@@ -34,15 +34,15 @@ class Restored(NamedTuple):
 
 
 def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
-    """The newest sound checkpoint of a run, or that of its best validation accuracy, with its network.
+    """Restore a run with its network from its newest intact checkpoint, or from that of the best epoch.
 
     Args:
         run: the folder of the run, or its name.
-        runs_dir: the folder of runs that the name is looked for in.
-        best: of the highest validation accuracy.
+        runs_dir: the folder in which the name is looked up.
+        best: restore the epoch of the highest validation accuracy.
 
     Raises:
-        UsageError: there is no such run, or it has no sound checkpoint of this kind.
+        UsageError: the run does not exist, or has no intact checkpoint of this kind.
 
     """
     folder = config_file.find_run(run, runs_dir)
@@ -53,20 +53,24 @@ def restore(run: Path, runs_dir: Path, best: bool = False) -> Restored:
     if found is not None:
         return Restored(folder, config, _model(config, found.data), found.state, found.data)
     if best:
-        raise UsageError(f"{folder} kept no best checkpoint: a run does with --validation, as in --validation 0.1")
+        raise UsageError(
+            f"{folder} has no best checkpoint: a run keeps one only with --validation, as in --validation 0.1"
+        )
     raise UsageError(f"{folder} has no checkpoint yet")
 
 
 def load_data(run: Restored, data_dir: Path | None) -> Dataset:
-    """What the run learned from; `data_dir` is where it lies now, if not where it was then.
+    """Load the data of a run, from `data_dir` if the files have moved.
 
     Raises:
-        UsageError: it cannot be had, or is not what it was.
+        UsageError: the data are not available, or have changed.
 
     """
     dataset = load(run.data.name, data_dir=data_dir or run.config.data.data_dir)
     if dataset.card != run.data:
-        raise UsageError(f"the data are not those that {run.folder} learned from: pass the same --data-dir as then")
+        raise UsageError(
+            f"the data have changed since {run.folder} was started: pass the same --data-dir as at its start"
+        )
     return dataset
 
 

@@ -1,4 +1,4 @@
-"""The files that a run leaves in its folder."""
+"""The files in the folder of a run."""
 
 import dataclasses
 import logging
@@ -25,13 +25,13 @@ FILES = (
     *(CONFIG, config_file.DIGEST, identity.INITIAL, invocations.FILE, METRICS, PROGRESS, VARIABLES),
     *(CURVES, CONFUSION, MISTAKES, REPORT, EXPORT, LOCK),
 )
-PARTS = tuple(map(files.part_name, FILES))  # what a killed run may leave of them
+PARTS = tuple(map(files.part_name, FILES))  # partly written files that a killed run may leave
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class EpochRecord(Epoch):
-    """A line of metrics.jsonl: an epoch, and what it was measured on."""
+    """A line of metrics.jsonl: an epoch, and the data."""
 
     dataset: str = ""
     source: str = ""
@@ -39,7 +39,7 @@ class EpochRecord(Epoch):
 
 
 def record(folder: Path, dataset: Dataset, event: Progress | Epoch) -> None:
-    """One line of metrics.jsonl or progress.jsonl, whichever is for such an event."""
+    """Append an event to metrics.jsonl or progress.jsonl."""
     line = dataclasses.asdict(event)
     if isinstance(event, Epoch):
         line |= {"dataset": dataset.name, "source": dataset.source, "note": dataset.note}
@@ -47,22 +47,22 @@ def record(folder: Path, dataset: Dataset, event: Progress | Epoch) -> None:
 
 
 def measured(folder: Path) -> list[records.Record]:
-    """The records of the epochs, as far as they are known."""
+    """The intact records of the epochs."""
     return records.read(folder / METRICS, EpochRecord, whole=False)
 
 
 def rewind(folder: Path, step: int, epoch: int, remove: bool = True) -> tuple[list[Progress], list[Epoch]]:
-    """Returns the records up to a step of an epoch, and removes the others: what they tell of is done again.
+    """Return the records up to a step of an epoch, and remove the others, which will be written again.
 
-    Records that are damaged or missing are reported in the log.
+    Damaged or missing records are reported in the log.
     """
     progress = _rewind(folder / PROGRESS, Progress, lambda record: record["step"] <= step, remove)
     epochs = _rewind(folder / METRICS, EpochRecord, lambda record: record["epoch"] < epoch, remove)
     if step > max((record["step"] for record in progress), default=0):
-        _log.warning("%s does not reach step %d, from which the run goes on", folder / PROGRESS, step)
+        _log.warning("%s does not reach step %d, from which the run continues", folder / PROGRESS, step)
     if missing := sorted(set(range(1, epoch)) - {record["epoch"] for record in epochs}):
         numbers = ", ".join(map(str, missing))
-        _log.warning("%s has no intact record of epoch %s; the run goes on without", folder / METRICS, numbers)
+        _log.warning("%s has no intact record of epoch %s; the run continues without it", folder / METRICS, numbers)
     names = [field.name for field in dataclasses.fields(Epoch)]
     return (
         [Progress(**record) for record in progress],

@@ -1,4 +1,4 @@
-"""A run on its way, as one value: what it was told, what it learns and from what, where it is written and shown."""
+"""A run as one value: its options, its data, its plan and its outputs."""
 
 import dataclasses
 from pathlib import Path
@@ -27,16 +27,16 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where its results go."""
+        """The folder of its results."""
         return self.writer.folder
 
     def identify(self) -> Identity:
-        """The identity that its checkpoints carry; what it began with is read from its folder."""
+        """The identity for its checkpoints; its initial state is read from its folder."""
         return identify(self.folder, self.config)
 
 
 class Start(NamedTuple):
-    """Where a run begins, or goes on."""
+    """The state and the position from which a run starts or continues."""
 
     state: TrainState
     position: Position = Position()

@@ -1,4 +1,4 @@
-"""The messages when a run is told to stop, and how to continue it."""
+"""Messages for a run that is told to stop, and how to continue it."""
 
 import shlex
 import signal
@@ -11,9 +11,9 @@ from train.host.console import say
 
 
 def answer(console: Console, number: signal.Signals) -> None:
-    """Says at once that a signal has been heard: in the terminal above the bar, elsewhere on stderr."""
-    again = " (Ctrl-C again: at once, without saving)" if number == signal.SIGINT else ""
-    text = f"stopping: the run is saved as soon as the steps under way are done{again}"
+    """Acknowledge a signal at once: in a terminal above the bar, elsewhere on stderr."""
+    again = " (press Ctrl-C again to stop at once, without saving)" if number == signal.SIGINT else ""
+    text = f"stopping: the run is saved at the next safe point{again}"
     if console.is_terminal:
         say(console, text)
     elif not console.quiet:
@@ -21,31 +21,31 @@ def answer(console: Console, number: signal.Signals) -> None:
 
 
 def end(console: Console, folder: Path) -> None:
-    """Says how to go on where the process ends at once, and leaves the terminal as it was."""
+    """Print how to continue when the process ends at once, and restore the terminal."""
     console.show_cursor(True)
     print(f"\n{at_once(folder)}", file=sys.stderr, flush=True)
 
 
 def after(folder: Path, step: int) -> str:
     """The message when a run has been saved and stopped."""
-    return f"stopped, and saved at step {step:,}. {to_go_on(folder)}"
+    return f"stopped and saved at step {step:,}. {to_go_on(folder)}"
 
 
 def at_once(folder: Path) -> str:
     """The message when a run has been stopped without saving."""
-    return f"stopped at once: nothing is saved since the last checkpoint. {to_go_on(folder)}"
+    return f"stopped at once: nothing has been saved since the last checkpoint. {to_go_on(folder)}"
 
 
 def before_the_report(folder: Path) -> str:
     """The message when only the report is missing."""
-    return f"stopped: the run is finished and saved, but for its report. To write it: {command('report', folder)}"
+    return f"stopped: the run is finished and saved, except for its report. To write it: {command('report', folder)}"
 
 
 def to_go_on(folder: Path) -> str:
-    """The command for it."""
-    return f"To go on: {command('--resume', folder)}"
+    """How to continue the run."""
+    return f"To continue: {command('--resume', folder)}"
 
 
 def command(what: str, folder: Path) -> str:
-    """A command on a run's folder, as it is typed."""
+    """A command for the folder of a run, as it is typed."""
     return f"python -m train {what} {shlex.quote(str(folder))}"

@@ -1,4 +1,4 @@
-"""What the first process of a run writes into its folder, for all of them; the others hold its silent twin."""
+"""The writer of a run's folder: the first process writes for all; the others have a silent writer."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ class Writer:
     """Writes the files of a run.
 
     Args:
-        folder: the run's.
+        folder: the folder of the run.
 
     """
 
@@ -36,30 +36,32 @@ class Writer:
         self.folder = folder
 
     def check(self, *, overwrite: bool) -> None:
-        """Finds that the folder does not exist yet, is empty, or holds an earlier run that may be replaced.
+        """Check that the folder does not exist, is empty, or contains an earlier run that may be replaced.
 
         Raises:
-            FileExistsError: there is something else, or an earlier run, and `overwrite` was not asked for.
+            FileExistsError: it contains something else, or an earlier run without `overwrite`.
 
         """
         folder = self.folder
         if not folder.exists() and not folder.is_symlink():
             return
         if not folder.is_dir() or folder.is_symlink():
-            raise FileExistsError(f"{folder} is no folder of a run; pass another --name")
+            raise FileExistsError(f"{folder} is not the folder of a run; pass another --name")
         found = {path.name for path in folder.iterdir()} - {LOCK, *PARTS}
         others = sorted(found.difference(FILES, FOLDERS))
         if others:
-            raise FileExistsError(f"{folder} holds {others[0]}, which is of no run; pass another --name")
+            raise FileExistsError(f"{folder} contains {others[0]}, which no run writes; pass another --name")
         if found and not overwrite:
-            raise FileExistsError(f"{folder} holds an earlier run; pass another --name, or --overwrite to replace it")
+            raise FileExistsError(
+                f"{folder} contains an earlier run; pass another --name, or --overwrite to replace it"
+            )
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """A context in which no other process trains in the folder, which is made where it is missing.
+        """A context in which no other process can train in the folder, which is made if it is missing.
 
         Raises:
-            UsageError: another process does.
+            UsageError: another process trains there.
             OSError: the folder cannot be made or written to.
 
         """
@@ -70,16 +72,14 @@ class Writer:
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                raise UsageError(
-                    f"{self.folder}: another process is training there at this moment: pass another --name"
-                ) from None
+                raise UsageError(f"{self.folder}: another process is training there: pass another --name") from None
         try:
             yield
         finally:
             lock.release()
 
     def clear(self) -> None:
-        """Removes what an earlier run left in the folder, once `check` has found it free."""
+        """Remove the files of an earlier run, after `check` has allowed it."""
         with files.naming(self.folder, "cleared"):
             for name in {*FILES, *PARTS} - {LOCK}:
                 (self.folder / name).unlink(missing_ok=True)
@@ -88,7 +88,7 @@ class Writer:
                     shutil.rmtree(self.folder / name)
 
     def rewind(self, step: int, epoch: int) -> tuple[list[Progress], list[Epoch]]:
-        """The records up to a step of an epoch; the later ones are removed."""
+        """Return the records up to a step of an epoch, and remove later ones."""
         return results.rewind(self.folder, step, epoch)
 
     def begin(self, config: Config, initial: TrainState | None, given: Sequence[str] = ()) -> None:
@@ -106,14 +106,14 @@ class Writer:
             identity.write_initial(self.folder, checkpoint.digest(initial))
 
     def save(self, kind: str, snapshot: Snapshot, data: DataCard, keep: int, run: Identity) -> None:
-        """Writes a checkpoint of a kind, which never knows of more than the records do."""
+        """Write a checkpoint of a kind, after syncing the records, so that it is never ahead of them."""
         for name in (METRICS, PROGRESS):
             if (self.folder / name).exists():
                 files.sync(self.folder / name)
         checkpoint.save(self.folder / kind, snapshot.state, snapshot.position, data, keep, run)
 
     def finish(self, state: TrainState) -> None:
-        """Writes variables.npz: parameters and batch statistics, one array a name such as `params/conv1/kernel`."""
+        """Write variables.npz: parameters and batch statistics, by names such as `params/conv1/kernel`."""
         arrays: dict[str, Any] = {
             name: np.asarray(leaf) for name, leaf in flatten_dict(jax.device_get(state.variables), sep="/").items()
         }
@@ -123,7 +123,7 @@ class Writer:
 
 
 class Silent(Writer):
-    """Writes nothing: the first process does, and what it has written meanwhile is not looked at."""
+    """Writes nothing, since the first process writes."""
 
     def check(self, *, overwrite: bool) -> None:
         """Nothing to do."""
@@ -137,7 +137,7 @@ class Silent(Writer):
         """Nothing to do."""
 
     def rewind(self, step: int, epoch: int) -> tuple[list[Progress], list[Epoch]]:
-        """The records up to a step of an epoch; the files stay as they are."""
+        """Return the records up to a step of an epoch, and leave the files unchanged."""
         return results.rewind(self.folder, step, epoch, remove=False)
 
     def begin(self, config: Config, initial: TrainState | None, given: Sequence[str] = ()) -> None:

@@ -87,7 +87,8 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
         figures.band(axes, epochs, numbers["without"][i], figures.WITHOUT, "without")
         figures.plain(axes, ylim=(0, 102), xlim=(0, settings.epochs))
         axes.set_title(f"initial std {deviation:.2g}", fontsize=9)
-    figure.supxlabel("epoch", fontsize=10)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
     figure.supylabel("training accuracy (%)", fontsize=10)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
 

@@ -96,8 +96,8 @@ def section(record: dict[str, Any]) -> str:
             "",
             *lines,
             "",
-            f"`{COMMAND} {name}{full}` ({PURPOSE[record['form']]}), on {record['data']}, seeds {first} to {last} in every "
-            f"cell, {record['seconds']:.0f} s on {machine['cores']} cores of {machine['device']}, jax "
+            f"`{COMMAND} {name}{full}` ({PURPOSE[record['form']]}), on {record['data']}, seeds {first} to {last} in "
+            f"every cell, {record['seconds']:.0f} s on {machine['cores']} cores of {machine['device']}, jax "
             f"{machine['jax']}.",
             "",
         ]

@@ -119,7 +119,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         f"After {first} steps: {early['recalibrated'].mean():.0f}% recalibrated, {early['EMA 0.99'].mean():.0f}% with "
         "the exponential average",
         f"The same weights after {first} steps: {spread(early['recalibrated'])}% of the test set with statistics "
-        f"estimated anew from {settings.samples:,} images, {spread(early['EMA 0.99'])}% with the exponential average "
+        f"re-estimated from {settings.samples:,} images, {spread(early['EMA 0.99'])}% with the exponential average "
         f"(0.99), {spread(early['debiased 0.99'])}% with the same debiased; after {last}: "
         f"{spread(end['recalibrated'])}%, {spread(end['EMA 0.99'])}% and {spread(end['debiased 0.99'])}%. A shorter "
         f"memory catches up sooner, and in the second half jumps by {jumps['EMA 0.9']:.1f} points between "

@@ -138,8 +138,8 @@ STUDY = Study(
     procedure="An MLP with hidden layers of {hidden}, SGD at {learning_rate}, batches of {batch_size}, {steps} steps "
     "on {train_images} images. As in the paper, the batch is divided into groups of {groups} that are "
     "normalized separately; in addition, batches of {classes} classes only. Renormalization is plain for the "
-    "first 5/160 of training, then its bounds widen: d to 5 until 25/160, r to 3 until 40/160. Evaluation by running averages "
-    "(momentum {momentum}).",
+    "first 5/160 of training; then its bounds widen: d to 5 until 25/160, r to 3 until 40/160. Evaluation uses "
+    "running averages (momentum {momentum}).",
     criterion="Reproduced: the test accuracy is higher with renormalization, beyond the noise, (1) in the smallest "
     "groups and (2) in batches of {classes} classes. Partly: one of the two.",
     quick=Settings(),

@@ -178,11 +178,11 @@ def test_mnist_without_a_network_is_an_error_with_a_way_out(no_mnist, capsys, tm
         (["--checkpoint-epochs", "0"], "error: --checkpoint-epochs must be at least 1; got 0"),
         (["--keep-checkpoints", "0"], "error: --keep-checkpoints must be at least 1; got 0"),
         (["--patience", "0"], "error: --patience must be at least 1; got 0"),
-        (["--patience", "1"], "error: --patience goes by the validation accuracy: hold something out"),
-        (["--channels", "8"], "error: --channels is of a cnn, and this is an mlp"),
+        (["--patience", "1"], "error: --patience needs the validation accuracy: hold out examples"),
+        (["--channels", "8"], "error: --channels applies to a cnn, and this is an mlp"),
         (["--resume", "nothing"], "error: there is no run nothing, neither as a folder nor in "),
         (["--config", "nothing.json"], "error: there is no nothing.json"),
-        (["--config", "a", "--preset", "default"], "error: --preset and --config each say what the other options"),
+        (["--config", "a", "--preset", "default"], "error: --preset and --config each set the starting values"),
     ],
 )
 def test_a_mistake_leaves_no_folder(arguments, message, capsys, tmp_path):
@@ -195,7 +195,7 @@ def test_an_earlier_run_is_not_touched(capsys, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")
     assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "mine"]) == 1
-    assert "mine holds an earlier run; pass another --name, or --overwrite" in capsys.readouterr().err
+    assert "mine contains an earlier run; pass another --name, or --overwrite" in capsys.readouterr().err
     assert (tmp_path / "mine" / "config.json").read_text() == "{}"
 
 

@@ -115,7 +115,7 @@ def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
             "; kept, with their running statistics: norm0 "
             "(in front of it: a conversion to or from integers, behind it: a convolution (CNN/conv1) is padded)\n",
         ),
-        ({"norm_placement": "none"}, "none", "norms: the network has none\n"),
+        ({"norm_placement": "none"}, "none", "norms: none in this network\n"),
     ],
 )
 def test_networks_whose_norms_cannot_go(options, norms, remark, tmp_path, capsys):
@@ -255,8 +255,8 @@ def test_what_is_longer_is_damaged_too(tmp_path):
     [
         (None, "there is no .*file$"),
         (b"", "file is empty: export the network again"),
-        (b"PK\x03\x04", "file is no exported network: `python -m train export RUN` makes one"),
-        (b"jaxbn network 2 sha256 0\n", "file is of format 2, or damaged; this version of jaxbn reads 1: update"),
+        (b"PK\x03\x04", "file is not an exported network: `python -m train export RUN` makes one"),
+        (b"jaxbn network 2 sha256 0\n", "file has format 2, or is damaged; this version of jaxbn reads 1: update"),
     ],
 )
 def test_what_is_no_exported_network(content, message, tmp_path):
@@ -267,7 +267,7 @@ def test_what_is_no_exported_network(content, message, tmp_path):
 
 
 def test_a_folder_is_no_exported_network(tmp_path):
-    with pytest.raises(ArtifactError, match="is a folder, and no exported network"):
+    with pytest.raises(ArtifactError, match="is a folder, not an exported network"):
         artifact.read(tmp_path)
     with pytest.raises(ArtifactError, match=r"is a folder: pass the name of a file in it, as in .*network\.jaxbn"):
         artifact.write(tmp_path, Artifact(DESCRIPTION, b""))
@@ -276,7 +276,7 @@ def test_a_folder_is_no_exported_network(tmp_path):
 def test_what_is_something_else_is_never_replaced(run, tmp_path):
     path = tmp_path / "thesis.tex"
     path.write_text("of years")
-    with pytest.raises(UsageError, match=r"thesis\.tex is no exported network, and stays as it is: pass another"):
+    with pytest.raises(UsageError, match=r"thesis\.tex is not an exported network and is left unchanged: pass another"):
         export(Export(run, output=path))
     assert path.read_text() == "of years"
 
@@ -288,7 +288,9 @@ def test_no_place_to_write_to(run, tmp_path):
 
 def test_a_sound_file_that_this_jax_cannot_read(tmp_path):
     artifact.write(tmp_path / "file", Artifact(DESCRIPTION, b"of another age"))
-    with pytest.raises(ArtifactError, match=rf"file is sound, and made by jax 0; jax {jax.__version__} cannot read it"):
+    with pytest.raises(
+        ArtifactError, match=rf"file is intact and was made by jax 0; jax {jax.__version__} cannot read it"
+    ):
         classify.of_file(tmp_path / "file")
 
 
@@ -299,7 +301,7 @@ def test_a_platform_that_it_was_not_made_for(tmp_path):
 
 
 def test_no_best_checkpoint(run):
-    with pytest.raises(UsageError, match="kept no best checkpoint: a run does with --validation"):
+    with pytest.raises(UsageError, match="has no best checkpoint: a run does with --validation"):
         export(Export(run, checkpoint="best"))
 
 
@@ -333,7 +335,10 @@ WHOLE = dataclasses.asdict(DESCRIPTION)
         (WHOLE | {"input_shape": [-1]}, "input_shape must be sizes of at least 1"),
         (WHOLE | {"input_shape": [10**100]}, "input_shape must be sizes of at least 1"),
         (WHOLE | {"input_dtype": "object"}, "input_dtype must be one of uint8, float32; got 'object'"),
-        (WHOLE | {"preprocessing": {"height": 10**9, "width": 3, "channels": 1}}, "preprocessing must be of images of"),
+        (
+            WHOLE | {"preprocessing": {"height": 10**9, "width": 3, "channels": 1}},
+            "preprocessing must have the sizes of",
+        ),
         (WHOLE | {"preprocessing": {"height": 2}}, r"preprocessing\.(width|channels) is missing"),
         (WHOLE | {"preprocessing": []}, "preprocessing must be an object of fields"),
     ],

@@ -55,7 +55,7 @@ def test_predictions_of_a_run_and_of_its_export(kind, run, drawn, capsys, tmp_pa
     assert output.splitlines() == lines_of(restored.restore(run, run.parent), arrays, folder, 2)
     name = network if kind == "file" else run
     assert errors == (
-        f"{name}: digits, 3 classes, test accuracy 87.50%; images are taken as they are (--as-is), light on dark\n"
+        f"{name}: digits, 3 classes, test accuracy 87.50%; images are used as they are (--as-is), light on dark\n"
     )
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_read_does_not_stop_the_others(run, drawn, capsys, tmp_pa
     folder, arrays = drawn
     (tmp_path / "bad.png").write_text("no image")
     files = (tmp_path / "bad.png", folder / "0.png", tmp_path / "none.png", folder / "1.png")
-    with pytest.raises(UsageError, match=r"^2 of 4 could not be read$"):
+    with pytest.raises(UsageError, match=r"^2 of 4 images could not be read$"):
         predict(Predict(run, files, as_is=True))
     output, errors = capsys.readouterr()
     assert output.splitlines() == lines_of(restored.restore(run, run.parent), arrays, folder, 3)
@@ -95,7 +95,7 @@ def test_what_cannot_be_read_does_not_stop_the_others(run, drawn, capsys, tmp_pa
 
 
 def test_nothing_but_what_cannot_be_read(run, capsys, tmp_path):
-    with pytest.raises(UsageError, match="1 of 1 could not be read"):
+    with pytest.raises(UsageError, match="1 of 1 image could not be read"):
         predict(Predict(run, (tmp_path / "none.png",)))
     assert capsys.readouterr().out == ""
 
@@ -138,21 +138,21 @@ def test_a_folder_is_its_images(run, drawn, capsys, tmp_path):
     folder, arrays = drawn
     predict(Predict(run, (folder,), as_is=True))
     assert capsys.readouterr().out.splitlines() == lines_of(restored.restore(run, run.parent), arrays, folder, 3)
-    with pytest.raises(UsageError, match=r"^1 of 3 could not be read$"):
+    with pytest.raises(UsageError, match=r"^1 of 3 images could not be read$"):
         predict(Predict(run, (tmp_path, folder)))
     assert f"error: {tmp_path} is a folder without images" in capsys.readouterr().err
 
 
 def test_a_network_that_takes_no_images(tmp_path):
     folder = small_run.write(tmp_path / "iris", small_run.IRIS, small_run.MLP)
-    with pytest.raises(UsageError, match="iris has learned from iris: it takes 4 numbers, no images"):
+    with pytest.raises(UsageError, match="iris was trained on iris: it takes 4 numbers, not images"):
         predict(Predict(folder, (tmp_path / "a.png",)))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"images": ()}, "there is nothing to predict: name one or more image files, or a folder of them"),
+        ({"images": ()}, "there is nothing to predict: pass one or more image files, or a folder of them"),
         ({"top": 0}, "--top must be at least 1; got 0"),
     ],
 )

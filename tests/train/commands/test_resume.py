@@ -94,10 +94,10 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(
     assert signal.getsignal(number) is before
     folder = tmp_path / "run"
     errors = capsys.readouterr().err
-    again = " (Ctrl-C again: at once, without saving)" if number == signal.SIGINT else ""
+    again = " (press Ctrl-C again to stop at once, without saving)" if number == signal.SIGINT else ""
     assert errors.splitlines() == [
-        f"stopping: the run is saved as soon as the steps under way are done{again}",
-        f"stopped, and saved at step {step}. To go on: python -m train --resume {folder}",
+        f"stopping: the run is saved at the next safe point{again}",
+        f"stopped and saved at step {step}. To continue: python -m train --resume {folder}",
     ]
     assert not (folder / results.VARIABLES).exists()
     monkeypatch.undo()
@@ -117,8 +117,8 @@ def test_a_second_signal_stops_at_once(monkeypatch, tmp_path, capsys):
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "stopped at once: nothing is saved since the last checkpoint. "
-        f"To go on: python -m train --resume {tmp_path / 'run'}"
+        "stopped at once: nothing has been saved since the last checkpoint. "
+        f"To continue: python -m train --resume {tmp_path / 'run'}"
     )
 
 
@@ -132,7 +132,7 @@ def test_without_a_report_everything_else_is_saved(monkeypatch, tmp_path, capsys
     assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "run", *TINY]) == 130
     errors, folder = capsys.readouterr().err, tmp_path / "run"
     assert errors == (
-        f"stopped: the run is finished and saved, but for its report. To write it: python -m train report {folder}\n"
+        f"stopped: the run is finished and saved, except for its report. To write it: python -m train report {folder}\n"
     )
     assert (folder / results.VARIABLES).exists()
     assert (folder / results.CURVES).exists()
@@ -150,7 +150,7 @@ def test_a_signal_that_comes_too_late_to_stop_training_leaves_out_the_report(mon
 
     monkeypatch.setattr(Writer, "finish", interrupted)
     assert main(["--dataset", "iris", "--runs-dir", str(tmp_path), "--name", "run", *TINY]) == 130
-    assert "the run is finished and saved, but for its report" in capsys.readouterr().err
+    assert "the run is finished and saved, except for its report" in capsys.readouterr().err
     assert (tmp_path / "run" / results.VARIABLES).exists()
 
 
@@ -181,7 +181,7 @@ def test_a_run_on_a_full_disk_stops_and_goes_on_once_there_is_room(monkeypatch, 
     folder = tmp_path / "run"
     errors = capsys.readouterr().err
     assert errors.startswith(f"error: {folder}/")
-    assert errors.endswith(f"What was saved before stays. To go on: python -m train --resume {folder}\n")
+    assert errors.endswith(f"Everything saved before is kept. To continue: python -m train --resume {folder}\n")
     assert " cannot be written: File too large. " in errors
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000000012"]
     assert main(["--resume", str(folder)]) == 0
@@ -194,7 +194,7 @@ def test_a_finished_run_stays_as_it_is(uninterrupted, tmp_path, capsys, monkeypa
     capsys.readouterr()
     monkeypatch.setattr("train.training.loop.compile_programs", lambda *_: pytest.fail("there is nothing to compile"))
     assert main(["--resume", str(tmp_path / "run")]) == 0
-    said = f"{tmp_path / 'run'} is finished: nothing is left to train, and its results are written again\n"
+    said = f"{tmp_path / 'run'} is finished: nothing is left to train; its results are written again\n"
     assert said in capsys.readouterr().out
     assert outcome(tmp_path / "run") == uninterrupted
 
@@ -225,8 +225,8 @@ def stopped(tmp_path_factory):
         (["--seed", "4"], "--seed cannot change when a run is resumed: it was 0, got 4"),
         (["--norm-momentum", "0.5"], "--norm-momentum cannot change when a run is resumed: it was 0.9, got 0.5"),
         (["--name", "other"], "a resumed run stays in its folder, "),
-        (["--overwrite"], "--resume goes on with a run and --overwrite replaces it: pass one of them"),
-        (["--preset", "default"], "--preset and --resume each say what the other options begin with"),
+        (["--overwrite"], "--resume continues a run and --overwrite replaces it: pass only one of them"),
+        (["--preset", "default"], "--preset and --resume each set the starting values of all other options"),
     ],
 )
 def test_a_resumed_run_cannot_become_another(arguments, message, stopped, capsys):
@@ -240,13 +240,13 @@ def test_other_data_are_refused(stopped, capsys, monkeypatch):
     position = next((stopped / "checkpoints").iterdir()) / "position.json"
     monkeypatch.setattr("train.data.Dataset.card", None)
     assert main(["--resume", str(stopped)]) == 1
-    assert "the data are not those that" in capsys.readouterr().err
+    assert "the data have changed since" in capsys.readouterr().err
     assert position.exists()
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, capsys):
     assert main(["--resume", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"error: {tmp_path} is no folder of a run: it has no config.json\n"
+    assert capsys.readouterr().err == f"error: {tmp_path} is not the folder of a run: it has no config.json\n"
 
 
 def test_only_damaged_checkpoints_are_an_error_with_a_way_out(tmp_path, capsys):
@@ -257,14 +257,14 @@ def test_only_damaged_checkpoints_are_an_error_with_a_way_out(tmp_path, capsys):
     assert main(["--resume", str(tmp_path / "run")]) == 1
     errors = capsys.readouterr().err
     assert re.search(
-        r"no checkpoint in .* is sound: nothing can be restored\. To begin anew: --overwrite --name", errors
+        r"no checkpoint in .* is intact: nothing can be restored\. To start again: --overwrite --name", errors
     )
 
 
 def test_two_processes_do_not_train_in_one_folder(stopped, capsys):
     with Writer(stopped).claim():
         assert main(["--resume", str(stopped)]) == 1
-    assert "another process is training there at this moment" in capsys.readouterr().err
+    assert "another process is training there" in capsys.readouterr().err
 
 
 def test_runs_are_not_made_where_there_can_be_no_folder(tmp_path, capsys):
@@ -422,7 +422,7 @@ def test_killed_runs_end_as_the_uninterrupted_one(tmp_path):
             killed[phase(tmp_path / name)] += 1
         last = runs.go_on(name)
         _, errors = last.communicate()
-        errors = errors.replace(f"{tmp_path / name} has no checkpoint yet: it begins anew\n", "")
+        errors = errors.replace(f"{tmp_path / name} has no checkpoint yet: it starts from the beginning\n", "")
         assert (last.returncode, errors) == (0, "")
         assert outcome(tmp_path / name) == expected
         assert (tmp_path / name / results.REPORT).exists()

@@ -17,11 +17,14 @@ from train.host.errors import UsageError
             "--batch-size must be at least 2: batch normalization needs more than one value; got 1",
         ),
         (["--batch-size", "64", "--norm-ghost-batch", "5"], "--norm-ghost-batch must divide the batch of 64; got 5"),
-        (["--network", "mlp", "--channels", "8"], "--channels is of a cnn, and this is an mlp: leave it out"),
-        (["--network", "cnn", "--hidden", "8", "8"], "--hidden of a cnn is one number, as in --hidden 256; got 8 8"),
+        (["--network", "mlp", "--channels", "8"], "--channels applies to a cnn, and this is an mlp: leave it out"),
+        (
+            ["--network", "cnn", "--hidden", "8", "8"],
+            "--hidden of a cnn must be one number, as in --hidden 256; got 8 8",
+        ),
         (["--norm-momentum", "2"], "momentum must be in [0, 1]: it is the weight"),
         (["--norm-renorm", "constant", "--norm-r-max", "0.5"], "r_max must be at least 1; got 0.5"),
-        (["--patience", "2"], "--patience goes by the validation accuracy"),
+        (["--patience", "2"], "--patience needs the validation accuracy"),
         (["--devices", "99"], "--devices must be from 1 to 8"),
     ],
 )

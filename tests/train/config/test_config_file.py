@@ -39,7 +39,7 @@ def test_what_is_left_out_is_the_default_and_whole_numbers_are_numbers(tmp_path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"config.json is no configuration \(JSON, as the config.json of a run\): "),
+        ("{", r"config.json is not a configuration \(JSON, like the config.json of a run\): "),
         ("[]", r"config.json: it must be an object of options; got \[\]"),
         ('{"optimiser": {}}', r"config.json: there is no option 'optimiser'; perhaps 'optimizer'\?"),
         ('{"data": 3}', r"data must be an object of options; got 3"),
@@ -57,7 +57,7 @@ def test_what_is_left_out_is_the_default_and_whole_numbers_are_numbers(tmp_path)
         ('{"model": {"channels": ["a"]}}', r'model.channels must be a whole number; got "a"'),
         ('{"run": {"runs_dir": 3}}', r"run.runs_dir must be a path; got 3"),
         ('{"run": {"overwrite": 1}}', r"run.overwrite must be true or false; got 1"),
-        ("[" * 100_000, r"config.json is no configuration \(.*\): it is nested too deeply"),
+        ("[" * 100_000, r"config.json is not a configuration \(.*\): it is nested too deeply"),
         (
             '{"model": {"hidden": ' + "[" * 300 + "]" * 300 + "}}",
             r"model.hidden must be a whole number; got \[\[\[.*…$",
@@ -66,7 +66,7 @@ def test_what_is_left_out_is_the_default_and_whole_numbers_are_numbers(tmp_path)
             '{"optimizer": {"learning_rate": 1' + "0" * 400 + "}}",
             r"learning_rate must be a number below 1.8e308; got 1",
         ),
-        ('{"optimizer": {"epochs": 1' + "0" * 5000 + "}}", r"config.json is no configuration \(.*\): .*digits"),
+        ('{"optimizer": {"epochs": 1' + "0" * 5000 + "}}", r"config.json is not a configuration \(.*\): .*digits"),
         ('{"run": {"name": "a\\u0000b"}}', r"run.name must not hold a null character; got "),
         ('{"' + "x" * 10_000 + '": 1}', r"there is no option 'x{79}…': take it out"),
     ],
@@ -101,7 +101,7 @@ def test_a_run_is_found_by_its_folder_and_by_its_name(tmp_path):
         assert config_file.find_run(run, tmp_path / "runs") == tmp_path / "runs" / "a"
     with pytest.raises(UsageError, match=r"there is no run b, neither as a folder nor in .*runs"):
         config_file.find_run(Path("b"), tmp_path / "runs")
-    with pytest.raises(UsageError, match=r"runs is no folder of a run: it has no config\.json"):
+    with pytest.raises(UsageError, match=r"runs is not the folder of a run: it has no config\.json"):
         config_file.find_run(tmp_path / "runs", tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_the_configuration_of_a_run_is_what_the_run_has_written(tmp_path):
             changed = bytearray(whole)
             changed[position // 8] ^= 1 << position % 8
             (tmp_path / name).write_bytes(changed)
-            with pytest.raises(UsageError, match=r"config\.json is not what the run has written: damaged, or edited"):
+            with pytest.raises(UsageError, match=r"config\.json has changed since the run wrote it"):
                 config_file.read_run(tmp_path)
         (tmp_path / name).write_bytes(whole)
     (tmp_path / "config.sha256").unlink()  # as in a run of an earlier version

@@ -68,7 +68,7 @@ def test_every_flipped_bit_is_reported_and_changes_nothing_else(name, folder, he
         assert all(each in PROGRESS for each in progress)
         assert all(each in EPOCHS for each in epochs)
         assert f"{folder / name}: line " in messages(heard)[0]
-        assert " is damaged and left out (" in messages(heard)[0]
+        assert " is damaged and skipped (" in messages(heard)[0]
 
 
 def test_lost_epochs_and_steps_are_named(folder, heard):
@@ -77,8 +77,8 @@ def test_lost_epochs_and_steps_are_named(folder, heard):
     (folder / results.PROGRESS).write_bytes(b"")
     assert results.rewind(folder, 6, 3) == ([], EPOCHS[1:])
     assert messages(heard) == [
-        f"{folder / results.PROGRESS} does not reach step 6, from which the run goes on",
-        f"{folder / results.METRICS} has no intact record of epoch 1; the run goes on without",
+        f"{folder / results.PROGRESS} does not reach step 6, from which the run continues",
+        f"{folder / results.METRICS} has no intact record of epoch 1; the run continues without it",
     ]
 
 
@@ -127,7 +127,7 @@ def test_other_lines_are_reported(line, reason, tmp_path, heard):
     for _ in range(2):
         assert records.read(tmp_path / "file", Progress) == []
     (message,) = messages(heard)  # once
-    assert message.startswith(f"{tmp_path / 'file'}: line 1 is damaged and left out (")
+    assert message.startswith(f"{tmp_path / 'file'}: line 1 is damaged and skipped (")
     assert reason in message
     assert len(message) < 500
 

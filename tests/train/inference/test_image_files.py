@@ -35,7 +35,7 @@ def test_a_folder_means_its_images_in_the_order_in_which_people_count(tmp_path):
 
 def test_a_folder_without_images_says_so(tmp_path):
     (tmp_path / "more").mkdir()
-    with pytest.raises(ImageError, match=r"is a folder without images \(PNG, .*; its own folders are not looked into"):
+    with pytest.raises(ImageError, match=r"is a folder without images \(PNG, .*; subfolders are not searched"):
         listed(tmp_path)
 
 
@@ -59,5 +59,5 @@ def test_an_empty_pipe_and_an_endless_one(monkeypatch):
     with pytest.raises(ImageError, match="/dev/null is empty"):
         opened(Path("/dev/null"))
     monkeypatch.setattr(image_files, "MOST_BYTES", 1000)
-    with pytest.raises(ImageError, match="/dev/zero is of more than 1,000 bytes"):
+    with pytest.raises(ImageError, match="/dev/zero has more than 1,000 bytes"):
         opened(Path("/dev/zero"))

@@ -215,10 +215,10 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
 @pytest.mark.parametrize(
     ("model", "norm", "shape", "message"),
     [
-        ({"channels": (3,)}, {}, (4,), r"--channels is of a cnn, and this is an mlp: leave it out, or choose"),
-        ({"pool_every": 2}, {}, (4,), r"--pool-every is of a cnn, and this is an mlp: leave it out, or choose"),
-        ({"padding": "same"}, {}, (4,), r"--padding is of a cnn, and this is an mlp"),
-        ({"norm_hidden": True}, {}, (4,), r"--norm-hidden is of a cnn, and this is an mlp"),
+        ({"channels": (3,)}, {}, (4,), r"--channels applies to a cnn, and this is an mlp: leave it out, or pass"),
+        ({"pool_every": 2}, {}, (4,), r"--pool-every applies to a cnn, and this is an mlp: leave it out, or pass"),
+        ({"padding": "same"}, {}, (4,), r"--padding applies to a cnn, and this is an mlp"),
+        ({"norm_hidden": True}, {}, (4,), r"--norm-hidden applies to a cnn, and this is an mlp"),
         ({"pool_every": 0}, {}, (12, 12, 1), r"--pool-every must be at least 1; got 0"),
         ({"activation": ()}, {}, (4,), r"--activation must be one name or more; got none"),
         (
@@ -234,7 +234,7 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
             r"--activation must be .* each of the 3 that are activated; got elu relu",
         ),
         ({"network": "cnn"}, {}, (4,), r"--network cnn needs images, and these inputs are of shape \(4,\): choose mlp"),
-        ({"hidden": (3, 4)}, {}, (12, 12, 1), r"--hidden of a cnn is one number, as in --hidden 256; got 3 4"),
+        ({"hidden": (3, 4)}, {}, (12, 12, 1), r"--hidden of a cnn must be one number, as in --hidden 256; got 3 4"),
         ({"channels": (3, 3, 3)}, {}, (12, 12, 1), r"--channels has 3 entries, too many for images of 12x12: each"),
         (
             {"channels": (3, 3, 3, 3), "padding": "same"},

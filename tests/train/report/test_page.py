@@ -282,7 +282,7 @@ def test_the_command(iris, capsys):
 
 def test_data_that_the_run_did_not_learn_from(tmp_path):
     folder = small_run.write(tmp_path / "run", small_run.IRIS, small_run.MLP)
-    with pytest.raises(UsageError, match=r"the data are not those that .*run learned from: pass the same --data-dir"):
+    with pytest.raises(UsageError, match=r"the data have changed since .*run was started: pass the same --data-dir"):
         report.report(Report(folder))
     assert not (folder / "report.html").exists()
 

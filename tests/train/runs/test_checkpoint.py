@@ -154,8 +154,10 @@ def test_other_damage_is_caught_and_named(damage, tmp_path):
         case "empty":
             shutil.rmtree(folder)
             folder.mkdir()
-    names = {"added": r"state/d/more not as written", "without sums": "SHA256SUMS", "empty": "SHA256SUMS"}
-    with pytest.raises(checkpoint.DamagedError, match=names.get(damage, rf"state/d/{data.name} not as written")):
+    names = {"added": r"state/d/more changed after it was written", "without sums": "SHA256SUMS", "empty": "SHA256SUMS"}
+    with pytest.raises(
+        checkpoint.DamagedError, match=names.get(damage, rf"state/d/{data.name} changed after it was written")
+    ):
         checkpoint.restore(folder, state_at(0))
 
 
@@ -178,23 +180,23 @@ def test_the_newest_sound_one_is_used_and_it_is_said(tmp_path, caplog):
     assert found is not None
     assert_same(found.state, state_at(1))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{three} is damaged: position.json not as written; it is not used",
-        f"{two} is damaged: state/_METADATA not as written; it is not used",
-        f"going on from {tmp_path / 'step-000000001'}, the newest that is sound",
+        f"{three} is damaged: position.json changed after it was written; skipped",
+        f"{two} is damaged: state/_METADATA changed after it was written; skipped",
+        f"continuing from {tmp_path / 'step-000000001'}, the newest intact one",
     ]
 
 
 def test_none_sound_is_an_error(tmp_path):
     for folder in save(tmp_path, 1, 2):
         flip(folder / "position.json", 0)
-    with pytest.raises(checkpoint.NoCheckpointError, match=r"no checkpoint in .* is sound: nothing can be restored"):
+    with pytest.raises(checkpoint.NoCheckpointError, match=r"no checkpoint in .* is intact: nothing can be restored"):
         checkpoint.newest(tmp_path, state_at(0))
 
 
 def test_a_state_of_another_network_is_refused(tmp_path):
     (folder,) = save(tmp_path, 1)
     other = state_at(0)._replace(params={"other": jnp.zeros(3)})
-    with pytest.raises(checkpoint.DamagedError, match="does not hold a state of this network and optimiser"):
+    with pytest.raises(checkpoint.DamagedError, match="does not contain a state of this network and optimizer"):
         checkpoint.restore(folder, other)
 
 

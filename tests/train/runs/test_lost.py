@@ -62,9 +62,9 @@ def test_a_run_goes_on_beside_damaged_records(stopped, whole, heard):
         (stopped / name).write_bytes(b"".join(lines))
     assert resumed(stopped) == 0
     assert heard() == [
-        f"{stopped / results.PROGRESS}: line 5 is damaged and left out (its checksum does not match)",
-        f"{stopped / results.METRICS}: line 2 is damaged and left out (its checksum does not match)",
-        f"{stopped / results.METRICS} has no intact record of epoch 2; the run goes on without",
+        f"{stopped / results.PROGRESS}: line 5 is damaged and skipped (its checksum does not match)",
+        f"{stopped / results.METRICS}: line 2 is damaged and skipped (its checksum does not match)",
+        f"{stopped / results.METRICS} has no intact record of epoch 2; the run continues without it",
     ]
     assert arrays(stopped) == arrays(whole)
     assert [record["epoch"] for record in results.measured(stopped)] == [1, 3, 4]
@@ -112,8 +112,8 @@ def test_a_checkpoint_of_another_run_is_not_used(stopped, whole, tmp_path, heard
     shutil.copytree(tmp_path / "other" / "checkpoints" / "step-000000012", foreign)
     assert int(restore(stopped, tmp_path).state.step) == 6
     assert heard() == [
-        f"{foreign} is of another run: --seed is 1 there, and 0 in this run; it is not used",
-        f"going on from {stopped / 'checkpoints' / 'step-000000006'}, the newest that is sound",
+        f"{foreign} belongs to another run: --seed is 1 there and 0 in this run; skipped",
+        f"continuing from {stopped / 'checkpoints' / 'step-000000006'}, the newest intact one",
     ]
     assert resumed(stopped) == 0
     assert foreign.exists()  # it may be the only one that the other run has
@@ -125,20 +125,20 @@ def test_a_checkpoint_of_a_run_that_began_otherwise_is_not_used(stopped, whole, 
     """The same options, and other initial parameters, as another version of a library may draw them."""
     identity.write_initial(stopped, "0" * 64)
     assert resumed(stopped) == 1
-    assert "is of another run: it began with other parameters; it is not used" in heard()[0]
+    assert "belongs to another run: it started from other parameters; skipped" in heard()[0]
     (stopped / identity.INITIAL).write_bytes(b"damaged\n")  # the options are still there to tell
     assert resumed(stopped) == 0
-    assert f"{stopped / identity.INITIAL}: line 1 is damaged and left out" in "".join(heard())
+    assert f"{stopped / identity.INITIAL}: line 1 is damaged and skipped" in "".join(heard())
     assert arrays(stopped) == arrays(whole)
 
 
 def test_a_checkpoint_that_names_no_run_is_not_used_in_one_that_does(tmp_path):
     mine = identity.Identity({"seed": 0}, "a" * 64)
     assert mine.difference(mine) is None
-    assert mine.difference(None) == "it does not say of which run it is"
+    assert mine.difference(None) == "it does not name its run"
     assert identity.Identity({"seed": 0}, None).difference(None) is None
     assert mine.difference(identity.Identity({"seed": 0, "of a newer version": 1}, "a" * 64)) is None
-    assert mine.difference(identity.Identity({"seed": 1}, "a" * 64)) == "--seed is 1 there, and 0 in this run"
+    assert mine.difference(identity.Identity({"seed": 1}, "a" * 64)) == "--seed is 1 there and 0 in this run"
 
 
 def test_a_run_that_has_ended_meanwhile_is_not_wiped(tmp_path, monkeypatch, capsys):
@@ -156,7 +156,7 @@ def test_a_run_that_has_ended_meanwhile_is_not_wiped(tmp_path, monkeypatch, caps
     monkeypatch.setattr(train, "load", slowly)
     assert run(tmp_path) == 1
     assert capsys.readouterr().err == (
-        f"error: {tmp_path / 'run'} holds an earlier run; pass another --name, or --overwrite to replace it\n"
+        f"error: {tmp_path / 'run'} contains an earlier run; pass another --name, or --overwrite to replace it\n"
     )
     assert len(results.measured(tmp_path / "run")) == 4
     assert int(restore(tmp_path / "run", tmp_path).state.step) == 12
@@ -171,7 +171,7 @@ def test_what_a_killed_write_left_is_in_nobodys_way(name, tmp_path):
     Writer(folder).check(overwrite=False)  # there is nothing to lose
     config_file.write_run(folder, config_file.Config())
     (folder / f".{name}.part").write_bytes(b"half")
-    with pytest.raises(FileExistsError, match="holds an earlier run"):
+    with pytest.raises(FileExistsError, match="contains an earlier run"):
         Writer(folder).check(overwrite=False)
     Writer(folder).check(overwrite=True)
     Writer(folder).clear()

@@ -40,7 +40,7 @@ def test_an_earlier_run_is_replaced_only_on_request(tmp_path):
     config_file.write_run(folder, Config())
     (folder / "checkpoints" / "step-000000001").mkdir(parents=True)
     with pytest.raises(
-        FileExistsError, match=r"run holds an earlier run; pass another --name, or --overwrite to replace"
+        FileExistsError, match=r"run contains an earlier run; pass another --name, or --overwrite to replace"
     ):
         Writer(folder).check(overwrite=False)
     assert (folder / "config.json").exists()
@@ -57,10 +57,10 @@ def test_what_is_no_run_is_never_deleted(tmp_path, overwrite):
     (folder / "chapter").write_text("of years")
     file.write_text("of months")
     link.symlink_to(folder)
-    with pytest.raises(FileExistsError, match="thesis holds chapter, which is of no run"):
+    with pytest.raises(FileExistsError, match="thesis contains chapter, which no run writes"):
         Writer(tmp_path / "thesis").check(overwrite=overwrite)
     for name in ("notes", "link"):
-        with pytest.raises(FileExistsError, match=f"{name} is no folder of a run"):
+        with pytest.raises(FileExistsError, match=f"{name} is not the folder of a run"):
             Writer(tmp_path / name).check(overwrite=overwrite)
 
 

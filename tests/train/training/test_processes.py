@@ -160,7 +160,7 @@ def test_a_signal_to_one_stops_all_and_the_run_goes_on(start, run, uninterrupted
     started[1].send_signal(signal.SIGTERM)
     first, second = finish(started)
     assert (first.code, second.code) == (143, 143)
-    assert first.errors.startswith("stopped, and saved at step ")
+    assert first.errors.startswith("stopped and saved at step ")
     assert second.errors == ""
     ended = run("--resume", str(tmp_path / "run"))
     assert [each.code for each in ended] == [0, 0], ended
@@ -172,7 +172,7 @@ def test_what_one_cannot_do_none_does(run, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("")
     first, second = run(*IRIS, "--runs-dir", str(tmp_path), "--name", "run")
-    message = f"{tmp_path / 'run'} holds thesis.tex, which is of no run; pass another --name\n"
+    message = f"{tmp_path / 'run'} holds thesis.tex, which no run writes; pass another --name\n"
     assert (first.code, first.errors) == (1, f"error: {message}")
     assert (second.code, second.errors) == (1, f"error: process 0 failed, and the others stop with it: {message}")
     first, second = run(*IRIS, "--runs-dir", str(tmp_path), "--name", "other", own=((), ("--seed", "1")))
