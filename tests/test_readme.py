@@ -182,9 +182,33 @@ def test_a_training_runs_as_written(tmp_path):
     assert "test accuracy" in finished.stdout
 
 
+def text_of(page: Path) -> str:
+    """The text of a page without its fenced blocks."""
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that code hosts and the site give to the headings of a page."""
+    titles = re.findall(r"^#+ +(.*)$", text_of(page), re.MULTILINE)
+    shown = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).strip().lower() for title in titles]
+    slugs = [re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in shown]
+    return {slug if (seen := slugs[:i].count(slug)) == 0 else f"{slug}-{seen}" for i, slug in enumerate(slugs)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page):
-    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
-    local = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
-    assert [target for target in local if not (page.parent / target).exists()] == []
+def test_links_lead_to_files_and_headings_that_exist(page):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        place, _, anchor = target.partition("#")
+        path = page.parent / place if place else page
+        if not path.exists() or (anchor and anchor not in anchors_of(path)):
+            broken.append(target)
+    assert broken == []
+
+
+def test_anchors_are_those_of_code_hosts(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# In `jit`, A_b: it's so!\n## [Link](x.md) & more\n## Twice\n## Twice\n```\n# no heading\n```\n")
+    assert anchors_of(page) == {"in-jit-a_b-its-so", "link--more", "twice", "twice-1"}
