@@ -1,7 +1,7 @@
-"""What README.md and docs/ tell people to run, runs: every Python block, and every command as far as its options.
+"""Everything that README.md and docs/ tell people to run: all Python blocks, and all commands up to their options.
 
-Blocks of one section (from one heading to the next) share their names; a new section starts afresh, so whoever begins
-to read there can follow.
+Blocks of one section (from one heading to the next) share their names. A new section starts afresh, so a reader can
+begin at any heading.
 """
 
 import ast
@@ -26,7 +26,7 @@ from train.commands.cli import main, parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-OPTIONAL = {"equinox", "haiku", "keras", "safetensors", "torch"}  # where one is missing, what imports it is skipped
+OPTIONAL = {"equinox", "haiku", "keras", "safetensors", "torch"}  # blocks that import a missing one are skipped
 SHELLS = ("bash", "console", "sh", "shell")
 
 
@@ -66,7 +66,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 def commands_of(block: Block) -> Iterator[Command]:
-    """The commands of a shell block: in a console only what follows a prompt; pipelines and lists in their parts."""
+    """The commands of a shell block (in a console, only those behind a prompt), with pipelines and lists split."""
     offset, lines = 0, block.code.replace("\\\n", " \0").splitlines()
     for line in lines:
         place = f"{block.page.name}:{block.line + offset}"
@@ -99,7 +99,7 @@ COMMANDS = [command for block in BLOCKS if block.language in SHELLS for command 
 
 
 def module_and_arguments(words: tuple[str, ...]) -> tuple[str, list[str]] | None:
-    """What `python -m module arguments` runs; None for other commands."""
+    """The module and the arguments of `python -m module arguments`; None for other commands."""
     if re.fullmatch(r"(.*/)?python[\d.]*", words[0]) and len(words) > 2 and words[1] == "-m":
         return words[2], list(words[3:])
     return None
@@ -161,7 +161,7 @@ def test_commands_name_targets_and_modules_that_exist(command):
 
 
 def test_a_training_runs_as_written(tmp_path):
-    """The first one that needs no files; cut to one epoch, and to iris where it does not name a small dataset."""
+    """Run the first training command that needs no files, for one epoch, on iris unless it names a small dataset."""
     plain = [arguments for _, arguments in TRAININGS if not {"--data-dir", "--help", "-h"} & set(arguments)]
     assert plain, "no command trains without files"
     small = [arguments for arguments in plain if {"iris", "digits"} & set(arguments)]
