@@ -1,4 +1,4 @@
-"""Mistakes of users, each as a command typed in a folder with a run, data and images."""
+"""Common mistakes on the command line, each as a command in a folder with a run, data and images."""
 
 import contextlib
 import dataclasses
@@ -34,16 +34,16 @@ Context = Callable[[], contextlib.AbstractContextManager[object]]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A command with a mistake.
+    """A command that contains a mistake.
 
     Attributes:
-        section: the section of the page.
+        section: the section of docs/errors.md.
         fault: the mistake in words.
         command: the arguments of `python -m train`.
-        prepare: brings the mistake about, in the folder in which the command is typed.
-        around: a context in which the command runs.
+        prepare: a function that creates the fault in the current folder, in which the command is run.
+        around: a context in which the command is run.
         code: the exit code.
-        environment: variables that the command takes; with any, it is run in a process of its own.
+        environment: environment variables of the command; if there are any, it is run in a separate process.
 
     """
 
@@ -81,34 +81,34 @@ def furnish(folder: Path) -> None:
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """An IDX file of bytes."""
+    """Write an IDX file of bytes."""
     head = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
     path.write_bytes(head + array.astype(np.uint8).tobytes())
 
 
 def text(name: str, content: str | bytes) -> Callable[[], object]:
-    """A file of some content."""
+    """A function that writes a file with this content."""
     return lambda: Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[], object]:
-    """A file with another content."""
+    """A function that replaces the content of a file."""
     return lambda: Path(name).write_bytes(change(Path(name).read_bytes()))
 
 
 def cut(content: bytes) -> bytes:
-    """The first half."""
+    """The first half of the content."""
     return content[: len(content) // 2]
 
 
 def flip(content: bytes) -> bytes:
-    """One bit in the middle is another one."""
+    """The content with one bit in the middle flipped."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 
 
 def damage(*steps: int) -> Callable[[], object]:
-    """Checkpoints of `runs/a`, each with a flipped bit."""
+    """A function that flips a bit in each of these checkpoints of `runs/a`."""
     names = [f"runs/a/checkpoints/step-{step:09d}/position.json" for step in steps]
     return lambda: [edit(name, flip)() for name in names]
 
@@ -123,7 +123,7 @@ def export(**changes: object) -> Callable[[], object]:
 
 
 def foreign(step: int) -> None:
-    """A checkpoint of another run, in `runs/a`."""
+    """Write a checkpoint of another run into `runs/a`."""
     run, other = Path("runs/a"), Identity({"seed": 1}, None)
     state = restore(run, Path("runs")).state._replace(step=np.int32(step))
     checkpoint.save(run / results.CHECKPOINTS, state, Position(epoch=2), small_run.DIGITS, keep=9, run=other)
@@ -156,7 +156,7 @@ def options(**values: object) -> Callable[[], object]:
 
 @contextlib.contextmanager
 def small_disk(limit: int) -> Iterator[None]:
-    """The system refuses files of more bytes, as a full disk does."""
+    """A context in which the system refuses larger files, like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -167,7 +167,7 @@ def small_disk(limit: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def closed(name: str) -> Iterator[None]:
-    """Nothing can be written into a folder, nor read from a file; root, who could, is somebody else then."""
+    """A context in which a folder cannot be written or a file cannot be read; root becomes another user in it."""
     path, user = Path(name), os.geteuid()
     mode = path.stat().st_mode
     path.chmod(0o555 if path.is_dir() else 0)
@@ -182,7 +182,7 @@ def closed(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bomb() -> Iterator[None]:
-    """An image of more pixels than are read."""
+    """An image with more pixels than the program accepts."""
     Image.new("1", (12_000, 9_000)).save("poster.png")
     yield
 

@@ -1,4 +1,4 @@
-"""The variants of `jaxbn.batch_norm`, each of which goes through every invariant: a line here covers a new option.
+"""The variants of `jaxbn.batch_norm`, all of which are tested for all invariants: one line here covers a new option.
 
 Every shape has a reduced axis that eight devices can share.
 """
@@ -34,7 +34,7 @@ class Case:
 
     @property
     def updates(self) -> bool:
-        """Whether there is a new state to look at."""
+        """Whether the case returns a new state."""
         return self.train and self.tracked
 
     @property
@@ -54,22 +54,22 @@ class Case:
 
 
 def rows(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Which rows of the first axis count: five of eight."""
+    """A mask that keeps five of eight rows of the first axis."""
     return rng.permuted(np.arange(shape[0]) % 8 < 5).reshape(-1, *(1 for _ in shape[1:]))
 
 
 def entries(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Which entries count, one by one."""
+    """A mask of single entries."""
     return rng.random(shape) < 0.7
 
 
 def weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """From 0 to 3, whole numbers and others, the same for all that is on the last axis."""
+    """Weights from 0 to 3, integers and others, equal along the last axis."""
     return rng.choice([0, 0.5, 1, 1, 2, 3], size=(*shape[:-1], 1))
 
 
 def enormous(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Weights whose sum leaves float32, other ones on each entry of the last axis."""
+    """Weights whose sum overflows float32, different along the last axis."""
     return rng.choice([0, 1e38, 2e38, 3e38], size=shape)
 
 
@@ -83,7 +83,7 @@ def two_more(count: Any) -> Any:
 
 
 def pairs_along(axis: int) -> Callable[[jax.Array], jax.Array]:
-    """Max pooling of two neighbours each; an odd last one is left out. A channel's own sign decides what is greater."""
+    """Max pooling of pairs of neighbours, without the last of an odd number. A channel's sign decides the order."""
 
     def max_pool(y: jax.Array) -> jax.Array:
         size = y.shape[axis] // 2 * 2
@@ -174,7 +174,7 @@ class Example(NamedTuple):
 
 
 def example(case: Case, dtype: Any = jnp.float32, seed: int = 0) -> Example:
-    """Random arguments of this case: channels of different means and sizes, and a state with some history."""
+    """Random arguments of this case: channels with different means and scales, and a state after some updates."""
     rng = np.random.default_rng([seed, *case.name.encode()])
     wide = np.promote_types(dtype, np.float32) if dtype != jnp.bfloat16 else np.dtype(np.float32)
     real = np.zeros((), wide).real.dtype
@@ -204,7 +204,7 @@ def example(case: Case, dtype: Any = jnp.float32, seed: int = 0) -> Example:
 
 
 def function(case: Case) -> Callable[[Example], tuple[jax.Array, BatchNormState | None]]:
-    """`batch_norm` with this case's options, of an example."""
+    """`batch_norm` of an example, with the options of this case."""
     return lambda e: batch_norm(e.params, e.state, e.x, case.train, **keywords(case, e))
 
 

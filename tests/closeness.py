@@ -1,7 +1,7 @@
-"""How close two computations must be: the one place of every tolerance, by one model of their errors.
+"""The tolerances of all comparisons, from one model of the errors.
 
-The library promises |error| ≤ 2·10⁻⁶ · max(1, |y|) for float32. What is of another type has that type's share of it.
-Nothing here was measured: another processor, which rounds elsewhere, is held to the same bounds.
+The library promises |error| ≤ 2·10⁻⁶ · max(1, |y|) for float32, and a bound in proportion for other types.
+No tolerance was tuned to measurements, so another processor, which rounds differently, must meet the same bounds.
 """
 
 from typing import Any
@@ -11,30 +11,30 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 
-# The error that a result of each type may have, relative to the entry. A type of half precision is only rounded to: its
-# absolute error, where an entry is near zero, is that of what is computed in, float32.
+# The relative error that a result of each type may have. Half precision is only a storage type: near zero, the absolute
+# error of an entry is that of the computing dtype, float32.
 RELATIVE = {"bfloat16": 2**-8, "float16": 2**-10, "float32": 2e-6, "float64": 1e-12}
 
 
 def relative_tolerance(dtype: Any) -> float:
-    """The relative error of this type; of a complex type that of its parts."""
+    """The relative error of this type; for a complex type, that of its parts."""
     return RELATIVE[jnp.finfo(dtype).dtype.name]
 
 
 def assert_close(
     actual: Any, expected: Any, *, condition: float = 1.0, size: float = 1.0, dtype: Any = None, message: str = ""
 ) -> None:
-    """Compares two trees, leaf by leaf: |actual − expected| ≤ condition · unit · max(size, |expected|), roughly.
+    """Compare two trees, leaf by leaf: |actual − expected| ≤ condition · unit · max(size, |expected|), roughly.
 
     Args:
         actual: numbers, arrays or a tree of them; integers must be equal.
         expected: the same structure and shapes; a Python number stands for every entry.
-        condition: how many times the promised error may reach the result: what is behind it in the computation
-            magnifies an error by so much (the number of layers or steps, mean over deviation in E[x²] − E[x]²).
-        size: of the terms that an entry is the sum of, which may cancel; 0 where all have one sign, as in a variance,
-            so that small entries are as exact as large ones.
-        dtype: the type that was computed in, where `actual` has a wider one; a Python number is of JAX's default type.
-        message: what is compared, for the failure.
+        condition: the factor by which the rest of the computation may magnify the promised error: the number of
+            layers or steps, or mean over deviation in E[x²] − E[x]².
+        size: the size of the terms whose sum an entry is, since they may cancel; 0 if all have one sign, as in a
+            variance, so that small entries must be as exact as large ones.
+        dtype: the computing dtype, if `actual` has a wider one; a Python number has JAX's default type.
+        message: the name of the comparison, for the failure.
 
     """
     leaves, others = jax.tree.leaves(actual), jax.tree.leaves(expected)

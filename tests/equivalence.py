@@ -1,4 +1,4 @@
-"""Drop-in is a comparison: what two implementations make and return, leaf by leaf."""
+"""Comparison of a drop-in replacement with the original: their variables and results, leaf by leaf."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from closeness import relative_tolerance
 
 
 def batch(dtype: Any = "float32", shape: tuple[int, ...] = (8, 5, 6), seed: int = 0) -> jax.Array:
-    """Of a mean that Flax's variance copes with."""
+    """A random batch whose mean is small enough for Flax's variance."""
     rng = np.random.default_rng(seed)
     x = rng.normal(0.5, 2, shape)
     return jnp.asarray(x + 1j * rng.normal(size=shape) if jnp.issubdtype(dtype, jnp.complexfloating) else x, dtype)
 
 
 def assert_same(ours: Any, flaxs: Any, *, scale: float = 1.0, least: float = 0.0) -> None:
-    """Equal structure, names, shapes and types, and values as close as their type allows, or by a `least`."""
+    """Assert equal structure, names, shapes and types, and values as close as their type allows, or within `least`."""
     assert jax.tree.structure(ours) == jax.tree.structure(flaxs)
     for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(flaxs), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), jax.tree_util.keystr(path)

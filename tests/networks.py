@@ -1,4 +1,4 @@
-"""Networks with the layers of well-known ones, and few channels: 53 norms of a ResNet-50, and so on."""
+"""Networks with the layers of well-known ones but few channels, such as a ResNet-50 with its 53 norms."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ Norm = Callable[..., Any]
 
 
 def drawn(variables: Any, seed: int = 0) -> Any:
-    """Random variables of these shapes, without compiling anything; some scales are negative."""
+    """Random variables of these shapes, made without compilation; some scales are negative."""
     random = np.random.default_rng(seed)
 
     def leaf(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:

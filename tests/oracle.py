@@ -1,7 +1,7 @@
-"""Batch normalization in float64 NumPy, as plainly as the paper states it: what every other path is measured against.
+"""Batch normalization in float64 NumPy, written as in the paper: the reference for all other computations.
 
-Ioffe & Szegedy 2015, algorithms 1 and 2 and the gradients of section 3; Ioffe 2017 for renorm. No cleverness, no JAX:
-two passes, every formula as it is written. It knows more options than are tested through `cases.py` at any one time.
+Ioffe & Szegedy 2015, algorithms 1 and 2 and the gradients of section 3; Ioffe 2017 for renorm. It uses no JAX and no
+shortcuts: two passes, and every formula as printed.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Of the old statistic: constant, or a function of the count; one for all channels, or one for each.
+# The weight of the old statistic: a constant, or a function of the count; one for all channels, or one per channel.
 Weight = float | np.ndarray | Callable[[int], float | np.ndarray]
 
 
@@ -20,7 +20,7 @@ class State(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Of one group of entries; arrays have axes of size one where the entries were reduced."""
+    """The statistics of one group of entries; the arrays have size one along reduced axes."""
 
     total: np.ndarray  # the sum of the weights
     mean: np.ndarray
@@ -62,7 +62,7 @@ def batch_norm(
     max_pool: Callable[[np.ndarray], np.ndarray] | None = None,
     dtype: Any = None,  # the answer is always float64: rounding it is up to the comparison
 ) -> tuple[np.ndarray, Any]:
-    """What `jaxbn.batch_norm` promises for the same arguments: y, and a `State`, or what came in for the state."""
+    """The result that `jaxbn.batch_norm` promises for the same arguments: y, and a new `State` or the given state."""
     x = wide(x)
     reduced = reduced_axes(axis, x.ndim)
     if not train and state is not None:
@@ -90,7 +90,7 @@ def keepdims(vector: Any, reduced: tuple[int, ...]) -> np.ndarray:
 
 
 def statistics(x: np.ndarray, weights: np.ndarray, reduced: tuple[int, ...]) -> Statistics:
-    """μ = Σwx / Σw and σ² = Σw|x − μ|² / Σw; what has no weight may be NaN. Without any weight: 0 and 0."""
+    """μ = Σwx / Σw and σ² = Σw|x − μ|² / Σw. Entries without weight may be NaN; without any weight, both are 0."""
     x = np.where(weights > 0, x, 0)
     total = weights.sum(reduced, keepdims=True)
     divisor = np.where(total > 0, total, 1)
@@ -131,7 +131,7 @@ def finish(
 
 
 def pairs_along(axis: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Max pooling of two neighbours each; an odd last one is left out."""
+    """Max pooling of pairs of neighbours; the last entry of an odd number is dropped."""
 
     def max_pool(y: np.ndarray) -> np.ndarray:
         size = y.shape[axis] // 2 * 2
@@ -141,7 +141,7 @@ def pairs_along(axis: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def updated(state: Any, groups: list[Statistics], momentum: Weight, unbiased: bool, reduced: tuple[int, ...]) -> State:
-    """running ← w · running + (1 − w) · batch; several groups contribute their mean; no weight, no contribution."""
+    """running ← w · running + (1 − w) · batch. Groups are averaged; a group without weight does not contribute."""
     w = at(momentum, state.count)
     w = keepdims(w, reduced) if w.ndim else w
     present = np.stack([group.total > 0 for group in groups])
@@ -164,12 +164,12 @@ def at(value: Weight, count: Any) -> np.ndarray:
 
 
 def cumulative() -> Callable[[int], float]:
-    """The schedule of the equal-weight average: the t+1st batch finds t others."""
+    """The schedule of the plain average over all batches."""
     return lambda count: count / (count + 1)
 
 
 def debiased(decay: float) -> Callable[[int], float]:
-    """The schedule of hidden/(1 − dᵗ), where hidden ← d·hidden + (1 − d)·batch begins at 0."""
+    """The schedule of hidden/(1 − dᵗ), where hidden ← d·hidden + (1 − d)·batch starts at 0."""
     return lambda count: decay * (1 - decay**count) / (1 - decay ** (count + 1))
 
 
@@ -185,7 +185,7 @@ def batch_norm_shards(
     axis: int | Sequence[int] = -1,
     **options: Any,
 ) -> list[tuple[np.ndarray, Any]]:
-    """What each shard sees: batch normalization of the union of the shards in its group; `(y, state)` for each."""
+    """The result `(y, state)` of each shard: batch normalization of the union of the shards in its group."""
     along = reduced_axes(axis, np.ndim(shards[0]))[0]
     answers: dict[int, tuple[np.ndarray, Any]] = {}
     for group in axis_index_groups or [range(len(shards))]:
@@ -208,7 +208,7 @@ class Gradients(NamedTuple):
 
 
 def gradients(params: Any, x: Any, g: Any, *, axis: int | Sequence[int] = -1, epsilon: float = 1e-5) -> Gradients:
-    """Of Σ g·y in training, by the equations of the paper's section 3; real x."""
+    """The gradients of Σ g·y in training for real x, by the equations of the paper's section 3."""
     x, g = wide(x), wide(g)
     reduced = reduced_axes(axis, x.ndim)
     m = np.prod([x.shape[a] for a in reduced])

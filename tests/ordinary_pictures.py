@@ -1,4 +1,4 @@
-"""Files as people have them, each made from a digit of a test set: twelve kinds."""
+"""Twelve kinds of ordinary image files, each made from a digit of a test set."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ Draw = Callable[[np.ndarray, Path, np.random.Generator], Path]
 
 
 def enlarged(digit: np.ndarray, side: int) -> np.ndarray:
-    """(side, side) of 0 to 1, where 1 is ink."""
+    """The digit in shape (side, side), with values from 0 to 1, where 1 is ink."""
     return np.asarray(Image.fromarray(digit).resize((side, side), SMOOTH), np.float64) / 255
 
 
@@ -26,7 +26,7 @@ def anywhere(ink: np.ndarray, height: int, width: int, random: np.random.Generat
 
 
 def save(path: Path, values: np.ndarray, **options: Any) -> Path:
-    """Values of 0 to 255, rounded, as a file."""
+    """Write values from 0 to 255, rounded, to an image file."""
     Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8)).save(path, **options)
     return path
 
@@ -50,19 +50,19 @@ def large(digit, path, random):
 
 
 def small(digit, path, random):
-    """8x8: hardly three pixels for two strokes; a margin is not part of it."""
+    """8×8 pixels without a margin: hardly three pixels for two strokes."""
     return save(path.with_suffix(".png"), 255 - np.asarray(Image.fromarray(digit[4:24, 4:24]).resize((8, 8)), float))
 
 
 def transparent(digit, path, random):
-    """Black ink on nothing; what the colour of nothing is, is not to be seen."""
+    """Black ink on a transparent ground, whose colour must not show."""
     alpha = np.rint(255 * enlarged(digit, 140)).clip(0, 255).astype(np.uint8)
     Image.merge("LA", [Image.new("L", (140, 140), 0), Image.fromarray(alpha)]).save(path.with_suffix(".png"))
     return path.with_suffix(".png")
 
 
 def transparent_white(digit, path, random):
-    """White ink on nothing."""
+    """White ink on a transparent ground."""
     alpha = Image.fromarray(np.rint(255 * enlarged(digit, 140)).clip(0, 255).astype(np.uint8))
     Image.merge("RGBA", [*[Image.new("L", (140, 140), 255)] * 3, alpha]).save(path.with_suffix(".webp"), lossless=True)
     return path.with_suffix(".webp")
@@ -76,7 +76,7 @@ def blue_on_cream(digit, path, random):
 
 
 def red_on_green(digit, path, random):
-    """Of about the same luminance."""
+    """Red ink on green paper of about the same luminance."""
     return save(
         path.with_suffix(".png"), painted(anywhere(enlarged(digit, 90), 150, 200, random), (60, 150, 60), (220, 70, 60))
     )
@@ -87,7 +87,7 @@ def chalk(digit, path, random):
 
 
 def lying(digit, path, random):
-    """As the camera lay; the EXIF data say how to look at it."""
+    """A photo stored sideways; the EXIF data give its orientation."""
     upright = 255 - 255 * anywhere(enlarged(digit, 112), 180, 240, random)
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = QUARTER_TURN
@@ -95,14 +95,14 @@ def lying(digit, path, random):
 
 
 def photo(digit, path, random):
-    """Unevenly lit, with noise, of few pixels."""
+    """An unevenly lit photo with noise and few pixels."""
     page = anywhere(enlarged(digit, 100), 160, 220, random)
     light = np.linspace(235, 150, 220) * np.linspace(1, 0.9, 160)[:, None]
     return save(path.with_suffix(".jpg"), light * (1 - 0.75 * page) + random.normal(0, 4, page.shape), quality=80)
 
 
 def twelve_bits(digit, path, random):
-    """A scan in a file of 16 bits, whose values end at 4095."""
+    """A 16-bit file of a 12-bit scan, whose largest value is 4095."""
     page = 4095 - np.rint(3900 * anywhere(enlarged(digit, 84).clip(0, 1), 100, 100, random))
     Image.fromarray(page.astype(np.uint16)).save(path.with_suffix(".tiff"))
     return path.with_suffix(".tiff")
@@ -128,7 +128,7 @@ KINDS: dict[str, Draw] = {
 
 
 def write(folder: Path, digits: np.ndarray) -> Iterator[Path]:
-    """A file of each digit (N, 28, 28) uint8, light on dark, each of the next kind."""
+    """Write a file per digit (N, 28, 28) uint8, light on dark, cycling through the kinds."""
     random = np.random.default_rng(0)
     for i, digit in enumerate(digits):
         name = list(KINDS)[i % len(KINDS)]

@@ -1,4 +1,4 @@
-"""Runs on disk that nobody trained: a small network with drawn parameters and statistics, in a checkpoint."""
+"""Runs on disk without training: a checkpoint of a small network with random parameters and statistics."""
 
 import functools
 from pathlib import Path
@@ -24,7 +24,7 @@ STEP, ACCURACY = 7, 0.875
 
 
 def write(folder: Path, data: DataCard = DIGITS, model: ModelConfig = CNN, seed: int = 0) -> Path:
-    """The folder of a run of one epoch, at whose end ACCURACY was measured."""
+    """Write the folder of a run of one epoch that ended with ACCURACY."""
     config = Config(data=DataConfig(dataset=data.name), model=model)
     network = build(config, data.input_shape, len(data.class_names), "cpu", STEP)
     inputs = jax.ShapeDtypeStruct((1, *data.input_shape), data.input_dtype)
@@ -40,7 +40,7 @@ def write(folder: Path, data: DataCard = DIGITS, model: ModelConfig = CNN, seed:
 
 
 def draw(shapes: TrainState, random: np.random.Generator) -> TrainState:
-    """A state with arrays of these shapes: every one random, variances positive, the step STEP."""
+    """A state of random arrays with these shapes, positive variances, and the step STEP."""
     drawn = jax.tree.map(lambda leaf: random.normal(0, 0.5, leaf.shape).astype(leaf.dtype), shapes)
     positive = jax.tree.map(np.exp, drawn.batch_stats)
     stats = {name: {"mean": drawn.batch_stats[name]["mean"], "var": positive[name]["var"]} for name in positive}
@@ -48,7 +48,7 @@ def draw(shapes: TrainState, random: np.random.Generator) -> TrainState:
 
 
 def images_of(data: DataCard, count: int) -> np.ndarray:
-    """Random inputs as this data has them."""
+    """Random inputs with the shape and the type of this data."""
     random = np.random.default_rng(1)
     shape = (count, *data.input_shape)
     drawn = random.integers(0, 256, shape) if data.input_dtype == "uint8" else random.normal(size=shape)

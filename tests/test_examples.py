@@ -1,4 +1,4 @@
-"""Every file of examples/ does what it claims: its `main()` asserts it."""
+"""Every program in examples/ runs; its `main()` asserts what it claims."""
 
 import ast
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FILES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
-OPTIONAL = {"jax2onnx", "onnxruntime", "optax", "sklearn", "torch"}  # where one is missing, what imports it is skipped
+OPTIONAL = {"jax2onnx", "onnxruntime", "optax", "sklearn", "torch"}  # examples that import a missing one are skipped
 
 
 def imports_of(path: Path) -> set[str]:

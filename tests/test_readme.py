@@ -1,7 +1,7 @@
-"""What README.md and docs/ tell people to run, runs: every Python block, and every command as far as its options.
+"""Everything that README.md and docs/ tell people to run: all Python blocks, and all commands up to their options.
 
-Blocks of one section (from one heading to the next) share their names; a new section starts afresh, so whoever begins
-to read there can follow.
+Blocks of one section (from one heading to the next) share their names. A new section starts afresh, so a reader can
+begin at any heading.
 """
 
 import ast
@@ -26,7 +26,7 @@ from train.commands.cli import main, parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-OPTIONAL = {"equinox", "haiku", "keras", "safetensors", "torch"}  # where one is missing, what imports it is skipped
+OPTIONAL = {"equinox", "haiku", "keras", "safetensors", "torch"}  # blocks that import a missing one are skipped
 SHELLS = ("bash", "console", "sh", "shell")
 
 
@@ -66,7 +66,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 def commands_of(block: Block) -> Iterator[Command]:
-    """The commands of a shell block: in a console only what follows a prompt; pipelines and lists in their parts."""
+    """The commands of a shell block (in a console, only those behind a prompt), with pipelines and lists split."""
     offset, lines = 0, block.code.replace("\\\n", " \0").splitlines()
     for line in lines:
         place = f"{block.page.name}:{block.line + offset}"
@@ -99,7 +99,7 @@ COMMANDS = [command for block in BLOCKS if block.language in SHELLS for command 
 
 
 def module_and_arguments(words: tuple[str, ...]) -> tuple[str, list[str]] | None:
-    """What `python -m module arguments` runs; None for other commands."""
+    """The module and the arguments of `python -m module arguments`; None for other commands."""
     if re.fullmatch(r"(.*/)?python[\d.]*", words[0]) and len(words) > 2 and words[1] == "-m":
         return words[2], list(words[3:])
     return None
@@ -161,7 +161,7 @@ def test_commands_name_targets_and_modules_that_exist(command):
 
 
 def test_a_training_runs_as_written(tmp_path):
-    """The first one that needs no files; cut to one epoch, and to iris where it does not name a small dataset."""
+    """Run the first training command that needs no files, for one epoch, on iris unless it names a small dataset."""
     plain = [arguments for _, arguments in TRAININGS if not {"--data-dir", "--help", "-h"} & set(arguments)]
     assert plain, "no command trains without files"
     small = [arguments for arguments in plain if {"iris", "digits"} & set(arguments)]
@@ -182,9 +182,33 @@ def test_a_training_runs_as_written(tmp_path):
     assert "test accuracy" in finished.stdout
 
 
+def text_of(page: Path) -> str:
+    """The text of a page without its fenced blocks."""
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that code hosts and the site give to the headings of a page."""
+    titles = re.findall(r"^#+ +(.*)$", text_of(page), re.MULTILINE)
+    shown = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).strip().lower() for title in titles]
+    slugs = [re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in shown]
+    return {slug if (seen := slugs[:i].count(slug)) == 0 else f"{slug}-{seen}" for i, slug in enumerate(slugs)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page):
-    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
-    local = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
-    assert [target for target in local if not (page.parent / target).exists()] == []
+def test_links_lead_to_files_and_headings_that_exist(page):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        place, _, anchor = target.partition("#")
+        path = page.parent / place if place else page
+        if not path.exists() or (anchor and anchor not in anchors_of(path)):
+            broken.append(target)
+    assert broken == []
+
+
+def test_anchors_are_those_of_code_hosts(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# In `jit`, A_b: it's so!\n## [Link](x.md) & more\n## Twice\n## Twice\n```\n# no heading\n```\n")
+    assert anchors_of(page) == {"in-jit-a_b-its-so", "link--more", "twice", "twice-1"}

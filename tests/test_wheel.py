@@ -1,4 +1,4 @@
-"""What people install is jaxbn alone: the training program and the rest belong to a checkout."""
+"""The wheel contains jaxbn alone; the training program and everything else belong to a checkout."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def run(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built from the source distribution, as an installer does it where there is no wheel."""
+    """A wheel built from the source distribution, as an installer does when there is no wheel."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT)
     (source,) = folder.glob("*.tar.gz")
@@ -43,7 +43,7 @@ def test_the_wheel_holds_jaxbn_alone(wheel):
 
 
 def test_an_empty_environment_gets_jaxbn_and_no_train(wheel, tmp_path):
-    """What jaxbn depends on is taken from the environment of the tests."""
+    """The dependencies of jaxbn come from the environment of the tests."""
     pytest.importorskip("pip", reason="pip is not installed")
     venv.create(tmp_path / "venv", symlinks=True)
     (python,) = tmp_path.glob("venv/bin/python")

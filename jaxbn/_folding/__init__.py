@@ -1,1 +1,1 @@
-"""Folding of whole networks: a traced computation is read, its norms are moved into kernels, and it is run again."""
+"""Folding of whole networks: a traced computation is read, its norms are moved into kernels, and the result is run."""

@@ -1,6 +1,6 @@
-"""Norms inside `jax.lax.scan`, as of layers that are scanned, and inside the branches of `jax.lax.cond`.
+"""Norms inside `jax.lax.scan`, such as those of scanned layers, and inside the branches of `jax.lax.cond`.
 
-Each iteration's weights are folded on their own, and stacked again.
+The weights of each iteration are folded separately and stacked again.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from jaxbn._folding.program import Program, folded
 
 
 def fold_inside(operation: Operation) -> None:
-    """Folds the norms inside an operation, where it has any and it is known how."""
+    """Fold the norms inside a `scan` or a `cond`; other operations stay unchanged."""
     if operation.name == "scan":
         _fold_scan(operation)
     elif operation.name == "cond":
@@ -45,7 +45,7 @@ def _fold_scan(operation: Operation) -> None:
         return
     arrays = [jnp.stack(layers) for layers in zip(*(program.weights for program in programs), strict=True)]
     operation.weights = [Constant(array, array.shape) for array in arrays]
-    # What is constant is in the weights; the state that the loop begins with is not.
+    # Constants are among the weights now; the initial state of the loop is not.
     parts = _values(consts), carry, _values(stacked)
     operation.operands = [operand for part in parts for operand in part]
     operation.inside = partial(_scan, params, programs[0], [len(part) for part in parts])
@@ -91,7 +91,7 @@ def _switch(programs: Sequence[Program], count: int, arrays: Sequence[Any]) -> l
 
 
 def _split(operation: Operation) -> tuple[list[Operand], list[Operand], list[Operand]]:
-    """The operands of a scan: the same in each iteration, the state, and those with an entry for each iteration."""
+    """The operands of a scan: those that every iteration shares, the state, and those with one entry per iteration."""
     params = operation.params
     if "num_consts" in params:
         consts, carry = params["num_consts"], params["num_carry"]

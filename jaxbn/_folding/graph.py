@@ -1,8 +1,7 @@
-"""A traced network as a flat list of operations, in which all that follows from the weights alone is already computed.
+"""A traced network as a flat list of operations, in which everything computed from weights alone is already evaluated.
 
-Calls (`jit`, `checkpoint`, derivative rules) are replaced by their bodies, so that a norm and the kernel next to it
-stand in one list. A function that is given no weights, such as relu, stays the call that it is, and keeps its
-derivative rule.
+Calls (`jit`, `checkpoint`, derivative rules) are replaced by their bodies, so that a norm and the kernel next to it are
+in one list. A call without weights among its arguments, such as relu, remains a call and keeps its derivative rule.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,16 +19,16 @@ from jaxbn._kernels import along
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 _WITH_DERIVATIVE = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
-# Known only when the network runs; or evaluated operation by operation, each of which JAX has compiled before.
+# Known only when the network runs; or replaced by their bodies, whose operations JAX has compiled before.
 _NOT_EVALUATED = {"dim_as_value", "platform_index"} | _INLINED | _WITH_DERIVATIVE
-# What a norm computes of its vectors, without compiling anything.
+# The operations of a norm on its vectors, evaluated by NumPy, which compiles nothing.
 _BY_NUMPY: dict[str, Callable[..., Any]] = {
     **{"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide, "neg": np.negative},
     **{"sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "eq": np.equal, "lt": np.less},
     **dict.fromkeys(("stop_gradient", "name", "copy"), lambda x: x),
     "select_n": lambda which, first, second: np.where(which, second, first),
 }
-# What a max pooling is made of. A derivative rule around nothing but these is not needed in evaluation.
+# The operations of a max pooling. A derivative rule around only these is not needed in evaluation.
 _TRANSPARENT = {
     *("max", "slice", "squeeze", "reshape", "transpose", "broadcast_in_dim", "reduce_max", "reduce_window_max"),
     *("name", "copy", "concatenate", "gather"),
@@ -38,13 +37,13 @@ _TRANSPARENT = {
 
 @dataclass(eq=False, frozen=True)
 class Constant:
-    """A value that follows from the weights.
+    """A value that is computed from the weights alone.
 
-    The array broadcasts to the shape: it has size one along axes on which it does not vary, or no axes at all. A norm's
-    vectors are thus never of the size of a batch.
+    The array broadcasts to the shape: it has size one along axes on which it does not vary, or no axes at all. So the
+    vectors of a norm never take the size of a batch.
     """
 
-    array: Any  # of JAX or NumPy
+    array: Any  # a JAX or NumPy array
     shape: tuple[Any, ...]
 
     @property
@@ -55,7 +54,7 @@ class Constant:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the array has the shape itself."""
+        """Whether the array has the full shape."""
         return self.array.shape == self.shape
 
 
@@ -65,11 +64,11 @@ class Value:
 
     shape: tuple[Any, ...]
     dtype: Any
-    origin: "Operation | None" = None  # None: an argument
+    origin: "Operation | None" = None  # None for an argument
 
     @property
     def is_floating(self) -> bool:
-        """Whether it is of floating or complex numbers."""
+        """Whether the value holds floating or complex numbers."""
         return jnp.issubdtype(self.dtype, jnp.inexact)
 
 
@@ -79,28 +78,28 @@ OperandT = TypeVar("OperandT")
 
 @dataclass(eq=False)
 class Operation:
-    """One equation of the trace, or what stands for several."""
+    """One equation of the trace, or the folded form of one that contains several."""
 
     name: str
     equation: core.JaxprEqn
-    jaxpr: core.Jaxpr  # that the equation is of
+    jaxpr: core.Jaxpr  # the jaxpr that contains the equation
     operands: list[Operand]
     scope: str
     results: list[Value] = field(default_factory=list)
-    # Where norms inside it were folded: another function, which takes these weights as well.
+    # If norms inside it were folded: the function to run instead, which also takes these weights.
     inside: Callable[[Sequence[Any]], Sequence[Any]] | None = None
     weights: Sequence[Constant] = ()
     norms: Sequence[Any] = ()
 
     def variable(self, operands: Sequence[OperandT]) -> list[OperandT]:
-        """Those of the operands that are no literals of the equation."""
+        """The operands that are not literals of the equation."""
         if self.inside:
             return list(operands)
         atoms = zip(operands, self.equation.invars, strict=True)
         return [operand for operand, atom in atoms if not isinstance(atom, core.Literal)]
 
     def run(self, arrays: Sequence[Any]) -> Sequence[Any]:
-        """The results, given the variable operands, and the weights."""
+        """The results, given the variable operands and the weights."""
         return self.inside(arrays) if self.inside else run(self.jaxpr, self.equation, arrays)
 
     @property
@@ -115,14 +114,14 @@ class Operation:
 
     @property
     def called(self) -> str:
-        """The operation as a person would name it."""
+        """The name of the operation for a person."""
         if self.name in _WITH_DERIVATIVE:
             return _body(self)[0].debug_info.func_name
         return str(self.params.get("name") or self.name)
 
 
 class Graph(NamedTuple):
-    """A network."""
+    """A network as inputs, operations and outputs."""
 
     inputs: list[Value]
     operations: list[Operation]
@@ -134,8 +133,8 @@ def read(closed: core.ClosedJaxpr, operands: Sequence[Constant | None], scope: s
 
     Args:
         closed: the trace.
-        operands: for each of its arguments the constant that it is, or None.
-        scope: where in a network it is.
+        operands: for each argument of the trace, its constant value, or None if it remains an argument.
+        scope: the place of the trace in the network.
 
     Raises:
         TypeError: a weight is a tracer.
@@ -155,12 +154,12 @@ def living(
     outputs: Iterable[object],
     taken: Callable[[Operation], Iterable[object]],
 ) -> list[Operation]:
-    """The operations that something depends on.
+    """The operations that the outputs depend on, and those with side effects.
 
     Args:
-        operations: in their order.
-        outputs: the values that are asked for.
-        taken: the values that an operation takes.
+        operations: all operations, in order.
+        outputs: the values that are needed.
+        taken: a function that returns the values that an operation reads.
 
     """
     needed = set(outputs)
@@ -173,7 +172,7 @@ def living(
 
 
 def run(jaxpr: core.Jaxpr, equation: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    """The results of one equation, given its operands that are no literals."""
+    """The results of one equation, given its operands that are not literals."""
     variables = [v for v in equation.invars if not isinstance(v, core.Literal)]
     distinct = dict(zip(variables, operands, strict=True))
     alone = jaxpr.replace(constvars=(), invars=list(distinct), outvars=equation.outvars, eqns=[equation])
@@ -189,8 +188,8 @@ def constant(array: Any) -> Constant:  # noqa: ANN401
     """
     if isinstance(array, Tracer):
         raise TypeError(
-            "fold_network needs the values of the weights, and function holds a traced array: call fold_network "
-            "outside jax.jit, jax.grad and jax.vmap, and jit the function that it returns"
+            "function must hold weights with known values; got a traced array. Call fold_network outside jax.jit, "
+            "jax.grad and jax.vmap, and jit the function that it returns"
         )
     return Constant(array, np.shape(array))
 
@@ -198,7 +197,7 @@ def constant(array: Any) -> Constant:  # noqa: ANN401
 def _read(
     operations: list[Operation], jaxpr: core.Jaxpr, consts: Sequence[Any], given: Sequence[Operand], scope: str
 ) -> list[Operand]:
-    """Appends the operations of a trace, and returns its results."""
+    """Append the operations of a trace, and return its results."""
     found: dict[Any, Operand] = dict(zip(jaxpr.invars, given, strict=True))
     found.update((variable, constant(array)) for variable, array in zip(jaxpr.constvars, consts, strict=True))
 
@@ -218,7 +217,7 @@ def _literal(atom: core.Literal) -> Constant:
 
 
 def _results(operations: list[Operation], operation: Operation) -> list[Operand]:
-    """The results of an operation, which is computed here, replaced by its body, or appended."""
+    """The results of an operation, which is evaluated here, replaced by its body, or appended."""
     evaluated = _evaluated(operation)
     if evaluated is not None:
         return evaluated
@@ -226,7 +225,7 @@ def _results(operations: list[Operation], operation: Operation) -> list[Operand]
         body, consts = _body(operation)
         return _read(operations, body, consts, operation.operands, operation.scope)
     if operation.name in ("scan", "cond"):
-        from jaxbn._folding.control import fold_inside  # which reads graphs itself
+        from jaxbn._folding.control import fold_inside  # here, since that module imports this one
 
         fold_inside(operation)
     operation.results = [Value(aval.shape, aval.dtype, operation) for aval in operation.result_types]
@@ -235,7 +234,7 @@ def _results(operations: list[Operation], operation: Operation) -> list[Operand]
 
 
 def _evaluated(operation: Operation) -> list[Operand] | None:
-    """The results as constants; None where they are none, or should not be computed yet."""
+    """The results as constants; None if they are not constant, or should not be evaluated yet."""
     constants = [o for o in operation.operands if isinstance(o, Constant)]
     results = operation.result_types
     if len(constants) < len(operation.operands) or operation.equation.effects or operation.name in _NOT_EVALUATED:
@@ -254,7 +253,7 @@ def _evaluated(operation: Operation) -> list[Operand] | None:
 
 
 def _broadcast(given: Constant, shape: tuple[Any, ...], axes: Sequence[int]) -> Constant:
-    """`broadcast_in_dim`, of what varies only."""
+    """`broadcast_in_dim`, with size one along axes on which the result does not vary."""
     if given.array.ndim == 0:
         return Constant(given.array, shape)
     return Constant(along(given.array, tuple(axes), len(shape)), shape)
@@ -265,13 +264,13 @@ def _is_numeric(array: Any) -> bool:  # noqa: ANN401
 
 
 def _body(operation: Operation) -> tuple[core.Jaxpr, Sequence[Any]]:
-    """The computation that is called, and the arrays that it holds."""
+    """The computation that is called, and its constants."""
     body = next(operation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in operation.params)
     return (body.jaxpr, body.consts) if isinstance(body, core.ClosedJaxpr) else (body, ())
 
 
 def _is_of_interest(operation: Operation) -> bool:
-    """Whether a call is given weights, or is a max pooling that a norm's multiplier may pass."""
+    """Whether a call has weights among its arguments, or is a max pooling that a norm's multiplier may pass."""
     body, consts = _body(operation)
     constants = [o for o in operation.operands if isinstance(o, Constant)]
     weights = any(np.shape(array) for array in consts) or any(o.shape for o in constants)
@@ -279,7 +278,7 @@ def _is_of_interest(operation: Operation) -> bool:
 
 
 def _is_transparent(jaxpr: core.Jaxpr) -> bool:
-    """Whether there is nothing in it but maxima of entries."""
+    """Whether it contains only operations of a max pooling."""
     for equation in jaxpr.eqns:
         if equation.primitive.name in _INLINED:
             inner = equation.params["jaxpr"]
@@ -291,5 +290,5 @@ def _is_transparent(jaxpr: core.Jaxpr) -> bool:
 
 
 def _is_number(atom: Any) -> bool:  # noqa: ANN401
-    """Whether it is a literal that is no index: the 0 of relu."""
+    """Whether it is a floating literal, such as the 0 of relu, and not an index."""
     return isinstance(atom, core.Literal) and jnp.issubdtype(np.result_type(atom.val), jnp.inexact)

@@ -1,6 +1,6 @@
-"""The folding itself: multipliers move into the kernels in front of them, or else, with their offsets, behind.
+"""The folding itself: multipliers move into the kernels in front of them or, with their offsets, into those behind.
 
-A move passes several operations at most, a pooling or a reshape, and is undone where it does not end in kernels.
+A move may pass several operations, such as a pooling or a reshape. It is undone if it does not end in kernels.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ class _Edits:
 
 
 def fold(network: Network) -> list[Norm]:
-    """Folds what can be, in place; returns the norms in their order, those with `kernels` being folded."""
+    """Fold all norms that can be folded, in place. Return the norms in order; the folded ones have `kernels`."""
     norms = dict.fromkeys(n for node in network.nodes for u in node.uses for n in u.term.norms if n.shifted)
     for base in reversed(network.uses):
         moved = [n for use in network.uses[base] if use.term.has_multiplier for n in use.term.norms if n.shifted]
@@ -54,7 +54,7 @@ def fold(network: Network) -> list[Norm]:
 
 
 def _attempt(norms: dict[Norm, None], side: str, move: Any, network: Network, start: Any) -> None:  # noqa: ANN401
-    """Moves these norms, or says in them why not."""
+    """Move these norms, or record in them why they cannot be moved."""
     if not norms:
         return
     edits = _Edits()
@@ -70,7 +70,7 @@ def _attempt(norms: dict[Norm, None], side: str, move: Any, network: Network, st
 
 
 def _move_to_front(network: Network, edits: _Edits, base: Value) -> None:
-    """Replaces a base by a multiple of it, which all its uses have in common."""
+    """Replace a base by the multiple of it that all its uses have in common."""
     pending = {base}
     while pending:
         value = max(pending, key=lambda v: network.origins[v].number if v in network.origins else -1)
@@ -102,7 +102,7 @@ def _move_to_front(network: Network, edits: _Edits, base: Value) -> None:
 
 
 def _move_behind(network: Network, edits: _Edits, start: Use) -> None:
-    """Replaces the operand of a node by its base, and what the node gives by a term of it."""
+    """Replace the operand of a node by its base, and the result of the node by a term of it."""
     pending = [start]
     while pending:
         use = pending.pop()

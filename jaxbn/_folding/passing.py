@@ -1,4 +1,4 @@
-"""Operations that leave channels apart: coefficients of their result from those of their operand, and back."""
+"""Operations that do not mix channels: the coefficients of the result from those of the operand, and back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from jaxbn._kernels import along
 
 
 def described(node: Node) -> str:
-    """The node, as a person would name it."""
+    """The name of the node for a person."""
     if node.operation is None:
         return "the result of the network"
     name = _NAMES.get(node.name, node.operation.called)
@@ -57,7 +57,7 @@ def _broadcast(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarra
 
 
 def _unchanged_axes(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    """Slices, paddings: along axes whose size changes there must be no channels."""
+    """Slices and paddings: the coefficients must not vary along axes whose size changes."""
     old, new = node.uses[0].value.shape, node.results[0].shape
     require_uniform(coefficients, [a for a in range(len(old)) if old[a] != new[a]], described(node))
     if node.name == "rev":
@@ -72,7 +72,7 @@ def _unchanged_axes(node: Node, coefficients: np.ndarray, forward: bool) -> np.n
 
 
 def _gather(node: Node, coefficients: np.ndarray, forward: bool) -> np.ndarray:
-    """Slices, written by index: of whole axes, which the channels must be on."""
+    """Slices by index: the coefficients may only vary along axes that are taken as a whole."""
     params, old, new = parameters(node), node.uses[0].value.shape, node.results[0].shape
     numbers = params["dimension_numbers"]
     if params["mode"] == lax.GatherScatterMode.FILL_OR_DROP:

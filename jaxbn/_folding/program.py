@@ -1,4 +1,4 @@
-"""A folded network, ready to run: its operations, and apart from them the weights that they take."""
+"""A folded network, ready to run: its operations and, separately, the weights that they take."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from jaxbn._folding.terms import TERM, Node, Norm, Term, Use, read_terms
 
 
 class Program(NamedTuple):
-    """A function of weights and inputs, both flat."""
+    """A function of flat weights and flat inputs, with the weights and the norms."""
 
     run: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
     weights: tuple[jax.Array, ...]
@@ -23,18 +23,18 @@ class Program(NamedTuple):
 
     @property
     def decisions(self) -> tuple[Any, ...]:
-        """Whether two programs take the same weights: where this is the same."""
+        """A value that is equal for two programs if and only if they take the same weights."""
         forms = [(weight.shape, weight.dtype) for weight in self.weights]
         return forms, [(norm.scope, norm.features, norm.kept, norm.kernels) for norm in self.norms]
 
 
 def folded(closed: core.ClosedJaxpr, operands: Sequence[Constant | None], scope: str = "") -> Program:
-    """Folds the norms of a traced network.
+    """Fold the norms of a traced network.
 
     Args:
         closed: the trace.
-        operands: for each of its arguments the constant that it is, or None where it stays an argument.
-        scope: where in a network it is.
+        operands: for each argument of the trace, its constant value, or None if it remains an argument.
+        scope: the place of the trace in the network.
 
     """
     graph = read(closed, operands, scope)
@@ -56,7 +56,7 @@ class _Slot(NamedTuple):
 
 
 class _Affine(NamedTuple):
-    """multiplier · base + offset, computed in a type and then converted."""
+    """multiplier · base + offset, computed in the type `computed` and converted to `dtype`."""
 
     base: Value
     multiplier: _Slot | None
@@ -69,7 +69,7 @@ _Given = Value | _Slot | _Affine
 
 
 class _Step(NamedTuple):
-    """An operation; without a function, what it is given is its result."""
+    """An operation; without a function, its operands are its results."""
 
     function: Callable[[Sequence[Any]], Sequence[Any]] | None
     operands: list[_Given]
@@ -77,7 +77,7 @@ class _Step(NamedTuple):
 
 
 class _Writer:
-    """Puts the steps of a program in order, and its weights in a list."""
+    """Arranges the steps of a program in order, and its weights in a list."""
 
     def __init__(self, graph: Graph, nodes: Sequence[Node]) -> None:
         self.arrays: dict[int, tuple[int, Any]] = {}
@@ -93,7 +93,7 @@ class _Writer:
             return tuple(jnp.asarray(array) for _, array in self.arrays.values())
 
     def _operands(self, operation: Operation) -> Sequence[Operand | Use]:
-        """The operands of a node; as they were traced where the operation is part of an unchanged term."""
+        """The operands of a node; those of the trace if the operation is part of an unchanged term."""
         node = self.by_operation.get(operation)
         return operation.operands if node is None or (node.name == TERM and not node.uses[0].touched) else node.operands
 

@@ -1,8 +1,8 @@
-"""How a multiplication or an addition of each channel passes an operation, towards a kernel that takes it in.
+"""The rules by which a multiplier or an offset of each channel passes an operation, towards a kernel that absorbs it.
 
-`in_front(node, m)` says how a node gives m · result: what to multiply its operands by, or the kernel that does so.
-`behind(node, position, m, s)` says what a node gives of m · x + s: its kernel, and the M, S of M · result + S.
-Both raise `Blocked` where there is no such thing.
+`in_front(node, m)` returns what makes a node give m · result: factors for its operands, or a new kernel.
+`behind(node, position, m, s)` returns what a node gives for m · x + s: a new kernel, and M and S of M · result + S.
+Both raise `Blocked` if this is impossible.
 """
 
 import math
@@ -22,7 +22,7 @@ from jaxbn._kernels import absorbed, along, scaled
 
 
 class Behind(NamedTuple):
-    """A node that is given m · x + s: with these constants it makes multiplier · result + offset."""
+    """The effect of m · x + s on a node: with these constants, it gives multiplier · result + offset."""
 
     constants: dict[int, Constant]
     multiplier: np.ndarray
@@ -30,10 +30,10 @@ class Behind(NamedTuple):
 
 
 def in_front(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Constant]:
-    """For operands, what to multiply each by; for kernels, the new one.
+    """The factor of each operand, or the new kernel, with which the node gives multiplier · result.
 
     Raises:
-        Blocked: the node does not give a multiple of its result.
+        Blocked: there are no such factors and no such kernel.
 
     """
     if node.name in _KERNELS:
@@ -55,10 +55,10 @@ def in_front(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Const
 
 
 def behind(node: Node, position: int, multiplier: np.ndarray, offset: np.ndarray) -> Behind:
-    """The node with m · x + s in place of x = operand `position`.
+    """The effect on the node of m · x + s in place of x, its operand at `position`.
 
     Raises:
-        Blocked: the result is not affine in it, channel by channel.
+        Blocked: the result is not an affine function of that operand in each channel.
 
     """
     if node.name in _KERNELS:
@@ -84,22 +84,22 @@ def behind(node: Node, position: int, multiplier: np.ndarray, offset: np.ndarray
 
 
 def _kernel(node: Node) -> tuple[int, Constant]:
-    """The operand that is a kernel."""
+    """The position and the value of the operand that is a kernel."""
     for position, operand in enumerate(node.operands):
         if isinstance(operand, Constant) and (position == 1 or node.name == "dot_general"):
             return position, operand
-    raise Blocked(f"{described(node)}, whose kernel does not follow from the weights alone")
+    raise Blocked(f"{described(node)}, whose kernel depends on the inputs")
 
 
 def _convolution(node: Node, _: int) -> tuple[tuple[int, ...], ...]:
-    """Axes of the kernel's outputs, and of those in the result; of the kernel's inputs, and of those in x."""
+    """The axes of the outputs in the kernel and in the result, and of the inputs in the kernel and in x."""
     numbers: lax.ConvDimensionNumbers = parameters(node)["dimension_numbers"]
     lhs, rhs, out = numbers
     return (rhs[0],), (out[1],), (rhs[1],), (lhs[1],)
 
 
 def _product(node: Node, position: int) -> tuple[tuple[int, ...], ...]:
-    """The same of `dot_general`, whose batch axes are inputs and outputs alike."""
+    """The same axes of `dot_general`, whose batch axes are both inputs and outputs."""
     contracted, batches = parameters(node)["dimension_numbers"]
     shapes = [o.shape if isinstance(o, Constant) else o.value.shape for o in node.operands]
     free = [
@@ -129,7 +129,7 @@ def _require_no_padding(node: Node) -> None:
 
 
 def _over(coefficients: np.ndarray, axes: tuple[int, ...], sizes: list[int]) -> np.ndarray:
-    """Coefficients as an array over these axes, in their order."""
+    """The coefficients as an array over these axes, in their order."""
     order = sorted(range(len(axes)), key=axes.__getitem__)
     picked = coefficients.reshape([coefficients.shape[axes[i]] for i in order])
     return np.broadcast_to(picked.transpose(np.argsort(order)), sizes)
@@ -154,7 +154,7 @@ def _replaced(old: Constant, new: np.ndarray) -> Constant:
 
 
 def _each(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Constant]:
-    """A sum or a maximum of arrays: to each operand the same, if it has the channels."""
+    """The factors for a sum or a maximum of arrays: the same for each operand, if it has the channels."""
     shape = node.results[0].shape
     for use in node.uses:
         if len(use.value.shape) != len(shape):
@@ -164,7 +164,7 @@ def _each(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Constant
 
 
 def _parts(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Constant]:
-    """`concatenate`: to each operand its part."""
+    """The factors for `concatenate`: for each operand its part."""
     axis, begin = parameters(node)["dimension"], 0
     parts: dict[int, np.ndarray | Constant] = {}
     for position, operand in enumerate(node.operands):
@@ -182,7 +182,7 @@ def _parts(node: Node, multiplier: np.ndarray) -> dict[int, np.ndarray | Constan
 
 
 def _offset(node: Node, mapped: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """An offset behind a sum, to which every entry adds it, or behind a padding, which does not have it."""
+    """The offset of the result: multiplied by the number of entries of a sum; impossible behind a padding."""
     if node.name == "pad" and (offset != 0).any():
         raise Blocked("a padding")
     if node.name == "reduce_sum":

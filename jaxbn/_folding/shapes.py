@@ -1,7 +1,7 @@
-"""Coefficients of a value, one for each channel, as the value's shape changes.
+"""The per-channel coefficients of a value under changes of its shape.
 
-Coefficients have the dimensions of the value, and size one along axes on which they do not vary. They stay that small
-whatever the batch is, which may be symbolic.
+Coefficients have as many dimensions as the value, and size one along axes on which they do not vary. So they stay small
+for every batch size, even a symbolic one.
 """
 
 import math
@@ -13,8 +13,8 @@ import numpy as np
 from jaxbn._axes import is_known
 
 
-class Blocked(Exception):  # noqa: N818  (no error: the norm stays)
-    """A norm cannot pass an operation, for this reason."""
+class Blocked(Exception):  # noqa: N818  (not an error: the norm is kept)
+    """The reason why a norm cannot pass an operation."""
 
 
 def varying(coefficients: np.ndarray) -> set[int]:
@@ -23,7 +23,7 @@ def varying(coefficients: np.ndarray) -> set[int]:
 
 
 def require_uniform(coefficients: np.ndarray, axes: Sequence[int], operation: str) -> None:
-    """Raises Blocked where coefficients vary along these axes."""
+    """Raise Blocked if the coefficients vary along these axes."""
     if varying(coefficients) & set(axes):
         raise Blocked(f"{operation} mixes channels")
 
@@ -81,5 +81,5 @@ def _equal(left: Sequence[Any], right: Sequence[Any]) -> bool:
 def _is_less(left: Sequence[Any], right: Sequence[Any]) -> bool:
     try:
         return bool(math.prod(left) < math.prod(right))
-    except Exception as error:  # of symbolic sizes that cannot be compared; its type is private to JAX
+    except Exception as error:  # symbolic sizes that cannot be compared; the type of the error is private to JAX
         raise Blocked("a reshape of symbolic sizes in between") from error

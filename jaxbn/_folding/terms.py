@@ -1,8 +1,9 @@
-"""Values that are affine in each other: multiplier · base + offset, one number of each for each channel.
+"""Affine relations between values: multiplier · base + offset, with one multiplier and one offset per channel.
 
-A norm in evaluation is such a map, however it is written: (x − μ) · m + β, or x · m + (β − μ · m), or with the steps of
-a max pooling in between. So is a bias. Each value that a chain of such operations makes is a *term* of the value that
-the chain begins with, its base. A *use* is where anything else takes a value. Folding changes the terms of uses.
+A norm in evaluation is such a map in every notation: (x − μ) · m + β, or x · m + (β − μ · m), or with the steps of a
+max pooling in between. A bias is another. Each result of a chain of such operations is a *term* of its *base*, the
+value at the beginning of the chain. A *use* is a place where any other operation takes a value. Folding changes the
+terms of uses.
 """
 
 from collections import Counter
@@ -18,77 +19,77 @@ from jaxbn._folding.graph import Constant, Graph, Operand, Operation, Value
 
 @dataclass(eq=False)
 class Norm:
-    """A multiplication of each channel, and an addition to each: what a norm is in evaluation."""
+    """A norm in evaluation: a multiplication of each channel, and an addition to each."""
 
     scope: str
     features: tuple[int, ...]
-    shifted: bool  # False as long as nothing is added: a mere scale is no norm
-    kernels: list[str] = field(default_factory=list)  # that it was folded into
-    in_front: str = ""  # why it cannot go there
-    behind: str = ""
+    shifted: bool  # False as long as nothing is added: a scale alone is not a norm
+    kernels: list[str] = field(default_factory=list)  # the kernels that it was folded into
+    in_front: str = ""  # why it cannot be folded in front
+    behind: str = ""  # why it cannot be folded behind
     kept: bool = False
-    layers: int = 1  # of a scan, that have it
+    layers: int = 1  # the number of scanned layers with this norm
 
     def keep(self, in_front: str, behind: str) -> None:
-        """It stays, for these reasons."""
+        """Keep the norm, for these reasons."""
         self.kept, self.in_front, self.behind, self.kernels = True, in_front, behind, []
 
 
 class Term(NamedTuple):
-    """multiplier · base + offset, with coefficients as in `shapes`; of float64 or complex128."""
+    """multiplier · base + offset, with coefficients as in `shapes`, in float64 or complex128."""
 
     base: Value
     multiplier: np.ndarray
     offset: np.ndarray
     dtype: Any  # the widest that the value passes through
     norms: tuple[Norm, ...] = ()
-    shifted: bool = False  # something was added to each channel
-    is_product: bool = False  # a multiplication was the last to be done
+    shifted: bool = False  # whether something was added to each channel
+    is_product: bool = False  # whether the last operation was a multiplication
 
     @property
     def has_multiplier(self) -> bool:
-        """Whether the multiplier does anything."""
+        """Whether the multiplier differs from 1 anywhere."""
         return bool((self.multiplier != 1).any())
 
     @property
     def has_offset(self) -> bool:
-        """Whether the offset does anything."""
+        """Whether the offset differs from 0 anywhere."""
         return bool((self.offset != 0).any())
 
     @property
     def is_finite(self) -> bool:
-        """Whether it can be moved; else it stays as it was traced."""
+        """Whether all coefficients are finite; otherwise the term stays as it was traced."""
         return bool(np.isfinite(self.multiplier).all() and np.isfinite(self.offset).all())
 
     @property
     def is_trivial(self) -> bool:
-        """Whether it is the base itself."""
+        """Whether the term is the base itself."""
         return not self.has_multiplier and not self.has_offset
 
     def times(self, factor: Any) -> "Term":  # noqa: ANN401
-        """The term multiplied."""
+        """The term multiplied by a factor."""
         return self._replace(multiplier=self.multiplier * factor, offset=self.offset * factor)
 
     def of(self, multiplier: np.ndarray, offset: np.ndarray) -> "Term":
-        """The same of multiplier · base + offset."""
+        """The term with multiplier · base + offset in place of its base."""
         return self._replace(multiplier=self.multiplier * multiplier, offset=self.multiplier * offset + self.offset)
 
 
 @dataclass(eq=False)
 class Use:
-    """Where an operation takes a value that its base was made into."""
+    """A place where a node takes a value, with the value as a term of its base."""
 
     node: "Node"
     value: Value
     term: Term
-    touched: bool = False  # the term is not any more what the trace computes
+    touched: bool = False  # whether the term differs from the traced computation
 
 
 @dataclass(eq=False)
 class Node:
-    """An operation that is no mere part of a term, or a term that several operations take, or the network's results."""
+    """An operation that is not part of a term, a term that several operations take, or the results of the network."""
 
-    operation: Operation | None  # None: the results
+    operation: Operation | None  # None for the results
     operands: list[Use | Constant]
     results: list[Value]
     name: str
@@ -101,7 +102,7 @@ class Node:
 
 
 class Network(NamedTuple):
-    """A graph and its terms."""
+    """A graph with its nodes and their terms."""
 
     graph: Graph
     nodes: list[Node]
@@ -109,11 +110,11 @@ class Network(NamedTuple):
     uses: dict[Value, list[Use]]  # of each base
 
 
-TERM, RESULTS = "term", "results"  # names of nodes that no primitive has
+TERM, RESULTS = "term", "results"  # names of nodes, different from those of all primitives
 
 
 def read_terms(graph: Graph) -> Network:
-    """Finds the terms of a graph."""
+    """Find the terms of a graph."""
     taken = Counter(o for operands in _takers(graph) for o in dict.fromkeys(operands) if isinstance(o, Value))
     terms: dict[Value, Term] = {}
     network = Network(graph, [], {}, {})
@@ -124,7 +125,7 @@ def read_terms(graph: Graph) -> Network:
             continue
         (result,) = operation.results
         terms[result] = term
-        if taken[result] > 1:  # a base of its own, which can only change for all of them at once
+        if taken[result] > 1:  # it becomes a base, which can only change for all its users at once
             _add(network, terms, operation, [result], TERM)
             del terms[result]
     _add(network, terms, None, graph.outputs, RESULTS)
@@ -145,7 +146,7 @@ def _takers(graph: Graph) -> Iterator[list[Operand]]:
 def _add(
     network: Network, terms: Mapping[Value, Term], operation: Operation | None, operands: list[Operand], name: str
 ) -> None:
-    """Appends a node."""
+    """Append a node."""
     node = Node(operation, [], operation.results if operation else [], name, len(network.nodes))
     for operand in operands:
         if isinstance(operand, Constant):
@@ -159,7 +160,7 @@ def _add(
 
 
 def _term(operation: Operation, terms: Mapping[Value, Term]) -> Term | None:
-    """The result of an operation as a term; None where it is none."""
+    """The result of an operation as a term; None if it is not a term."""
     rule = _RULES.get(operation.name)
     if rule is None or len(operation.results) != 1:
         return None
@@ -215,7 +216,7 @@ def _mul_rule(operation: Operation, given: list[Any]) -> Term | None:
 
 
 def _select_rule(_: Operation, given: list[Any]) -> Term | None:
-    """Of one of two terms, the same one everywhere in a channel."""
+    """A selection between two terms that is the same for all entries of a channel."""
     which, *cases = given
     if not isinstance(which, Constant) or which.array.dtype != bool or len(cases) != 2:
         return None
@@ -234,7 +235,7 @@ def _select_rule(_: Operation, given: list[Any]) -> Term | None:
 
 
 def _convert_rule(operation: Operation, given: list[Any]) -> Term | None:
-    """To another type, which may be narrower: what is moved into a kernel is not rounded in between."""
+    """A conversion to another type, which may be narrower: coefficients moved into a kernel are not rounded by it."""
     (term,) = given
     (result,) = operation.results
     complex_ = [jnp.issubdtype(dtype, jnp.complexfloating) for dtype in (result.dtype, term.dtype)]
@@ -242,13 +243,13 @@ def _convert_rule(operation: Operation, given: list[Any]) -> Term | None:
 
 
 def _shaped(constant: Constant, term: Term) -> np.ndarray:
-    """The coefficients, with the dimensions of the term."""
+    """The constant as coefficients with the dimensions of the term."""
     coefficients = constant.wide
     return coefficients if coefficients.ndim else coefficients.reshape((1,) * term.multiplier.ndim)
 
 
 def _has_channels(constant: Constant) -> bool:
-    """Whether it is an array, and no number that is the same everywhere."""
+    """Whether the constant is an array, and not one number for all entries."""
     return constant.array.ndim > 0
 
 

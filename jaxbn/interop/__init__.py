@@ -1,7 +1,8 @@
-"""Other libraries' batch normalization: their arrays to `(params, state, options)`, and back.
+"""Conversions between the batch normalization of other libraries and `(params, state, options)`, in both directions.
 
-Arrays in, arrays out, all of them NumPy's: no other library is imported, no file is read, no pickle ever loaded.
-docs/migrating.md shows each library's names and conventions beside these, and how to carry arrays in safetensors files.
+The conversions take and return NumPy arrays. They import no other library, read no files, and never load a pickle.
+docs/migrating.md compares the names and conventions of each library, and shows how to carry arrays in safetensors
+files.
 """
 
 from jaxbn.interop._equinox import from_equinox, options_from_equinox, to_equinox

@@ -1,4 +1,4 @@
-"""Equinox: a layer's fields, and what its state holds for them."""
+"""Conversions of Equinox's BatchNorm: a layer's fields, and the entries of its state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ FIELDS: dict[Mode, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class _AfterFirst:
-    """The schedule that is 0 for the first batch, which replaces whatever there is, and then constant."""
+    """The schedule that is 0 for the first batch, which replaces the initial statistics, and then constant."""
 
     momentum: float
 
@@ -51,31 +51,35 @@ def from_equinox(
     updates: int = 1,
     remove_initial_variance: bool = False,
 ) -> Layer:
-    """Converts one Equinox BatchNorm, of either mode, which is known by the names.
+    """Convert one Equinox BatchNorm; the names of its arrays tell its mode.
 
-    In mode "batch" Equinox keeps averages that begin at 0 for the mean and at 1 for the variance, and divides both by
-    1 − momentumᵗ to evaluate; so do we, for the same evaluation. But only an average that begins at 0 may be divided
-    so: the variance is too large by momentumᵗ / (1 − momentumᵗ), +99 after one step and +0.004 after a thousand at the
-    default of 0.99. `remove_initial_variance=True` takes that off.
+    In mode "batch", Equinox keeps averages that start at 0 for the mean and at 1 for the variance. To evaluate, it
+    divides both by 1 − momentumᵗ, and this conversion does the same. This division is right only for an average that
+    starts at 0: the variance comes out too large by
 
-    In mode "ema" the first batch replaces the statistics; before it there are none, and the state is as from
-    `jaxbn.init`.
+        momentumᵗ / (1 − momentumᵗ)
+
+    At the default momentum of 0.99, this is 99 after one step and 0.004 after a thousand. With
+    `remove_initial_variance=True` it is subtracted.
+
+    In mode "ema", the first batch replaces the statistics. Before it there are none, and the state is the initial one
+    of `jaxbn.init`.
 
     Args:
-        arrays: `weight` and `bias` (absent or None with `channelwise_affine=False`), and what the state holds for the
-            layer's fields: `batch_counter` and `batch_state_index` (a pair), or `ema_first_time_index` and
-            `ema_state_index` (a pair).
-        momentum: as the layer has it: the weight of the old statistic.
-        eps: as the layer has it.
+        arrays: a mapping with `weight` and `bias` (absent or None for `channelwise_affine=False`) and with the state's
+            entries for the layer's fields: `batch_counter` and `batch_state_index` (a pair), or `ema_first_time_index`
+            and `ema_state_index` (a pair).
+        momentum: the layer's `momentum`, the weight of the old statistic.
+        eps: the layer's `eps`.
         updates: the number of training steps so far, which mode "ema" does not record; only schedules read it.
-        remove_initial_variance: correct the variance of mode "batch", instead of evaluating as Equinox does.
+        remove_initial_variance: if True, correct the variance of mode "batch" instead of evaluating like Equinox.
 
     Returns:
-        `(params, state, options)` for `jaxbn.batch_norm(params, state, x, train, **options)`.
+        A `Layer` `(params, state, options)` for `jaxbn.batch_norm(params, state, x, train, **options)`.
 
     Raises:
-        TypeError: an entry is not an array of floating numbers, a pair of them, or a flag or counter.
-        ValueError: entries are missing or unknown, or shapes do not agree.
+        TypeError: an entry is not an array of floating numbers, a pair of them, a flag or a counter, as its name says.
+        ValueError: entries are missing or unknown, or shapes disagree.
 
     Example:
         >>> import numpy as np
@@ -87,8 +91,12 @@ def from_equinox(
         >>> interop.from_equinox(arrays, momentum=0.5, remove_initial_variance=True).state.var
         array([4.], dtype=float32)
 
+    Source: the documentation and the source text of `equinox.nn.BatchNorm`.
+
+    Differs elsewhere: only Equinox divides an average that starts at 1.
+
     """
-    arrays = mapping("arrays", arrays, "its weight and bias, and what the state holds for its fields, by their names")
+    arrays = mapping("arrays", arrays, "its weight, its bias and its entries of the state, by the names of the fields")
     mode: Mode = "ema" if any(name in arrays for name in FIELDS["ema"]) else "batch"
     options = options_from_equinox(momentum, eps, mode=mode)
     step, statistics = FIELDS[mode]
@@ -116,27 +124,27 @@ def from_equinox(
 def to_equinox(
     params: BatchNormParams, state: BatchNormState, *, mode: Mode = "batch", momentum: float = 0.99
 ) -> dict[str, Value]:
-    """Gives the arrays of an Equinox BatchNorm, by the names of its fields; the counter as an int.
+    """Return the arrays of one Equinox BatchNorm, by the names of its fields: the inverse of `from_equinox`.
 
-    In mode "batch" the hidden averages are ours times 1 − momentumᵗ, so that Equinox evaluates with our statistics, up
-    to rounding; continued from there, its variance is right too. In mode "ema" they are ours, bit for bit. A state as
-    from `jaxbn.init` gives what a new layer holds.
+    In mode "batch", Equinox's averages are the running statistics times 1 − momentumᵗ, so that Equinox evaluates with
+    these statistics, up to rounding; with further training in Equinox, its variance stays right. In mode "ema", the
+    averages are the running statistics, bit for bit. The initial state of `jaxbn.init` gives a new layer's arrays.
 
     Args:
-        params: both None for a layer with `channelwise_affine=False`.
-        state: the running statistics.
-        mode: as the layer has it.
-        momentum: as the layer has it; read in mode "batch".
+        params: γ and β, of shape (C,); both None for a layer with `channelwise_affine=False`.
+        state: the running statistics, of shape (C,).
+        mode: the layer's `mode`.
+        momentum: the layer's `momentum`, used in mode "batch".
 
     Returns:
-        `weight` and `bias`, for `equinox.tree_at`; `batch_counter` and `batch_state_index`, or `ema_first_time_index`
-        and `ema_state_index`, for `state.set(layer.batch_counter, ...)`, and so on. `batch_counter` is a Python int, as
-        Equinox's state takes no array of a definite type in its place.
+        A dictionary with `weight` and `bias`, for `equinox.tree_at`; and with `batch_counter` and `batch_state_index`,
+        or `ema_first_time_index` and `ema_state_index`, for `state.set(layer.batch_counter, ...)` and so on.
+        `batch_counter` is a Python int, because Equinox's state does not accept an array with a definite type for it.
 
     Raises:
-        TypeError: `params` or `state` is something else.
-        ValueError: shapes are not (C,); there is only one of scale and bias; the state is None; `mode` or `momentum` is
-            out of its range; in mode "batch", statistics come with a count of 0, by which Equinox would forget them.
+        TypeError: `params` is not a `jaxbn.BatchNormParams`, or `state` not a `jaxbn.BatchNormState`.
+        ValueError: shapes are not (C,); only one of scale and bias is None; the state is None; `mode` or `momentum` is
+            out of range; in mode "batch", the count is 0 although there are statistics, which Equinox would forget.
 
     Example:
         >>> import jaxbn
@@ -148,12 +156,15 @@ def to_equinox(
         batch_counter 0
         batch_state_index (array([0.], dtype=float32), array([1.], dtype=float32))
 
+    Source: the documentation and the source text of `equinox.nn.BatchNorm`.
+
     """
-    options_from_equinox(momentum, mode=mode)  # raises where they are out of their range
+    options_from_equinox(momentum, mode=mode)  # raises if they are out of range
     (scale, bias), (mean, var, updates) = tracked(params, state, "Equinox")
     if (scale is None) != (bias is None):
         raise ValueError(
-            "Equinox has both a weight and a bias, or neither; pass params with a scale of ones or a bias of zeros"
+            "params must have both a scale and a bias or neither, as Equinox's layer; got only one. Add a scale of "
+            "ones or a bias of zeros"
         )
     new = not updates and not np.any(mean) and bool(np.all(np.equal(var, 1)))
     if mode == "ema":
@@ -162,8 +173,9 @@ def to_equinox(
     else:
         if not updates and not new:
             raise ValueError(
-                "state.count is 0, but there are statistics: Equinox, which divides them by 1 − momentum**count, would "
-                "forget them at its next step. Pass the number of updates, such as state._replace(count=1000)"
+                "state.count must be the number of updates behind the statistics; got 0. Equinox divides by "
+                "1 − momentum**count, and would forget them at its next step. Pass, for example, "
+                "state._replace(count=1000)"
             )
         weight = weight_given(momentum, updates, mean.dtype) if updates else np.ones((), mean.dtype)
         fields = dict(zip(FIELDS[mode], (int(updates), (mean * weight, var * weight)), strict=True))
@@ -172,29 +184,32 @@ def to_equinox(
 
 
 def options_from_equinox(momentum: float = 0.99, eps: float = 1e-5, *, mode: Mode = "batch") -> Options:
-    """Gives the options that update and normalise as Equinox's BatchNorm with these arguments does.
+    """Return the options of `jaxbn.batch_norm` that stand for the arguments of Equinox's BatchNorm.
 
-    But for two things: mode "batch" evaluates with a variance that is too large at first (see `from_equinox`), and
-    mode "ema" normalises with the running statistics in training too, which no option here does.
+    Two things remain different. In mode "batch", Equinox evaluates with a variance that is too large at first (see
+    `from_equinox`). In mode "ema", Equinox normalises with the running statistics in training as well; for that, pass
+    `renorm=jaxbn.BatchRenorm(inf, inf)`.
 
     Args:
         momentum: the weight of the old statistic, in [0, 1).
-        eps: added to the variance.
+        eps: added to the variance under the root.
         mode: "batch", or "ema", whose first batch replaces the statistics.
 
     Returns:
-        `momentum`, a schedule: `jaxbn.debiased(momentum)`, or in mode "ema" 0 at first and `momentum` from then on;
-        `epsilon`; and `unbiased=False`.
+        An `Options` dictionary. `momentum` is a schedule: `jaxbn.debiased(momentum)`, or in mode "ema" 0 for the first
+        update and `momentum` from then on; `epsilon`; `unbiased=False`.
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
 
     Example:
         >>> from jaxbn import interop
         >>> keep = interop.options_from_equinox(0.75, mode="ema")["momentum"]
         >>> float(keep(0)), float(keep(1)), float(keep(2))
         (0.0, 0.75, 0.75)
+
+    Source: the documentation and the source text of `equinox.nn.BatchNorm`.
 
     """
     if mode not in FIELDS:

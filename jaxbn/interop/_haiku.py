@@ -1,4 +1,4 @@
-"""Haiku: a module's entries in the dicts of parameters and of state."""
+"""Conversions of Haiku's BatchNorm: a module's entries in the dictionaries of parameters and of state."""
 
 from collections.abc import Iterable, Mapping
 
@@ -30,25 +30,30 @@ Tree = Mapping[str, Mapping[str, object]]
 def from_haiku(
     params: Tree, state: Tree, name: str = "batch_norm", *, decay_rate: float, eps: float = 1e-5, axis: int = -1
 ) -> Layer:
-    """Converts one Haiku BatchNorm.
+    """Convert one Haiku BatchNorm.
 
-    Haiku keeps each statistic twice: `hidden`, an average that begins at 0, and `average` = hidden / (1 − decayᵗ),
-    which it evaluates with. `average` is what is taken here, bit for bit; `jaxbn.debiased(decay_rate)` continues it.
+    Haiku keeps each statistic twice, as `hidden`, an average that starts at 0, and as `average`, which it evaluates
+    with:
+
+        average = hidden / (1 − decay_rateᵗ)
+
+    The state takes `average`, bit for bit, and the schedule `jaxbn.debiased(decay_rate)` continues it.
 
     Args:
-        params: Haiku's parameters, by module: of this norm alone, or of a whole network.
-        state: Haiku's state, by module.
-        name: the norm's module, such as "res_net50/~/initial_batchnorm".
-        decay_rate: as the module has it: the weight of the old statistic.
-        eps: as the module has it.
+        params: Haiku's parameters by module, of this norm alone or of a whole network.
+        state: Haiku's state by module.
+        name: the name of the norm's module, such as "res_net50/~/initial_batchnorm".
+        decay_rate: the module's `decay_rate`, the weight of the old statistic.
+        eps: the module's `eps`.
         axis: the channel axis: −1, or 1 for a module with `data_format="channels_first"`.
 
     Returns:
-        `(params, state, options)` for `jaxbn.batch_norm(params, state, x, train, **options)`, vectors of shape (C,).
+        A `Layer` `(params, state, options)` for `jaxbn.batch_norm(params, state, x, train, **options)`, with vectors of
+        shape (C,).
 
     Raises:
-        TypeError: an entry is not an array of floating numbers, or a counter not an integer.
-        ValueError: entries are missing or unknown; shapes do not agree; the two counters differ.
+        TypeError: an entry is not an array of floating numbers, or a counter is not an integer.
+        ValueError: entries are missing or unknown; shapes disagree; the two counters differ.
 
     Example:
         >>> import numpy as np
@@ -60,10 +65,15 @@ def from_haiku(
         >>> print(params.scale, state.mean, state.var, state.count)
         None [3.] [4.] 1
 
+    Source: the documentation of `haiku.BatchNorm` and `haiku.ExponentialMovingAverage`.
+
+    Differs elsewhere: Haiku's averages start at 0 and are corrected for it; most libraries start at mean 0 and variance
+    1 and are not.
+
     """
     options = options_from_haiku(decay_rate, eps)
-    params = mapping("params", params, "the dict of parameters that the network's init returned")
-    state = mapping("state", state, "the dict of state that the network's init or apply returned")
+    params = mapping("params", params, "the dictionary of parameters that the network's init returned")
+    state = mapping("state", state, "the dictionary of states that the network's init or apply returned")
     modules = [f"{name}/~/{average}" for average in AVERAGES]
     if any(module not in state for module in modules):
         known = [key.removesuffix("/~/mean_ema") for key in state if key.endswith("/~/mean_ema")]
@@ -79,7 +89,7 @@ def from_haiku(
     vectors = dict(zip(found, _squeezed(found, axis), strict=True))
     counters = {f"{module}/counter": int(count(f"{module}/counter", state[module]["counter"])) for module in modules}
     if len(set(counters.values())) > 1:
-        raise ValueError(f"both averages must have seen as many batches; got {listed(counters)}")
+        raise ValueError(f"the counters of both averages must be equal; got {listed(counters)}")
 
     mean, var = (vectors[f"{module}/average"] for module in modules)
     updates = count("counter", next(iter(counters.values())))
@@ -97,27 +107,32 @@ def to_haiku(
     ndim: int = 4,
     axis: int = -1,
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]:
-    """Gives a Haiku BatchNorm's entries in the dicts of parameters and of state.
+    """Return the entries of one Haiku BatchNorm for the dictionaries of parameters and of state.
 
-    `average` and `counter` are ours, bit for bit; `hidden` = average · (1 − decayᵗ) is computed in Haiku's precision,
-    and so equals what Haiku had up to rounding. With a count of 0, Haiku forgets the statistics at its first update,
-    as `jaxbn.debiased` does.
+    `average` and `counter` are those of the state, bit for bit, and the hidden average is
+
+        hidden = average · (1 − decay_rateᵗ)
+
+    It is computed in Haiku's precision and equals Haiku's own up to rounding. With a count of 0, Haiku forgets the
+    statistics at its first update, as `jaxbn.debiased` does.
 
     Args:
-        params: a scale that is None belongs to a module with `create_scale=False`, a bias to `create_offset=False`.
-        state: the running statistics.
-        name: the norm's module in the network.
-        decay_rate: as the module has it.
-        ndim: the dimensions of what is normalised, 4 for images: Haiku's vectors have shape (1, 1, 1, C) then.
+        params: γ and β, of shape (C,). A scale of None is for a module with `create_scale=False`, a bias of None for
+            one with `create_offset=False`.
+        state: the running statistics, of shape (C,).
+        name: the name of the norm's module in the network.
+        decay_rate: the module's `decay_rate`.
+        ndim: the number of dimensions of the module's input: 4 for images, for which Haiku's vectors have shape
+            (1, 1, 1, C).
         axis: the channel axis.
 
     Returns:
-        `(params, state)`, dicts by module, to be merged into a whole network's. There is no entry in `params` where
-        nothing is learned.
+        `(params, state)`, dictionaries by module, to be merged into those of a whole network. If nothing is learned,
+        `params` is empty.
 
     Raises:
-        TypeError: `params` or `state` is something else.
-        ValueError: shapes are not (C,); `decay_rate`, `ndim` or `axis` is out of its range; the state is None.
+        TypeError: `params` is not a `jaxbn.BatchNormParams`, or `state` not a `jaxbn.BatchNormState`.
+        ValueError: shapes are not (C,); `decay_rate`, `ndim` or `axis` is out of range; the state is None.
 
     Example:
         >>> import jaxbn
@@ -126,8 +141,10 @@ def to_haiku(
         >>> print(params["batch_norm"]["scale"].shape, state["batch_norm/~/var_ema"]["average"].ravel())
         (1, 1, 1, 3) [1. 1. 1.]
 
+    Source: the documentation of `haiku.BatchNorm` and `haiku.ExponentialMovingAverage`.
+
     """
-    options_from_haiku(decay_rate)  # raises where it is out of its range
+    options_from_haiku(decay_rate)  # raises if it is out of range
     (feature,) = feature_axes(axis, ndim)
     shape = tuple(-1 if dimension == feature else 1 for dimension in range(ndim))
     (scale, bias), (mean, var, updates) = tracked(params, state, "Haiku")
@@ -144,18 +161,18 @@ def to_haiku(
 
 
 def options_from_haiku(decay_rate: float, eps: float = 1e-5) -> Options:
-    """Gives the options that update and normalise as Haiku's BatchNorm with these arguments does.
+    """Return the options of `jaxbn.batch_norm` that stand for the arguments of Haiku's BatchNorm.
 
     Args:
         decay_rate: the weight of the old statistic, in [0, 1).
-        eps: added to the variance.
+        eps: added to the variance under the root.
 
     Returns:
-        `momentum=jaxbn.debiased(decay_rate)`, `epsilon` and `unbiased=False`.
+        An `Options` dictionary with `momentum=jaxbn.debiased(decay_rate)`, `epsilon` and `unbiased=False`.
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
 
     Example:
         >>> from jaxbn import interop
@@ -163,19 +180,21 @@ def options_from_haiku(decay_rate: float, eps: float = 1e-5) -> Options:
         >>> round(float(options["momentum"](1)), 3), options["epsilon"]
         (0.474, 1e-05)
 
+    Source: the documentation of `haiku.BatchNorm` and `haiku.ExponentialMovingAverage`.
+
     """
     return Options(momentum=debiased(proportion("decay_rate", decay_rate)), epsilon=check.epsilon(eps), unbiased=False)
 
 
 def _squeezed(named: Mapping[str, object], axis: int) -> Iterable[jax.Array]:
-    """Vectors, from arrays whose only axis of more than one entry is the channels'."""
+    """Vectors, from arrays that have size one on all axes except the channel axis."""
     arrays = {name: array(name, value) for name, value in named.items()}
     shapes = {name: value.shape for name, value in arrays.items()}
     shape = next(iter(shapes.values()))
     (feature,) = feature_axes(axis, len(shape))
     if len(set(shapes.values())) > 1 or any(size != 1 for i, size in enumerate(shape) if i != feature):
         raise ValueError(
-            f"all must have one shape, of size 1 but for the channels on axis {axis}, such as (1, 1, 1, C); "
+            f"all must have the same shape, of size 1 except for the channels on axis {axis}, such as (1, 1, 1, C); "
             f"got {listed(shapes)}"
         )
     return [value.reshape(-1) for value in arrays.values()]

@@ -1,4 +1,4 @@
-"""PyTorch: kernels of dense and convolutional layers, the other part of a network that has norms."""
+"""Conversions of the kernels of PyTorch's dense and convolutional layers, the layers around the norms."""
 
 from typing import cast
 
@@ -9,27 +9,27 @@ from jaxbn.interop._layer import array
 
 
 def kernel_from_torch(weight: object, *, transposed: bool = False, groups: int = 1) -> jax.Array:
-    """Converts the weight of a PyTorch layer to the layout of Flax: features last, inputs before them.
+    """Convert the weight of a PyTorch layer to the layout of Flax, with the output features last.
 
-    With k the spatial sizes, I the inputs, O the outputs and G the groups:
+    With the spatial sizes k, I inputs, O outputs and G groups:
 
         dense                   (O, I)         →  (I, O)
         convolution             (O, I/G, k…)   →  (k…, I/G, O)
-        transposed convolution  (I, O/G, k…)   →  (k…, I/G, O), turned round along each k
+        transposed convolution  (I, O/G, k…)   →  (k…, I/G, O), flipped along each k
 
     Args:
         weight: an array or a CPU tensor: the entry `weight` of a Linear, a Conv1d, 2d or 3d, or a ConvTranspose1d, 2d
             or 3d.
-        transposed: whether it is of a transposed convolution, which has the layout of no other.
-        groups: as the layer has it; `feature_group_count` in JAX.
+        transposed: whether the layer is a transposed convolution, whose layout is different.
+        groups: the layer's `groups`, which is `feature_group_count` in JAX.
 
     Returns:
-        The kernel, a NumPy array of the same type: for `flax.linen.Dense`, `Conv` and `ConvTranspose`, their NNX twins,
-        and `jax.lax.conv_general_dilated` in channels-last order.
+        The kernel, a NumPy array of the same type, for `flax.linen.Dense`, `Conv` and `ConvTranspose`, for the same
+        modules of `flax.nnx`, and for `jax.lax.conv_general_dilated` with channels last.
 
     Raises:
         TypeError: `weight` is not an array of floating numbers.
-        ValueError: it has no such shape, or `groups` does not divide it.
+        ValueError: `weight` does not have such a shape, or `groups` does not divide its channels.
 
     Example:
         >>> import numpy as np
@@ -39,9 +39,12 @@ def kernel_from_torch(weight: object, *, transposed: bool = False, groups: int =
         >>> interop.kernel_from_torch(np.ones((10, 512))).shape
         (512, 10)
 
-    Differs elsewhere: PyTorch pads a transposed convolution by k − 1 − padding on each side, which Flax takes as it is
-    used: `padding=[(k - 1 - p, k - 1 - p + output_padding)]`. PyTorch flattens channels first: a dense layer behind a
-    feature map of more than one pixel needs its inputs in another order. See docs/migrating.md.
+    Source: the documentation of `torch.nn.Conv2d`, `torch.nn.ConvTranspose2d` and `flax.linen.Conv`.
+
+    Differs elsewhere: PyTorch's `padding` p of a transposed convolution stands for k − 1 − p entries on each side; Flax
+    takes the number of entries itself: `padding=[(k - 1 - p, k - 1 - p + output_padding)]`. PyTorch flattens with the
+    channels first, so a dense layer behind a feature map of more than one pixel needs its inputs in another order. See
+    docs/migrating.md.
 
     """
     given = _checked("weight", weight)
@@ -52,25 +55,27 @@ def kernel_from_torch(weight: object, *, transposed: bool = False, groups: int =
 
 
 def kernel_to_torch(kernel: object, *, transposed: bool = False, groups: int = 1) -> np.ndarray:
-    """Converts the kernel of a Flax layer to the layout of PyTorch: the inverse of `kernel_from_torch`, bit for bit.
+    """Convert the kernel of a Flax layer to the layout of PyTorch: the inverse of `kernel_from_torch`, bit for bit.
 
     Args:
-        kernel: of shape (I, O), or (k…, I/G, O).
-        transposed: whether it is of a transposed convolution.
-        groups: `feature_group_count`.
+        kernel: the kernel, of shape (I, O) or (k…, I/G, O).
+        transposed: whether the layer is a transposed convolution.
+        groups: the layer's `feature_group_count`.
 
     Returns:
-        A NumPy array of the same type; `torch.from_numpy` makes a tensor of it.
+        A NumPy array of the same type. Make a tensor of it with `torch.from_numpy`.
 
     Raises:
         TypeError: `kernel` is not an array of floating numbers.
-        ValueError: it has no such shape, or `groups` does not divide it.
+        ValueError: `kernel` does not have such a shape, or `groups` does not divide its channels.
 
     Example:
         >>> import numpy as np
         >>> from jaxbn import interop
         >>> interop.kernel_to_torch(np.ones((7, 7, 3, 64))).shape
         (64, 3, 7, 7)
+
+    Source: the documentation of `torch.nn.Conv2d`, `torch.nn.ConvTranspose2d` and `flax.linen.Conv`.
 
     """
     given = _checked("kernel", kernel)
@@ -82,7 +87,7 @@ def kernel_to_torch(kernel: object, *, transposed: bool = False, groups: int = 1
 
 
 def _merged_groups(weight: np.ndarray, groups: int) -> np.ndarray:
-    """(G · a, b, k…) as (G · b, a, k…), group by group: its own inverse."""
+    """(G · a, b, k…) as (G · b, a, k…), group by group; applied twice, it changes nothing."""
     a, (b, *spatial) = weight.shape[0] // groups, weight.shape[1:]
     return weight.reshape(groups, a, b, *spatial).swapaxes(1, 2).reshape(groups * b, a, *spatial)
 
@@ -92,7 +97,7 @@ def _checked(name: str, value: object) -> np.ndarray:
     if not 2 <= result.ndim <= 5:
         raise ValueError(
             f"{name} must be of a dense layer (2 dimensions) or of a convolution (3 to 5); got shape {result.shape}. "
-            "Vectors, such as a bias, need no conversion"
+            "Pass vectors, such as a bias, to Flax as they are"
         )
     return result
 

@@ -1,4 +1,4 @@
-"""What every conversion gives, and what all of them check."""
+"""The result of every conversion, and the checks that all conversions share."""
 
 import operator
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,12 @@ MOST_UPDATES = np.iinfo(np.int32).max
 
 
 class Options(TypedDict):
-    """The options of `jaxbn.batch_norm` that make it update and normalise as the other library does.
+    """The options of `jaxbn.batch_norm` with which it updates and normalises like the other library.
+
+    Attributes:
+        momentum: the weight kept by the old running statistic: a number or a schedule.
+        epsilon: added to the variance under the root.
+        unbiased: whether the running variance takes the m/(m−1) estimate.
 
     Example:
         >>> from jaxbn import interop
@@ -33,7 +38,12 @@ class Options(TypedDict):
 
 
 class Layer(NamedTuple):
-    """One batch normalization as `jaxbn.batch_norm` takes it; the arrays are NumPy's, copies of those given.
+    """One converted batch normalization, in the form that `jaxbn.batch_norm` takes.
+
+    Attributes:
+        params: γ and β, of shape (C,): NumPy arrays, copies of those given.
+        state: the running statistics, of shape (C,); None if the layer tracks none.
+        options: the options of `jaxbn.batch_norm` that stand for those of the layer.
 
     Example:
         >>> import numpy as np
@@ -48,25 +58,25 @@ class Layer(NamedTuple):
     """
 
     params: BatchNormParams
-    state: BatchNormState | None  # None where the library tracks nothing
+    state: BatchNormState | None
     options: Options
 
 
 def array(name: str, value: object) -> jax.Array:
-    """A copy of a floating array, as NumPy's: what is trained further there does not change here."""
+    """A copy of a floating array as a NumPy array, which further training in the other library does not change."""
     if not hasattr(value, "__array__"):
         raise TypeError(f"{name} must be an array; got {type(value).__name__}. Convert it first: numpy.asarray(...)")
     try:
-        result = np.asarray(value).copy()  # not np.array(value), which asks others to copy, as they may not know how
-    except (TypeError, RuntimeError) as error:  # PyTorch's, for tensors on a GPU, with a gradient, in bfloat16
+        result = np.asarray(value).copy()  # np.array(value) would ask the other library to copy, which may fail
+    except (TypeError, RuntimeError) as error:  # PyTorch's, for tensors on a GPU, with a gradient, or in bfloat16
         raise TypeError(
-            f"{name} cannot be read as a NumPy array ({error}). Convert it first; a tensor of PyTorch by "
-            "tensor.detach().cpu().float().numpy()"
+            f"{name} must be readable as a NumPy array; got an error ({error}). Convert it first, a PyTorch tensor "
+            "with tensor.detach().cpu().float().numpy()"
         ) from error
     if not jnp.issubdtype(result.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating; got {result.dtype.name}")
     if not can_compute(result.dtype):
-        raise TypeError(f"{name} must have 16 bits at least; got {result.dtype.name}. Convert it to float32 first")
+        raise TypeError(f"{name} must have at least 16 bits; got {result.dtype.name}. Convert it to float32 first")
     return cast(jax.Array, result)
 
 
@@ -93,16 +103,16 @@ def count(name: str, value: object) -> jax.Array:
 
 
 def vectors(named: Mapping[str, object]) -> list[jax.Array]:
-    """Floating arrays of one dimension and one length."""
+    """The values as floating arrays of one dimension; raises if their lengths differ."""
     arrays = {name: array(name, value) for name, value in named.items()}
     shapes = {name: value.shape for name, value in arrays.items()}
     if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
-        raise ValueError(f"all must have one shape (C,), C being the number of channels; got {listed(shapes)}")
+        raise ValueError(f"all must have the same shape (C,), with C the number of channels; got {listed(shapes)}")
     return list(arrays.values())
 
 
 def mapping(name: str, value: object, instead: str) -> Mapping:
-    """A mapping from names; `instead` is what to pass in place of a layer."""
+    """The value, which must be a mapping from names; the error tells what to pass `instead` of a layer."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping from names; got {type(value).__name__}. Pass {instead}")
     return value
@@ -111,13 +121,13 @@ def mapping(name: str, value: object, instead: str) -> Mapping:
 def state_of(
     mean: jax.Array, var: jax.Array, updates: jax.Array, names: tuple[str, str], hint: str = ""
 ) -> BatchNormState:
-    """The state; statistics in half precision become float32, which holds them exactly."""
+    """The state, in which statistics in half precision become float32, which holds them exactly."""
     check_statistics(mean, var, names, hint)
     return BatchNormState(mean.astype(promote(mean.dtype)), var.astype(promote(var.dtype)), updates)
 
 
 def check_statistics(mean: jax.Array, var: jax.Array, names: tuple[str, str], hint: str = "") -> None:
-    """Raises where a layer would evaluate to NaN: a mean is NaN, or a variance is NaN or negative."""
+    """Raise if a layer would evaluate to NaN, because a mean is NaN or a variance is NaN or negative."""
     for name, vector, wrong, what in (
         (names[0], mean, np.isnan(mean), "NaN"),
         (names[1], var, np.isnan(var) | np.less(var, 0), "negative or NaN"),
@@ -131,7 +141,7 @@ def check_statistics(mean: jax.Array, var: jax.Array, names: tuple[str, str], hi
 
 
 def own(params: BatchNormParams, state: BatchNormState | None) -> tuple[BatchNormParams, BatchNormState | None]:
-    """Our arrays as NumPy's, copied, once they are found to fit each other."""
+    """The parameters and the state as copied NumPy arrays; raises if they do not fit each other."""
     named = check.values(params, state)
     found = dict(zip(named, vectors(named), strict=True))
     if state is None:
@@ -145,24 +155,24 @@ def own(params: BatchNormParams, state: BatchNormState | None) -> tuple[BatchNor
 def tracked(
     params: BatchNormParams, state: BatchNormState | None, library: str
 ) -> tuple[BatchNormParams, BatchNormState]:
-    """The same, for a library that always has running statistics."""
+    """Like `own`, for a library that always has running statistics."""
     learned, statistics = own(params, state)
     if statistics is None:
         raise ValueError(
-            f"state must not be None: {library} always has running statistics. Where nothing is tracked, pass those "
-            "that a layer begins with: jaxbn.init(num_features)[1]"
+            f"state must be a jaxbn.BatchNormState, since {library} always has running statistics; got None. If none "
+            "are tracked, pass the initial ones: jaxbn.init(num_features)[1]"
         )
     return learned, statistics
 
 
 def weight_given(decay: float, updates: jax.Array, dtype: np.dtype) -> np.ndarray:
-    """1 − decayᵗ, in the precision that Haiku and Equinox compute it in."""
+    """1 − decayᵗ, computed in the precision of Haiku and Equinox."""
     one = np.ones((), dtype)
     return one - np.power(one * dtype.type(decay), dtype.type(updates))
 
 
 def check_names(found: Iterable[object], required: Iterable[str], optional: Iterable[str], place: str) -> None:
-    """Raises where a name is missing, or where one is unknown."""
+    """Raise if a name is missing or unknown."""
     found, required, optional = list(found), list(required), list(optional)
     missing = [name for name in required if name not in found]
     unknown = [str(name) for name in found if name not in required and name not in optional]
@@ -177,5 +187,5 @@ def check_names(found: Iterable[object], required: Iterable[str], optional: Iter
 
 
 def listed(items: Mapping[str, object]) -> str:
-    """Names and values as a person reads them."""
+    """The names and values as text for a message."""
     return ", ".join(f"{name} {value}" for name, value in items.items())

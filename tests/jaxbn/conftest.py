@@ -1,4 +1,4 @@
-"""What holds for every test of the library: nothing in it leans on implicit promotion, of types or of ranks."""
+"""The setting of all tests of the library: implicit promotion of types or of ranks is an error."""
 
 import jax
 import pytest
@@ -10,6 +10,6 @@ settings.load_profile("jaxbn")
 
 @pytest.fixture(autouse=True)
 def strict():
-    """Implicit promotion is an error; a module that compares with Flax, which relies on it, overrides this."""
+    """Implicit promotion is an error; test modules that compare with Flax, which relies on it, override this."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield

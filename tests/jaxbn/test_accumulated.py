@@ -56,7 +56,7 @@ def test_accumulated_batches_are_one_step_of_ghost_batches(momentum):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.99, 1.0])
 def test_closed_form(momentum):
-    """Also within a step: the batches so far have their share, and the old statistic the rest."""
+    """The closed form also holds within a step: the batches so far have their share, the old statistic the rest."""
     values = np.random.default_rng(2).normal(size=7)
     schedule, running = jaxbn.accumulated(momentum, 3), 5.0
     for count, value in enumerate(values):

@@ -1,7 +1,7 @@
 """The promised accuracy on any data: |error| ≤ 2·10⁻⁶ · max(1, |y|) against float64 on the very same float32 input.
 
-A generator makes channels of every kind that is hard (benchmarks/adversarial.py). Each goes through every path, and
-through what each platform does.
+A generator makes channels of every difficult kind (benchmarks/adversarial.py). Each is computed on every path, and
+as on each platform.
 """
 
 import inspect
@@ -33,14 +33,14 @@ def mesh():
 
 @pytest.fixture(params=["elsewhere", "gpu"])
 def platform(request, monkeypatch):
-    """What a platform does, computed by this one."""
+    """The platform whose computation the tests run on this one."""
     if request.param == "gpu":
         monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cuda, **_: cuda(*arguments))
         monkeypatch.setattr(_moments, "about", inspect.unwrap(_about.about))  # jitted, it remembers
 
 
 def data(shape, **options):
-    """Every channel of every kind, side by side, and its state: the guess is 0."""
+    """All channels of all kinds, side by side, with an initial state, whose guess is 0."""
     x = np.concatenate([channels(kind, int(np.prod(shape)), **options) for kind in KINDS], -1)
     return x.reshape(*shape, -1), init(x.shape[-1])[1]
 
@@ -72,7 +72,7 @@ def test_four_million_entries(kind, platform):
 
 
 def hidden(x):
-    """A mask of entries, and the data with NaN where they do not count."""
+    """A mask of entries, and the data with NaN in the masked-out entries."""
     mask = np.random.default_rng(1).random(x.shape) < 0.7
     mask[:2] = True
     return mask, np.where(mask, x, np.nan).astype(np.float32)
@@ -90,7 +90,7 @@ def test_masks_and_weights(shape, platform):
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 def test_shards(masked, platform):
-    """Where a shard may hold nothing that counts."""
+    """A shard may hold no entry that counts."""
     x, state = data((64,))
     mask = np.ones(x.shape, bool)
     if masked:
@@ -106,7 +106,7 @@ def test_shards(masked, platform):
 
 
 def test_other_paths(platform):
-    """Ghost batches, sharded arrays, vmap, scan; each against float64."""
+    """Ghost batches, sharded arrays, vmap and scan, each against float64."""
     x, state = data((64,))
     together = oracle.batch_norm(PARAMS, state, x, True)[0]
     groups = np.concatenate([oracle.batch_norm(PARAMS, state, rows, True)[0] for rows in x.reshape(8, 8, -1)])
@@ -153,7 +153,7 @@ def test_gradients(shape, platform):
 
 
 def test_without_jit_the_loop_is_compiled_once(monkeypatch):
-    """Each call would take half a second else."""
+    """Otherwise each call would take half a second."""
     traced, choose = [], jax.lax.platform_dependent
 
     def counted(*arguments, **branches):
@@ -168,7 +168,7 @@ def test_without_jit_the_loop_is_compiled_once(monkeypatch):
 
 
 def test_a_good_guess_is_kept_and_a_bad_one_is_not():
-    """What is about the guess took one pass."""
+    """Statistics about the guess itself show that one pass was made."""
     x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32) * 2 + 5
     moments = jax.jit(lambda x, guess: batch_moments(x, (0,), guess=guess))
     good, bad = jnp.asarray([5.0, 8.0, 2.0, 4.0]), jnp.asarray([5.0, 8.0, 2.0, 30.0])
@@ -178,7 +178,7 @@ def test_a_good_guess_is_kept_and_a_bad_one_is_not():
 
 @pytest.mark.parametrize("guess", [np.nan, np.inf, -3e38, 1e30])
 def test_a_guess_may_be_anything(guess):
-    """A state that was poisoned poisons no output of training."""
+    """A state with NaN or infinity does not affect the output in training."""
     x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32) * 2 + 5
     state = BatchNormState(jnp.full(4, guess, jnp.float32), jnp.ones(4), jnp.asarray(1))
     y, _ = jax.jit(lambda x, state: batch_norm(PARAMS, state, x, True))(x, state)
@@ -187,13 +187,13 @@ def test_a_guess_may_be_anything(guess):
 
 @pytest.mark.parametrize("exponent", [-18, -12, 0, 12, 18])
 def test_deviations_of_any_size(exponent):
-    """Where ε is small against the variance."""
+    """ε is small compared with the variance."""
     assert_scales(exponent, ("gaussian", "padding", "ordered"))
 
 
 @pytest.mark.parametrize("exponent", [-18, 18])
 def test_deviations_of_any_size_that_a_sample_shows(exponent, platform):
-    """On a GPU the unit that squares are taken in is a sample's: a sample of one value has none."""
+    """On a GPU the sample sets the unit of the squares: a constant sample has none."""
     assert_scales(exponent, ("gaussian", "ordered"))
 
 
@@ -218,7 +218,7 @@ def test_beyond_that_nothing_finite_makes_a_state_that_is_not():
 
 
 def test_a_sample_is_near_the_middle_of_any_data_that_does_not_know_it():
-    """Within 3 deviations of the mean, whatever few entries are outliers; where all places are, nobody can tell."""
+    """Within 3 deviations of the mean for any few outliers, unless they occupy all sampled places."""
     for shape in SHAPES:
         x, _ = data(shape)
         found = jax.jit(lambda x: middle(x, tuple(range(x.ndim - 1))))(x)

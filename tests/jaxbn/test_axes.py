@@ -1,4 +1,4 @@
-"""Which axes are features, and which are reduced."""
+"""The feature axes and the reduced axes."""
 
 import numpy as np
 import oracle

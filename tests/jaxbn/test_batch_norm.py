@@ -1,4 +1,4 @@
-"""The function as its documentation has it: small examples by hand, and what one channel does to another."""
+"""The function as documented: small examples by hand, and the independence of channels."""
 
 import inspect
 
@@ -85,7 +85,7 @@ def test_what_is_not_finite_stays_in_its_channel(value):
 @pytest.mark.parametrize("shift", [0.0, 3.0, 1000.0])
 @pytest.mark.parametrize("factor", [0.5, 4.0])
 def test_invariant_under_shift_and_scale(shift, factor):
-    """Without ε, of numbers that stay exact: batch normalization of a·x + b is that of x, for a > 0."""
+    """Without ε, and with numbers that stay exact: batch normalization of a·x + b is that of x, for a > 0."""
     x = np.random.default_rng(0).integers(-8, 8, (64, 3)).astype(np.float32)
     params, _ = init(3)
     y, _ = batch_norm(params, None, x, True, epsilon=0.0)

@@ -17,7 +17,7 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name, 
 
 
 def value_and_gradients(case, transform=lambda function: function):
-    """Of an example and a cotangent: y and the new state; the gradients of params and x through both."""
+    """A function of an example and a cotangent: y, the new state, and the gradients of params and x through both."""
 
     def loss(differentiated, e, g):
         params, x = differentiated
@@ -84,7 +84,7 @@ def test_scan_over_steps_equals_a_loop_and_the_closed_form(case):
 
 
 def closed_form(case, state, examples):
-    """The sum, over the batches, of what each one counts for: (1 − wᵢ) times all later weights w of the old."""
+    """The sum over the batches, each with weight (1 − wᵢ) times all later weights w of the old statistic."""
     momentum = {"momentum": 0.99, **case.options, **case.reference}["momentum"]
     weights = [oracle.at(momentum, state.count + i) for i in range(len(examples))]
     batches = [expected(case, e, momentum=0.0)[1] for e in examples]
@@ -108,7 +108,7 @@ def test_checkpoint_changes_nothing(case):
 
 @every_case
 def test_exported_for_any_size_equals_single(case):
-    """With a symbolic size of every reduced axis: multiples of the ghost batch's rows, and of the pooled window."""
+    """Every reduced axis has a symbolic size, a multiple of the ghost batch's rows and of the pooling window."""
     scope = export.SymbolicScope()
     rows, window = case.options.get("ghost_batch_size", 1), 2 if "max_pool" in case.options else 1
     sizes = {axis: f"{window}*s{axis}+{case.shape[axis] % window}" if axis else f"{rows}*s0" for axis in case.reduced}
@@ -145,7 +145,7 @@ def test_sharded_equals_single(case):
 
 
 def shared_axis(case):
-    """Spreads the first reduced axis that eight devices can share."""
+    """Shard the first reduced axis that eight devices can share."""
     axis = next(a for a in case.reduced if case.shape[a] % 8 == 0)
     return PartitionSpec(*(["devices" if a == axis else None for a in range(len(case.shape))]))
 
@@ -153,7 +153,7 @@ def shared_axis(case):
 @pytest.mark.parametrize("axis", [0, 1, 2], ids=["batch", "space", "features"])
 @pytest.mark.parametrize("train", [True, False])
 def test_sharded_over_an_explicit_mesh(train, axis):
-    """What `jax.make_mesh` makes by default: the sharding is part of the type of every intermediate value."""
+    """The default of `jax.make_mesh`, in which the sharding is part of the type of every intermediate value."""
     case = Case("explicit", {"epsilon": 0.1}, (8, 16, 8), train)
     mesh = Mesh(np.array(jax.devices()), ("devices",), axis_types=(AxisType.Explicit,))
     share = NamedSharding(mesh, PartitionSpec(*[None] * axis, "devices"))
@@ -165,7 +165,7 @@ def test_sharded_over_an_explicit_mesh(train, axis):
 
 @pytest.mark.parametrize("transform", [jax.vmap, jax.jit, jax.checkpoint], ids=lambda transform: transform.__name__)
 def test_transformations_nest_in_a_scan(transform):
-    """Gradients inside of a transformed step inside of a scan, as in a training loop."""
+    """Gradients inside a transformed step inside a scan, as in a training loop."""
     case = Case("nested", {"momentum": 0.5})
     members = 2
 
@@ -187,5 +187,5 @@ def test_transformations_nest_in_a_scan(transform):
 
 
 def stack(trees):
-    """One tree with a leading axis more, of many."""
+    """The trees stacked along a new leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

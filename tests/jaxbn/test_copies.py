@@ -1,4 +1,4 @@
-"""Copies for the compiler's sake are equal to what they are copies of, in value and in derivative."""
+"""Copies made for the compiler equal their originals, in value and in derivative."""
 
 import jax
 import jax.numpy as jnp

@@ -141,7 +141,7 @@ def test_nnx():
 
 @pytest.mark.parametrize("mask", ["function", "tree"])
 def test_adamw_in_closed_form(mask):
-    """Without gradient, decay alone moves: by the factor 1 − rate · decay a step, and norms not at all."""
+    """Without gradient only decay acts: by the factor 1 − rate · decay per step, and not on norms."""
     params: Any = Network().init(KEY, jnp.ones((8, 3)))["params"]
     tx = optax.adamw(0.1, weight_decay=0.5, mask=decay_mask if mask == "function" else decay_mask(params))
     opt_state, new = tx.init(params), params

@@ -59,7 +59,7 @@ def test_the_gap_is_exact_at_large_means():
 
 
 def test_dead_channels():
-    """By the scale, by the variance, by both; alive is the first."""
+    """Channels that are dead by the scale, by the variance or by both; the first is alive."""
     params = BatchNormParams(jnp.asarray([1.0, 1e-4, 1.0, 0.0]), None)
     x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
     x[:, 2:] = [5.0, 0.0]
@@ -71,7 +71,7 @@ def test_dead_channels():
 
 
 def test_masked_is_filtered():
-    """Whatever is hidden, NaN included; and a mask of bools counts entries."""
+    """Masked-out entries may hold anything, including NaN; the effective size of a bool mask is its count."""
     params, state, x = example()
     rows = np.arange(16) % 3 > 0
     filtered = diagnostics(params, state, x[rows])

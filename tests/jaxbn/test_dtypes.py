@@ -1,6 +1,6 @@
 """Every variant of `cases.py` in every type: results in the type asked for, statistics in float32 or wider.
 
-float32 goes through all that is in `test_contract.py`, float64 and complex128 through `test_gradients.py`.
+float32 is tested by all of `test_contract.py`, float64 and complex128 by `test_gradients.py`.
 """
 
 import jax
@@ -13,7 +13,7 @@ from closeness import assert_close
 
 from jaxbn import BatchNormParams, BatchNormState, batch_norm, init
 
-TYPES = {  # of x: the type of the mean, and of the variance
+TYPES = {  # for each type of x, the type of the mean and that of the variance
     "bfloat16": ("float32", "float32"),
     "float16": ("float32", "float32"),
     "float64": ("float64", "float64"),

@@ -1,4 +1,4 @@
-"""The Equinox layer: what `batch_norm` computes, Equinox's own beside it, and both ways between them."""
+"""The Equinox layer beside `batch_norm` and beside Equinox's own, and the conversions between them."""
 
 from functools import partial
 from typing import Any
@@ -55,7 +55,7 @@ def test_trains_and_evaluates_as_the_function():
 
 
 def test_beside_equinox():
-    """The same in training; in evaluation, its variance is too large by m/(1 − m) after one step."""
+    """The same in training; in evaluation, Equinox's variance is too large by m/(1 − m) after one step."""
     momentum = 0.9
     results = {}
     for name, norm in {"ours": BatchNorm, "own": OWN}.items():

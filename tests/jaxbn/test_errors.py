@@ -1,4 +1,4 @@
-"""Every error says what must hold, what arrived, and what to do."""
+"""Every error says what must hold, what arrived and what to write instead."""
 
 from typing import Any
 
@@ -166,14 +166,14 @@ def test_init_of_integers(dtype):
 
 @pytest.mark.parametrize("train", [True, False])
 def test_a_batch_without_channels(train):
-    """Nothing to normalise is no error."""
+    """An empty batch is not an error."""
     nothing = BatchNormParams(jnp.ones(0), jnp.ones(0)), BatchNormState(jnp.ones(0), jnp.ones(0), jnp.asarray(0))
     y, _ = batch_norm(*nothing, jnp.ones((4, 0)), train)
     assert y.shape == (4, 0)
 
 
 def test_ghost_batches_of_nothing():
-    """Neither rows nor channels are divided by."""
+    """No division by the number of rows or of channels."""
     assert call(x=jnp.ones((0, 3)), ghost_batch_size=4, train=False)[0].shape == (0, 3)
     nothing = BatchNormParams(jnp.ones(0), jnp.ones(0)), BatchNormState(jnp.ones(0), jnp.ones(0), jnp.asarray(0))
     assert batch_norm(*nothing, jnp.ones((4, 0)), True, ghost_batch_size=2)[0].shape == (4, 0)

@@ -99,7 +99,7 @@ def test_vmapped(ratio):
 @pytest.mark.parametrize("option", ["mask", "weights", "ghost batches"])
 @pytest.mark.parametrize("shape", ["images", "rows", "channels first"])
 def test_options(shape, option, ratio):
-    """Compiled; what is hidden is not compared."""
+    """Compiled; masked-out entries are not compared."""
     size, axis = SHAPES[shape]
     rng = np.random.default_rng(0)
     x = rng.normal(ratio, 1, size).astype(np.float32)
@@ -131,7 +131,7 @@ ROWS, IMAGES = (4992, 8), (144, 12, 12, 4)
 
 
 def spikes(position, size=ROWS):
-    """Zeros, but for one large entry."""
+    """Zeros except for one large entry."""
     x = np.zeros(size)
     x[position] = 1e4
     return x
@@ -183,7 +183,7 @@ def test_hard_data(data, path):
 
 @every_path
 def test_any_two_outliers(path):
-    """Every pair of 20 rows, one pair a channel, is far from the rest."""
+    """In each channel another pair of the 20 rows is far from the rest."""
     pairs = np.triu_indices(20, 1)
     for sign in (1, -1):
         x = np.random.default_rng(0).normal(size=(20, len(pairs[0])))
@@ -216,7 +216,7 @@ def test_constant_channels_give_the_bias(value, path):
 
 @every_path
 def test_denormal_numbers_are_as_good_as_zeros(path):
-    """What is far below √ε may be flushed to zero: beside an output of 1, float32 could not show the difference."""
+    """Values far below √ε may be flushed to zero: the difference is invisible in float32 beside an output of 1."""
     x = 1e-39 * np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     params = BatchNormParams(jnp.ones(4), jnp.zeros(4))
     y, g_params, g_x = path(params, x, np.ones_like(x), -1, 1e-5)
@@ -226,7 +226,7 @@ def test_denormal_numbers_are_as_good_as_zeros(path):
 
 @pytest.mark.parametrize("train", [True, False])
 def test_running_statistics_keep_their_digits(train):
-    """Far from zero, too, the new state is that of float64, rounded; and evaluation centres exactly."""
+    """Even far from zero, the new state is that of float64, rounded, and evaluation centres exactly."""
     x = np.random.default_rng(0).normal(1e6, 1, (256, 8)).astype(np.float32)
     params = BatchNormParams(None, None)
     state = BatchNormState(jnp.full(8, 1e6 - 0.5), jnp.full(8, 1.5), jnp.asarray(3))

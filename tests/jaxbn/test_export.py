@@ -38,7 +38,7 @@ def images(*shape: int, mean: float = 5.0) -> jax.Array:
 
 
 def exported(function: Any, sizes: str) -> Any:
-    """Of one float32 array with these sizes."""
+    """A function of one float32 array with these sizes, exported and loaded."""
     return export.export(jax.jit(function))(jax.ShapeDtypeStruct(export.symbolic_shape(sizes), jnp.float32)).call
 
 
@@ -60,7 +60,7 @@ def test_as_accurate_as_where_sizes_are_known(mean):
 
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_one_value_per_channel_is_only_known_at_run_time(unbiased):
-    """The output is the bias, and an unbiased variance of one value is no number: none is kept."""
+    """The output is the bias; an unbiased variance of one value does not exist and is not kept."""
     program = exported(lambda x: jaxbn.batch_norm(PARAMS, STATE, x, True, momentum=0.0, unbiased=unbiased), "b, 3")
     y, state = program(images(1))
     assert_close(y[0], PARAMS.bias)

@@ -1,4 +1,4 @@
-"""Batches that no variance can be taken of: without rows nothing happens, and with one row the modules do as Flax."""
+"""Batches without a variance: without rows nothing changes, and with one row the modules do as Flax does."""
 
 import warnings
 from typing import Any
@@ -78,7 +78,7 @@ def test_without_rows_on_any_shard():
 
 
 def test_without_rows_the_modules_keep_their_statistics():
-    """Where Flax makes them NaN."""
+    """In the same case, Flax's statistics become NaN."""
     linen: Any = jaxbn.linen.BatchNorm(False, momentum=cumulative())
     variables = linen.init(KEY, jnp.ones((0, 3)))
     y, updates = linen.apply(variables, jnp.ones((0, 3)), mutable=["batch_stats"])

@@ -1,4 +1,4 @@
-"""Nothing is NaN that could be a number: without deviation, without weight, of what a mask hides."""
+"""No needless NaN: constant channels, channels without weight, masked-out entries."""
 
 from functools import partial
 from typing import Any
@@ -54,7 +54,7 @@ def test_a_batch_without_weight_has_finite_outputs(epsilon):
 @pytest.mark.parametrize("epsilon", [1e-40, 1e-60])
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_an_epsilon_below_the_smallest_normal_number_is_what_it_is(epsilon, wrap):
-    """The running variance is 0: by 1/√ε, in evaluation and folded."""
+    """With a running variance of 0, the factor is 1/√ε, in evaluation and folded."""
     state = init(3)[1]._replace(var=jnp.zeros(3))
     x = jnp.full((2, 3), 1e-20, jnp.float32)
     expected = oracle.batch_norm(PARAMS, state, x, False, epsilon=epsilon)[0]
@@ -119,7 +119,7 @@ SPOILT: dict[str, dict[str, Any]] = {
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_what_a_mask_hides_alarms_nobody(name, debug, compiled):
-    """JAX's checks look at every intermediate value of what runs eagerly. The results are right, so none may be bad."""
+    """JAX's NaN checks look at every intermediate value of eager code; none may fail, since the results are right."""
     rows = np.arange(8)[:, None, None] < 5
     options = {"mask": rows, **SPOILT[name]}
     hidden = jnp.asarray(np.where(rows, data(), np.nan), options.get("dtype", jnp.float32))

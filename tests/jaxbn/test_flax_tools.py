@@ -1,4 +1,4 @@
-"""Flax's tools see the same in a model with our modules as with Flax's: tables, calls, intermediates."""
+"""Flax's tools show the same for models with our modules as with Flax's: tables, calls, intermediates."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def test_the_summary_of_a_linen_model(repeated):
 
 
 def test_the_operations_of_a_linen_model_are_counted():
-    """They are others than Flax's: it is only the rest of the table that is equal."""
+    """The operations differ from Flax's; only the rest of the table is equal."""
     options: Any = {"show_repeated": True, "compute_flops": True, "compute_vjp_flops": True}
     tables = [Linen(norm).tabulate(KEY, X, console_kwargs={"width": 250}, **options) for norm in LINEN]
     rows = [[line.count("│") for line in text.splitlines()] for text in tables]

@@ -62,7 +62,7 @@ FOLDS = {  # the layer, the shapes of x and of the kernel, the kernel's output a
 
 
 def grouped_transposed(x, kernel, groups=2):
-    """PyTorch's: NCHW with a kernel (in, out/groups, h, w)."""
+    """PyTorch's transposed convolution: NCHW with a kernel (in, out/groups, h, w)."""
     form = ("NCHW", "IOHW", "NCHW")
     parts = zip(jnp.split(x, groups, 1), jnp.split(kernel, groups, 0), strict=True)
     return jnp.concatenate(
@@ -92,7 +92,7 @@ def test_fold(layer, x, kernel, axis, features, with_bias):
 
 @pytest.mark.usefixtures("x64")
 def test_fold_of_a_transposed_convolution_with_groups():
-    """Outputs of group g at kernel[g · in/groups :, o]: by the way of one axis more."""
+    """The outputs of group g are at kernel[g · in/groups :, o]; one more axis separates the groups."""
     x, kernel, norm = draw((2, 4, 3, 3)), draw((4, 3, 2, 2), seed=2), norm_of(6)
     params, state = jax.tree.map(lambda a: a.reshape(2, 3) if a.ndim else a, norm)
     folded, bias = fold(params, state, kernel.reshape(2, 2, 3, 2, 2), epsilon=EPSILON, kernel_axis=(0, 2))
@@ -158,7 +158,7 @@ def test_fold_into_next_through_a_flattening():
 
 @pytest.mark.usefixtures("x64")
 def test_fold_into_a_padded_convolution_differs_at_the_border_only():
-    """What the docstring warns of; and its remedy, zeros of the norm's output instead of its input."""
+    """The warning of the docstring, and its remedy: padding with the input whose normalised value is zero."""
     x, kernel, norm = draw((2, 6, 5, 3)), draw((3, 3, 3, 4), seed=2), norm_of(3)
     params, state = norm
     expected = convolution(evaluated(norm, x), kernel)
@@ -189,7 +189,7 @@ def test_without_scale_or_bias(missing):
 
 
 def exact_fold(params, state, kernel, bias):
-    """In float64 NumPy."""
+    """The folded layer in float64 NumPy."""
     scale, offset, mean, var, kernel, bias = map(oracle.wide, (*params, state.mean, state.var, kernel, bias))
     m = scale / np.sqrt(var + EPSILON)
     return kernel * m, offset + (bias - mean) * m

@@ -1,6 +1,6 @@
 """Every variant of `cases.py` differentiated: the oracle's derivatives, in both modes, nested, to third order.
 
-In float64, where the oracle's numerical derivatives have digits to spare.
+All in float64, in which the oracle's numerical derivatives are accurate enough.
 """
 
 import math
@@ -19,7 +19,7 @@ SMOOTH = [case for case in CASES if case.smooth]
 
 
 def floats(e):
-    """What can be differentiated of an example, as a list of arrays, and the way back: no gradient flows to masks."""
+    """The differentiable arrays of an example as a list, and the way back; no gradient flows to masks."""
     leaves, structure = jax.tree.flatten(e)
     mask = e.arrays.get("mask")
     positions = [i for i, a in enumerate(leaves) if jnp.issubdtype(a.dtype, jnp.inexact) and a is not mask]

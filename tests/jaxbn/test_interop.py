@@ -291,8 +291,11 @@ class OnGpu:
         ),
         (lambda e: e | {"gamma": e["weight"]}, "it has unknown gamma"),
         (lambda e: without(e, "running_var") | {"var": 1}, "it lacks running_var and has unknown var"),
-        (lambda e: e | {"bias": vector(0)[:2]}, r"one shape \(C,\).* weight \(5,\), bias \(2,\), running_mean \(5,\)"),
-        (lambda e: {k: v.reshape(1, -1) for k, v in e.items() if v.ndim}, r"one shape \(C,\).* weight \(1, 5\)"),
+        (
+            lambda e: e | {"bias": vector(0)[:2]},
+            r"the same shape \(C,\).* weight \(5,\), bias \(2,\), running_mean \(5,\)",
+        ),
+        (lambda e: {k: v.reshape(1, -1) for k, v in e.items() if v.ndim}, r"the same shape \(C,\).* weight \(1, 5\)"),
         (lambda e: e | {"num_batches_tracked": np.int64(2**31)}, "from 0 to 2147483647, .* got 2147483648"),
         (lambda e: e | {"num_batches_tracked": np.int64(-1)}, "num_batches_tracked must be from 0 .* got -1"),
     ],
@@ -307,7 +310,7 @@ def test_entries_of_torch_that_do_not_fit(change, message):
     [
         ("weight", [1.0] * CHANNELS, "weight must be an array; got list. Convert it first: numpy.asarray"),
         ("bias", np.arange(CHANNELS), "bias must be floating; got int64"),
-        ("running_mean", OnGpu(), r"running_mean cannot be read .*cuda.*tensor.detach\(\).cpu\(\)"),
+        ("running_mean", OnGpu(), r"running_mean must be readable .*cuda.*tensor.detach\(\).cpu\(\)"),
         ("running_var", np.array(["a"] * CHANNELS), "running_var must be floating; got str"),
         ("num_batches_tracked", np.float32(1), "num_batches_tracked must be one integer"),
         ("num_batches_tracked", np.array([1, 2]), "num_batches_tracked must be one integer"),
@@ -321,7 +324,10 @@ def test_entries_of_torch_of_the_wrong_type(name, value, message):
 
 def test_a_wrong_prefix_names_the_right_ones():
     network = {name: value for i in range(7) for name, value in torch_entries(f"layer{i}.bn.").items()}
-    with pytest.raises(ValueError, match=r"begins with 'layer9\.bn\.'.* running_mean: 'layer0.bn.', .* and 2 more"):
+    with pytest.raises(
+        ValueError,
+        match=r"prefix must begin the name of an entry; got 'layer9\.bn\.'.* running_mean: 'layer0.bn.', .* and 2 more",
+    ):
         interop.from_torch(network, "layer9.bn")
     with pytest.raises(ValueError, match=r"a BatchNorm's entries \(prefixes that have a running_mean: 'layer0\.bn\.'"):
         interop.from_torch(network)
@@ -332,15 +338,15 @@ def test_a_wrong_prefix_names_the_right_ones():
 def test_a_checkpoint_of_torch_without_count():
     entries = without(torch_entries(), "num_batches_tracked")
     assert_same(interop.from_torch(entries).state, BatchNormState(vector(2), vector(3), updates(0)))
-    with pytest.raises(ValueError, match="num_batches_tracked is missing, and momentum=None averages"):
+    with pytest.raises(ValueError, match="must hold num_batches_tracked, since momentum=None averages"):
         interop.from_torch(entries, momentum=None)
 
 
 def test_a_bias_alone_is_not_for_torch_nor_for_equinox():
     params, state = ours(scale=False)
-    with pytest.raises(ValueError, match="no BatchNorm with a bias and without a weight; pass params with a scale"):
+    with pytest.raises(ValueError, match=r"must not have a bias without a scale.*; got scale=None\. Pass a scale"):
         interop.to_torch(params, state)
-    with pytest.raises(ValueError, match="both a weight and a bias, or neither"):
+    with pytest.raises(ValueError, match="params must have both a scale and a bias or neither"):
         interop.to_equinox(params, state)
     with pytest.raises(ValueError, match="it lacks weight"):
         interop.from_equinox(without(equinox_arrays("batch"), "weight"))
@@ -351,7 +357,7 @@ def test_a_bias_alone_is_not_for_torch_nor_for_equinox():
     [
         ([vector(0)] * 3, {}, "the 4 arrays gamma, beta, moving_mean, moving_variance, in this order; got 3.*center"),
         ([vector(0)] * 4, {"scale": False}, "the 3 arrays beta, moving_mean, moving_variance, in this order; got 4"),
-        ([vector(0)] * 7, {}, "got 7.* renorm=True has three more"),
+        ([vector(0)] * 7, {}, "got 7.* renorm=True, leave out the three last"),
         (
             [vector(0), vector(0), vector(0), -vector(0)],
             {},
@@ -381,9 +387,11 @@ def test_entries_of_haiku_that_do_not_fit():
         convert(state=state | {mean: without(state[mean], "hidden")})
     with pytest.raises(ValueError, match="may hold scale, offset; it has unknown bias"):
         convert(params={"net/~/bn": {"bias": vector(0)}})
-    with pytest.raises(ValueError, match=r"seen as many batches; got .*mean_ema/counter 3, .*var_ema/counter 4"):
+    with pytest.raises(
+        ValueError, match=r"the counters of both averages must be equal; got .*mean_ema/counter 3, .*var_ema/counter 4"
+    ):
         convert(state=state | {var: state[var] | {"counter": np.array(4)}})
-    with pytest.raises(ValueError, match=r"of size 1 but for the channels on axis 1.*/scale \(1, 1, 1, 5\)"):
+    with pytest.raises(ValueError, match=r"of size 1 except for the channels on axis 1.*/scale \(1, 1, 1, 5\)"):
         convert(axis=1)
     with pytest.raises(ValueError, match=r"var_ema/average \(5,\)"):
         convert(state=state | {var: state[var] | {"average": vector(0)}})
@@ -417,7 +425,9 @@ def test_a_flag_of_equinox_that_is_none():
 
 def test_statistics_without_count_are_not_for_equinox_to_forget():
     params, state = ours(count=0)
-    with pytest.raises(ValueError, match=r"count is 0, but there are statistics.*_replace\(count=1000\)"):
+    with pytest.raises(
+        ValueError, match=r"count must be the number of updates behind the statistics; got 0.*_replace\(count=1000\)"
+    ):
         interop.to_equinox(params, state)
     arrays = interop.to_equinox(params, state, mode="ema")
     assert_same(arrays["ema_first_time_index"], np.array(False))
@@ -433,7 +443,7 @@ CONVERT = {
 
 @pytest.mark.parametrize("library", CONVERT)
 def test_no_state_is_only_for_torch(library):
-    with pytest.raises(ValueError, match=f"state must not be None: {library} always has running statistics"):
+    with pytest.raises(ValueError, match=rf"state must be .*, since {library} always has running statistics; got None"):
         CONVERT[library](ours()[0], None)
 
 
@@ -445,7 +455,7 @@ def test_only_our_own_values_are_converted_back(convert):
         convert(params._asdict(), state)
     with pytest.raises(TypeError, match=r"state must be a jaxbn.BatchNormState\(mean, var, count\) or None; got tuple"):
         convert(params, tuple(state))
-    with pytest.raises(ValueError, match=r"one shape \(C,\).* params.scale \(1, 5\)"):
+    with pytest.raises(ValueError, match=r"the same shape \(C,\).* params.scale \(1, 5\)"):
         convert(params._replace(scale=params.scale[None]), state)
     with pytest.raises(TypeError, match=r"state.count must be one integer"):
         convert(params, state._replace(count=np.float32(1)))

@@ -253,10 +253,8 @@ def test_evaluation_needs_no_named_axis():
 
 
 def test_an_unbound_name_says_where_it_can_be_bound():
-    with pytest.raises(
-        ValueError,
-        match=r"axis_name must name a mapped axis, and .nowhere. is not bound here.*jax\.shard_map.*jax\.vmap.*jax\.jit",
-    ):
+    message = r"axis_name must name a mapped axis, and .nowhere. is not bound here.*jax\.shard_map.*jax\.vmap.*jax\.jit"
+    with pytest.raises(ValueError, match=message):
         jaxbn.batch_norm(PARAMS, STATE, draw()[0], True, axis_name="nowhere")
 
 
