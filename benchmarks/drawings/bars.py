@@ -19,7 +19,7 @@ _BAR, _AROUND = 0.36, 1.5  # inches: of a bar, of all that is not bars
 
 
 def train_step(path: Path, records: Records) -> None:
-    """Images a second, a panel for each batch size, the fastest first."""
+    """Images per second, one panel per batch size, the fastest first."""
     speeds = {(r["name"], r["batch_size"]): r["images_per_second"] for r in records}
     sizes = sorted({r["batch_size"] for r in records})
     names = sorted({r["name"] for r in records}, key=lambda name: -speeds[name, sizes[0]])
@@ -33,7 +33,7 @@ def train_step(path: Path, records: Records) -> None:
 
 
 def lead(records: Records) -> str:
-    """How far the fastest is ahead of us, or we of the next."""
+    """The lead of the fastest over ours, or of ours over the next."""
     best = max((r for r in records if r["name"] != OURS), key=lambda r: r["ratio"], default=None)
     if best is None:
         return OURS
@@ -43,7 +43,7 @@ def lead(records: Records) -> str:
 
 
 def memory(path: Path, records: Records) -> None:
-    """What a ResNet-18 keeps for its backward pass."""
+    """The bytes that a ResNet-18 keeps for its backward pass."""
     names, mebibytes = [r["name"] for r in records], [r["bytes"] / 2**20 for r in records]
     least = min(records, key=lambda r: r["of_flax"])
     title = f"Kept for the backward pass of a ResNet-18: down to {least['of_flax']:.2f} of Flax's"

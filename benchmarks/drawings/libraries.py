@@ -1,6 +1,6 @@
-"""What a library looks like in every picture: a colour for each, and a line and a marker for each form of it.
+"""The look of a library in all pictures: one colour per library, one line style and one marker per form of it.
 
-The colours are Okabe and Ito's, which the colour-blind tell apart; ours is the same blue everywhere.
+The colours are Okabe and Ito's, which colour-blind people can distinguish; ours is the same blue everywhere.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from train.report import style
 
 
 class Look(NamedTuple):
-    """Of one library in one form."""
+    """The look of one library in one form."""
 
     colour: str
     marker: str
