@@ -1,1 +1,1 @@
-"""Benchmarks: one file a question, all timed by one small harness."""
+"""Benchmarks: one file per question, all timed by one small harness."""

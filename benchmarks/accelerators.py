@@ -5,11 +5,11 @@
     python -m benchmarks.accelerators --json .bench/accelerators.json               # everything: hours on two cores
 
 A layer is a convolution, the norm with what follows it, and a convolution, forward and backward, the convolutions' own
-traffic included. A *pass* is as many bytes as x has. Only main memory counts: what a TPU keeps on the chip is left out,
-and what it pads arrays with is included. Kernels are the launched operations, temporaries the memory beside arguments
-and results; loops and branches, whose body may not run, are counted separately. A ResNet-50's step has 64 images of
-224×224 in bfloat16, that of the MNIST CNN 128 images in float32. Needs the compilers, which `make bench-accelerators`
-installs in a virtual environment of its own: pip install 'jaxbn[accelerators]'.
+traffic included. A *pass* is as many bytes as x has. Only main memory counts: arrays that a TPU keeps on the chip are
+excluded, its padding of arrays is included. Kernels are the launched operations; temporaries are the memory beyond
+arguments and results. Loops and branches, whose body may not run, are counted separately. A ResNet-50's step has 64
+images of 224×224 in bfloat16, that of the MNIST CNN 128 images in float32. The program needs the compilers, which
+`make bench-accelerators` installs in a virtual environment of its own: pip install 'jaxbn[accelerators]'.
 """
 
 import itertools
@@ -83,7 +83,7 @@ class Case(NamedTuple):
         return self.name in VARIANTS
 
     def compile(self) -> jax.stages.Compiled:
-        """Compiles it, for a device that need not be there."""
+        """Compile the program for its target, which need not be present."""
         where = place(self.target)
         if self.name == "resnet-50":
             return resnet50(where, self.norm, self.remat, self.shape[0], self.shape[1], self.dtype)
@@ -114,7 +114,7 @@ class Measurement:
 
     @property
     def program(self) -> tuple[str, ...]:
-        """The program but for its norm: two norms are compared where this is the same."""
+        """The program without its norm; two norms are compared if this is equal."""
         return self.target, self.case, self.shape, self.dtype, self.remat
 
 
@@ -136,7 +136,7 @@ def cases(options: Options) -> Iterator[Case]:
 
 
 def measure(case: Case) -> tuple[Measurement, Traffic]:
-    """Compiles and counts."""
+    """Compile and count."""
     compiled = case.compile()
     memory: Any = compiled.memory_analysis()
     counted = traffic(compiled.as_text() or "")
@@ -190,7 +190,7 @@ def row(m: Measurement, measurements: Sequence[Measurement]) -> Sequence[str]:
 
 
 def main(options: Options) -> None:
-    """Compiles, counts, prints, saves."""
+    """Compile, count, print, save."""
     without_devices()
     missing: list[TargetName] = [name for name in options.targets if not compilers(name)]
     if missing:

@@ -1,7 +1,7 @@
-"""Data that statistics are hard to take of: a generator of channels, by kind.
+"""Data whose statistics are hard to compute: a generator of channels, by kind.
 
-Each channel has a deviation near 1, so that one ε suits all; the kinds that are about size say so. Whoever looks only
-at some places of an array, or adds up squares of what lies far away, is wrong on some of them.
+Each channel has a deviation near 1, so that one ε suits all, except for the kinds that vary the size. An algorithm
+that reads only some places of an array, or adds up squares of distant values, is wrong on some of them.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a layer of batch normalization is given in the benchmarks, and what every library's looks like to them."""
+"""The inputs of a layer of batch normalization in the benchmarks, and the interface of every library's layer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +11,7 @@ OURS = "jaxbn"
 
 
 class Kind(NamedTuple):
-    """What of a case decides which program is compiled for it."""
+    """The part of a case that determines its compiled program."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -19,27 +19,27 @@ class Kind(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What a layer is given: NumPy arrays of one type, channels last, but float32 for `scale` and `bias`."""
+    """The inputs of a layer: NumPy arrays of one type with channels last; `scale` and `bias` are float32."""
 
     x: np.ndarray
     scale: np.ndarray
     bias: np.ndarray
-    cotangent: np.ndarray  # of the result
+    cotangent: np.ndarray  # the cotangent of the result
     residual: np.ndarray | None = None  # added after the normalization
     relu: bool = False  # applied after that
 
     @property
     def kind(self) -> Kind:
-        """What a library must know beforehand."""
+        """The part of the case that a library must know in advance."""
         return Kind(self.x.shape, self.x.dtype, self.relu)
 
 
 class Peer(Protocol):
-    """A library, as the benchmarks see it."""
+    """The interface of a library in the benchmarks."""
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """The name of the library in the tables."""
         ...
 
     def step(self, case: Case) -> Callable[[], Any]:
@@ -51,5 +51,5 @@ class Peer(Protocol):
         ...
 
     def kept_bytes(self, case: Case) -> int:
-        """What is kept between forward and backward pass: the sum over arrays of at least half the entries of `x`."""
+        """The bytes kept between forward and backward pass, in arrays with at least half the entries of `x`."""
         ...

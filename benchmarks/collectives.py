@@ -1,4 +1,4 @@
-"""What one batch norm costs in communication: the collectives of its compiled program, and their bytes.
+"""The communication of one batch norm: the collectives of its compiled program, and their bytes.
 
     python -m benchmarks.collectives [--channels 64] [--json FILE] [--markdown]
 
@@ -39,13 +39,13 @@ class Options:
 
 
 def ours(channels: int, axis_name: str | None) -> Norm:
-    """jaxbn's."""
+    """The norm of jaxbn."""
     _, state = jaxbn.init(channels)
     return lambda params, x: jaxbn.batch_norm(params, state, x, train=True, axis_name=axis_name)
 
 
 def flax(channels: int, axis_name: str | None, use_fast_variance: bool) -> Norm:
-    """Flax's, with the variance as E[x²] − E[x]² (its default), or in two passes."""
+    """Flax's norm, with the variance as E[x²] − E[x]² (its default) or in two passes."""
     module = nn.BatchNorm(use_running_average=False, axis_name=axis_name, use_fast_variance=use_fast_variance)
     statistics = {"mean": jnp.zeros(channels), "var": jnp.ones(channels)}
 
@@ -57,7 +57,7 @@ def flax(channels: int, axis_name: str | None, use_fast_variance: bool) -> Norm:
 
 
 def step(norm: Norm, reduce_gradients: bool) -> Callable[..., object]:
-    """Forward, and backward for a cotangent."""
+    """The forward pass, and the backward pass for a cotangent."""
 
     def run(params: jaxbn.BatchNormParams, x: jax.Array, g: jax.Array) -> object:
         y, pull, statistics = jax.vjp(norm, params, x, has_aux=True)
@@ -105,7 +105,7 @@ def collectives(text: str, loops: int = 0) -> list[int]:
 
 
 def main(options: Options) -> None:
-    """Compiles, counts, prints."""
+    """Compile, count, print."""
     jax.config.update("jax_num_cpu_devices", max(options.devices))
     norms = {
         "jaxbn": lambda name: ours(options.channels, name),

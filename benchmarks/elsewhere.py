@@ -1,13 +1,13 @@
-"""A process of its own for what cannot live in this one, such as Keras with another backend.
+"""A separate process for code that cannot run in this one, such as Keras with another backend.
 
     process = Elsewhere({"KERAS_BACKEND": "torch"})
     step = process.prepare("benchmarks.keras_torch:norm_step", case)  # the child makes it, from what can be pickled
     step()  # the child calls it once; returns when it is done
     process.run("operator:add", 1, 2)  # a plain call; its result comes back
 
-A step is asked for by one byte and answered by one: 5 to 60 microseconds for the round trip (`round_trip` measures it
-where you are), which the step pays beside its own time. On a GPU the step must wait for its results before it returns,
-so its calls cannot be queued as those of this process are.
+A step is requested by one byte and answered by one. The round trip takes 5 to 60 microseconds (`round_trip` measures
+it), which are added to the time of the step. On a GPU the step must wait for its results before it returns, so its
+calls cannot be queued like those of this process.
 """
 
 import atexit
@@ -28,10 +28,10 @@ _STEP, _CALL, _DONE, _FAILED = b"s", b"c", b"d", b"f"
 
 
 class Elsewhere:
-    """A Python process that does what it is asked to, one thing at a time; it ends with this one, or when closed.
+    """A Python process that runs one request at a time; it ends with this process, or when closed.
 
     Args:
-        environment: variables to set for it beside those of this process.
+        environment: environment variables to set in addition to those of this process.
 
     """
 
@@ -47,25 +47,25 @@ class Elsewhere:
         atexit.register(self.close)
 
     def run(self, function: str, *arguments: object) -> object:
-        """What `module:function` returns there, of arguments and to a result that can be pickled.
+        """The result of `module:function` in the child; arguments and result must be picklable.
 
         Raises:
-            RuntimeError: it failed there, or the process has ended.
+            RuntimeError: the function failed, or the process has ended.
 
         """
         return self._ask(_CALL + pickle.dumps((function, arguments, False)))
 
     def prepare(self, factory: str, *arguments: object) -> Callable[[], None]:
-        """A function that has the child call once what `module:function` returns there, and waits for it.
+        """A function that makes the child call the result of `module:function` once, and waits for it.
 
-        The child holds one step: the next to be prepared takes its place, and the memory of its arrays.
+        The child holds one step. The next prepared step replaces it and frees the memory of its arrays.
         """
         self._ask(_CALL + pickle.dumps((factory, arguments, True)))
         self._prepared += 1
         return partial(self._step, self._prepared)
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         atexit.unregister(self.close)
         for pipe in self._pipes():
             with contextlib.suppress(BrokenPipeError):  # it has ended already
@@ -104,7 +104,7 @@ class Elsewhere:
 
 
 def round_trip(process: Elsewhere, calls: int = 200) -> float:
-    """The median of the seconds that a step which does nothing takes."""
+    """The median time of an empty step, in seconds."""
     step = process.prepare("functools:partial", int)
     times = []
     for _ in range(calls):
@@ -115,7 +115,7 @@ def round_trip(process: Elsewhere, calls: int = 200) -> float:
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """What the child does: it reads until there is nothing more."""
+    """The loop of the child, which serves requests until the pipe is closed."""
     step: Callable[[], object] | None = None
     while kind := requests.read(1):
         try:
@@ -140,7 +140,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _main() -> None:
-    """Keeps the pipe for answers to itself: whatever else prints goes to stderr."""
+    """Reserve stdout for answers: everything else that is printed goes to stderr."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _serve(sys.stdin.buffer, answers)

@@ -1,4 +1,4 @@
-"""What a goal's judgement says: a figure, and whether it meets the goal."""
+"""The judgement of a goal: a figure, and whether it meets the goal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,5 +9,5 @@ Finding = tuple[str, Verdict] | None  # the figure and what it means; None: it i
 
 
 def verdict(is_met: bool) -> Verdict:
-    """Of a goal that was measured."""
+    """The verdict on a goal that was measured."""
     return "met" if is_met else "not met"

@@ -1,4 +1,4 @@
-"""What `python -m train` does, up to the end of the first step: the program that `benchmarks.startup` runs and times.
+"""`python -m train` up to the end of the first step: the program that `benchmarks.startup` runs and times.
 
 The last line on stderr is an object of marks: the time of the processor at the end of each phase, in seconds.
 """
@@ -20,13 +20,13 @@ marks: dict[str, float] = {}
 
 
 def mark(name: str) -> None:
-    """Writes down the time of the processor so far."""
+    """Record the processor time so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     marks[name] = used.ru_utime + used.ru_stime
 
 
 def between(module: ModuleType, name: str, before: str, after: str) -> None:
-    """Marks the beginning and the end of a function's calls."""
+    """Wrap a function so that the beginning and the end of its calls are marked."""
     function = getattr(module, name)
 
     @functools.wraps(function)
@@ -40,7 +40,7 @@ def between(module: ModuleType, name: str, before: str, after: str) -> None:
 
 
 def one_step(plan: Any, programs: Any, state: Any, position: Any) -> None:
-    """Stands in for the loop: one step, and the end of the process."""
+    """A stand-in for the training loop: one step, then the end of the process."""
     import jax  # not before the program's own imports
 
     order = programs.shuffle(jax.numpy.int32(1))
@@ -52,7 +52,7 @@ def one_step(plan: Any, programs: Any, state: Any, position: Any) -> None:
 
 @contextlib.contextmanager
 def around() -> Iterator[None]:
-    """The context of the command: programs are kept, and the phases are marked."""
+    """The context of the command, in which compiled programs are kept and the phases are marked."""
     with program_cache.kept():
         from train.commands import train
         from train.training import loop

@@ -1,6 +1,6 @@
-"""What is asked of jaxbn's speed, memory and exactness, and whether what was measured meets it.
+"""The goals for jaxbn's speed, memory and exactness, and their judgement from measurements.
 
-Each function judges the saved runs of the benchmarks, by name; a run that is not there is not measured.
+Each function judges the saved runs of the benchmarks, by name. A goal without a run is not measured.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -147,20 +147,20 @@ def exactness(records: Records, ways: bool) -> Finding:
 
 
 def memory(records: Records) -> Finding:
-    """What is kept, as a share of Flax's."""
+    """The bytes kept between the passes, as a share of Flax's."""
     ours = {r["name"]: r["of_flax"] for r in records if r["name"] != "Flax"}
     figure = "; ".join(f"{share:.2f} ({name.removeprefix(f'{OURS}, ')})" for name, share in ours.items())
     return figure, verdict(max(ours.values()) < 1)
 
 
 def step_memory(records: Records) -> Finding:
-    """What the compiled step takes with our norm and its blocks recomputed, as a share of Flax's without that."""
+    """The memory of the compiled step with our norm and recomputed blocks, over Flax's without recomputation."""
     (share,) = (r["of_flax"] for r in records if r["name"] == f"{OURS}, fused, blocks recomputed")
     return f"{share:.2f}", verdict(share <= 0.6)
 
 
 def import_time(records: Records) -> Finding:
-    """What our import adds to that of JAX."""
+    """The time that importing jaxbn adds to importing JAX."""
     times = {r["name"]: r["processor"] for r in records}
     added = times["import jaxbn"] - times["import jax"]
     return f"{added:.2f} s", verdict(added < 0.1)
@@ -173,7 +173,7 @@ def second_start(records: Records) -> Finding:
 
 
 def collectives(records: Records) -> Finding:
-    """The most that a norm takes, forward and backward."""
+    """The largest number of collectives of a norm, forward and backward."""
     most = max(r["collectives"] for r in records if r["name"] == OURS)
     return f"at most {most}", verdict(most <= 2)
 

@@ -1,8 +1,8 @@
-"""Times functions side by side, and writes down what was timed, where and with which versions.
+"""Timing of functions side by side, and records of the measurement, the machine and the versions.
 
-On a machine that others use too, an absolute time says little. So the functions take turns (A B C A B C ...), and a
-ratio of two of them is the median over the turns of the ratio within a turn: what slows a whole turn slows both.
-A plain copy of an array takes its turn with them: the time that memory alone would need.
+On a shared machine, an absolute time says little. So the functions take turns (A B C A B C ...), and the ratio of two
+functions is the median, over the turns, of the ratio within a turn: a disturbance of a whole turn slows both.
+A plain copy of an array takes its turn with them, as a measure of the time that memory alone would need.
 """
 
 import contextlib
@@ -107,20 +107,20 @@ def _rehearse(function: Callable[[], object]) -> None:
 
 
 def _finish(result: object) -> None:
-    """Waits until a result is computed: JAX returns before that everywhere, PyTorch on a GPU."""
+    """Wait until a result is computed: JAX always returns earlier, PyTorch on a GPU."""
     jax.block_until_ready(result)
     if torch_device() == "cuda":
         sys.modules["torch"].cuda.synchronize()
 
 
 def torch_device() -> str:
-    """Where PyTorch computes, if it is imported: where JAX does, as far as it can."""
+    """The device of PyTorch, if it is imported: that of JAX if possible."""
     torch = sys.modules.get("torch")
     return "cuda" if jax.default_backend() == "gpu" and torch is not None and torch.cuda.is_available() else "cpu"
 
 
 class Copy:
-    """Copies an array into memory that is already there: two passes over it, at the bandwidth of the memory."""
+    """A copy of an array into existing memory: two passes over it, at the bandwidth of the memory."""
 
     def __init__(self, x: jax.Array):
         self._x, self._target = x, jnp.copy(x)
@@ -133,12 +133,12 @@ class Copy:
 
 @partial(jax.jit, donate_argnums=0, keep_unused=True)
 def _copy_into(target: jax.Array, x: jax.Array) -> jax.Array:
-    """The donated target is where the copy goes: asking the system for fresh memory can cost more than the copy."""
+    """Copy into the donated target, since fresh memory from the system can cost more than the copy."""
     return jnp.copy(x)
 
 
 def machine_rates(seconds: float = 0.5) -> dict[str, float]:
-    """What the machine can do at best: copying 64 MiB, in GB/s, and multiplying float32 matrices, in GFLOP/s."""
+    """The best rates of the machine: copying 64 MiB, in GB/s, and multiplying float32 matrices, in GFLOP/s."""
     x, left, right = (jnp.ones(shape, jnp.float32) for shape in ((4096, 4096), (1024, 2048), (2048, 1024)))
     matmul = jax.jit(jnp.matmul)
     timings = time_side_by_side({"copy": Copy(x), "matmul": lambda: matmul(left, right)}, seconds)
@@ -149,7 +149,7 @@ def machine_rates(seconds: float = 0.5) -> dict[str, float]:
 
 
 def environment() -> dict[str, str]:
-    """The device, the processor, the threads and the versions: what a time is worthless without."""
+    """The device, the processor, the threads and the versions, without which a time means nothing."""
     device = jax.devices()[0]
     others = psutil.cpu_percent(interval=0.5) / 100  # while this process waits
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,4 +1,4 @@
-"""What does folding the norms into the convolutions bring in inference, and does it change what is predicted.
+"""How much faster is inference with the norms folded into the convolutions, and do the predictions change?
 
     python -m benchmarks.inference [--run DIR] [--data-dir DIR] [--batch-sizes 1 32 256] [--seconds 10] [--json FILE]
 
@@ -60,7 +60,7 @@ class Options:
 
 
 class Networks(NamedTuple):
-    """A network with its norms, and without: functions of images."""
+    """A network with its norms and without them, as functions of images."""
 
     normed: Partial
     folded: Partial
@@ -80,7 +80,7 @@ def trained(dataset: Dataset) -> Networks:
 
 
 def of_run(folder: Path) -> Networks:
-    """The network of a run."""
+    """The network of a saved run."""
     run = restore(folder, folder.parent)
     if not isinstance(run.model, CNN):
         raise ValueError("this is no convolutional network: only such ones are timed here")
@@ -88,7 +88,7 @@ def of_run(folder: Path) -> Networks:
 
 
 def both(model: Any, variables: Any, images: np.ndarray) -> Networks:
-    """The network of `python -m train`, of images of bytes."""
+    """The network of `python -m train` as a function of uint8 images, with norms and folded."""
 
     def logits(variables: Any, images: jax.Array) -> jax.Array:
         return model.apply(variables, prepare(images), train=False)
@@ -97,7 +97,7 @@ def both(model: Any, variables: Any, images: np.ndarray) -> Networks:
 
 
 def resnet50(norm: NormName, images: np.ndarray) -> Networks:
-    """A ResNet-50 with the parameters that it begins with, and statistics that are not 0 and 1."""
+    """A ResNet-50 with initial parameters, and with statistics other than 0 and 1."""
     model: Any = ResNet50(norm, use_running_average=True, shortcut_norm=True)
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
     signs = lambda v: np.where(np.arange(v.size) % 2, 0.1, -0.1).astype(v.dtype)  # noqa: E731
@@ -106,7 +106,7 @@ def resnet50(norm: NormName, images: np.ndarray) -> Networks:
 
 
 def without_norms(normed: Partial, images: np.ndarray) -> Networks:
-    """A network with its norms, and the same function without."""
+    """A network with its norms, and the same function with the norms folded."""
     folded, report = jaxbn.fold_network(normed, images)
     if report.kept:
         raise ValueError(f"not all norms fold:\n{report}")
@@ -120,12 +120,12 @@ def call(network: Partial, images: jax.Array | np.ndarray) -> jax.Array:
 
 
 def logits_of(network: Partial, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
-    """Of every image."""
+    """The logits of every image."""
     return np.concatenate([call(network, images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
 
 def compared(networks: Networks, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """True if both networks predict the same."""
+    """Print the differences, and return whether both networks predict the same."""
     normed, plain = (logits_of(network, images) for network in networks)
     return {
         "test images": len(normed),
@@ -142,7 +142,7 @@ def difference(normed: np.ndarray, plain: np.ndarray) -> float:
 
 
 def main(options: Options) -> None:
-    """Compares the predictions; times, prints, saves."""
+    """Compare the predictions; time, print, save."""
     if options.resnet50 is None:
         dataset = load("digits") if options.data_dir is None else load("mnist", data_dir=options.data_dir)
         networks = trained(dataset) if options.run is None else of_run(options.run)

@@ -1,4 +1,4 @@
-"""What of the other libraries there is to compare with."""
+"""The other libraries that are installed, for comparison."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ from benchmarks.harness import torch_device
 
 @cache
 def installed(name: str) -> bool:
-    """Whether a module can be imported (Keras: to compute with JAX), or `torch.compile` works; prints why not, once."""
+    """Whether a module can be imported (Keras with JAX), or `torch.compile` works; prints the reason if not, once."""
     reason = _compiler_missing() if name == "torch.compile" else _module_missing(name)
     if reason:
         print(f"left out: {name} ({reason})")
@@ -28,7 +28,7 @@ def _module_missing(name: str) -> str:
 
 
 def _compiler_missing() -> str:
-    """Compiles a trifle: that tells whether there is a C++ compiler, or Triton, which suits this PyTorch."""
+    """Compile a trivial function, which fails without a C++ compiler, or a Triton, that suits this PyTorch."""
     try:
         import torch
 

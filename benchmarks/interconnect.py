@@ -1,4 +1,4 @@
-"""How long an all-reduce takes on a machine that is not here: a model, with its assumptions named.
+"""A model of the time of an all-reduce on a machine that is not available, with its assumptions.
 
 Devices are connected in levels: the dimensions of a torus, or the GPUs of a machine and then the machines. Bytes b are
 reduced level by level, each level with 1/k of what the one before it, of k devices, had (reduce-scatter inwards,
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Level:
-    """Devices, or groups of them, that are connected alike.
+    """Devices, or groups of devices, that are connected in the same way.
 
     Attributes:
-        bandwidth: bytes a second that a device sends, and receives at the same time.
-        latency: seconds a step.
-        switched: through a switch; else in a ring.
+        bandwidth: bytes per second that a device sends, and at the same time receives.
+        latency: seconds per step.
+        switched: True for a switch, False for a ring.
 
     """
 
@@ -30,21 +30,21 @@ class Level:
     switched: bool
 
     def seconds(self, size: int, count: int) -> float:
-        """The time to reduce so many bytes over so many members."""
+        """The seconds to reduce a number of bytes over a number of members."""
         steps = math.ceil(math.log2(count)) if self.switched else count - 1
         return 2 * (count - 1) / count * size / self.bandwidth + 2 * steps * self.latency
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Levels, from the innermost, and how so many devices fill them."""
+    """Levels, from the innermost, and the number of devices on each for a total number."""
 
     name: str
     levels: tuple[Level, ...]
     shapes: dict[int, tuple[int, ...]]
 
     def all_reduce(self, size: int, devices: int) -> float:
-        """The seconds of an all-reduce of so many bytes."""
+        """The seconds of an all-reduce of this many bytes."""
         total = 0.0
         for level, count in zip(self.levels, self.shapes[devices], strict=True):
             if count > 1:

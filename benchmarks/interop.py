@@ -46,7 +46,7 @@ class Options:
 
 
 class Step(NamedTuple):
-    """What a training step gave on both sides."""
+    """The results of a training step on both sides."""
 
     theirs: np.ndarray
     ours: np.ndarray
@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
 
 def batches(shape: tuple[int, ...], seed: int, steps: int = STEPS, mean: float = 3.0) -> Iterator[np.ndarray]:
-    """Normal entries of deviation 2, float32."""
+    """Batches of normal entries with deviation 2, float32."""
     random = np.random.default_rng(seed)
     for _ in range(steps):
         yield (2 * random.standard_normal(shape) + mean).astype(np.float32)
@@ -69,7 +69,7 @@ def make_learned(channels: int, seed: int) -> Learned:
 
 
 def train_both(live: Live, given: Iterator[np.ndarray]) -> Iterator[Step]:
-    """Trains the library's layer and ours, which is converted once, before the first step."""
+    """Train the library's layer and ours, which is converted once, before the first step."""
     params, state, options = live.converted()
     for x in given:
         y, state = jaxbn.batch_norm(params, state, x, train=True, **options)
@@ -103,7 +103,7 @@ def difference(left: Any, right: Any) -> float:
 
 
 def relative(left: Any, right: Any) -> float:
-    """The largest difference, in units of the largest of the right ones."""
+    """The largest difference, in units of the largest value on the right."""
     return difference(left, right) / float(np.abs(np.asarray(right)).max())
 
 

@@ -1,6 +1,6 @@
-"""Keras's layer on PyTorch, in a process of its own: Keras takes its backend once, and here that is JAX.
+"""Keras's layer on PyTorch, in a separate process: Keras chooses its backend once, and in this process that is JAX.
 
-The functions at the end run in the child; it computes where PyTorch would here, with as many threads.
+The functions at the end run in the child, on the device that PyTorch uses here and with as many threads.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from benchmarks.torch_peer import saved_bytes
 
 @cache
 def keras_on_torch() -> Elsewhere:
-    """The process, with PyTorch's device and threads as here."""
+    """The child process, with the device and the threads of PyTorch in this one."""
     import torch
 
     # JAX is imported there too, by Keras, and must not take the memory of a GPU.
@@ -37,7 +37,7 @@ class KerasTorchPeer:
     name: str
 
     def step(self, case: Case) -> Callable[[], None]:
-        """Forward and backward pass there; the results stay there."""
+        """A forward and backward pass in the child; the results stay there."""
         return keras_on_torch().prepare(f"{__name__}:norm_step", case)
 
     def result_and_gradient(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,7 @@ def norm_outcome(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def norm_kept_bytes(case: Case) -> int:
-    """In the child: what autograd saves."""
+    """In the child: the bytes that autograd saves."""
     forward, *_ = _norm(case)
     return saved_bytes(forward, case.x.size // 2)
 

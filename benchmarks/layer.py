@@ -62,7 +62,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One library on one shape, type and variant."""
+    """The measurement of one library on one shape, type and variant."""
 
     shape: str
     dtype: str
@@ -88,7 +88,7 @@ def make_case(shape: tuple[int, ...], dtype: Any, variant: str) -> Case:
 
 
 def floor_passes(case: Case) -> float:
-    """How many times the bytes of `x` must be moved, at least."""
+    """The least number of times that the bytes of `x` must be moved."""
     return 8 if case.residual is None else 10 + 2 / case.x.itemsize
 
 
@@ -168,7 +168,7 @@ def show_summary(measurements: Sequence[Measurement], names: Sequence[str], mark
 
 
 def main(options: Options) -> None:
-    """Measures and prints."""
+    """Measure and print."""
     libraries = peers.available()
     facts = harness.environment() | harness.machine_rates()
     harness.show_facts(facts)

@@ -1,4 +1,4 @@
-"""Layers of other libraries that can be trained here, and of whose arrays interop makes ours at any time."""
+"""Layers of other libraries that are trained here and can be converted to jaxbn at any time."""
 
 import os
 from collections.abc import Callable
@@ -15,14 +15,14 @@ DECAY = 0.9  # the weight of the old statistic
 
 
 class Learned(NamedTuple):
-    """Scale and bias, float32 of shape (C,); None where there is none."""
+    """Scale and bias, float32 of shape (C,), or None."""
 
     scale: np.ndarray | None
     bias: np.ndarray | None
 
 
 class Live(Protocol):
-    """A library's layer, channels last, of whose arrays interop makes ours at any time."""
+    """A library's layer with channels last, which `jaxbn.interop` can convert at any time."""
 
     def train(self, x: np.ndarray) -> np.ndarray:
         """Normalises by the batch, and updates the running statistics."""
@@ -33,7 +33,7 @@ class Live(Protocol):
         ...
 
     def converted(self) -> interop.Layer:
-        """What interop makes of the layer as it is now."""
+        """The current layer, converted by `jaxbn.interop`."""
         ...
 
 

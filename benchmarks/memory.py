@@ -1,4 +1,4 @@
-"""What a small ResNet keeps between forward and backward, with Flax's norm, with ours, and with `jaxbn.save_pre_norm`.
+"""How many bytes does a small ResNet keep for its backward pass: Flax's norm, ours, and `jaxbn.save_pre_norm`?
 
     python -m benchmarks.memory [--batch-size 16] [--dtype bfloat16] [--json FILE] [--markdown]
 
@@ -70,12 +70,12 @@ def kept_bytes(model: nn.Module, x: jax.Array, policy: Any = None) -> int:
 
 
 def _content(array: jax.Array) -> bytes:
-    """Tells arrays of different entries apart, and not copies of one."""
+    """A key that is equal for copies of one array and different for arrays with different entries."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
 
 
 def main(options: Options) -> None:
-    """Counts, prints."""
+    """Count, print."""
     x = jax.random.normal(jax.random.key(1), (options.batch_size, 32, 32, 3), options.dtype)
     cases: dict[str, tuple[NormName, Any]] = {
         "Flax": ("flax", None),

@@ -1,4 +1,4 @@
-"""A norm with what usually follows it in a network: Flax's norm, and ours in both of its forms, as one module."""
+"""A norm with the operations that usually follow it, as one module: Flax's norm, and ours in both forms."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,10 +30,10 @@ class NormAct(nn.Module):
     """max_pool(activation(norm(x) + residual)).
 
     Attributes:
-        norm: whose norm; "jaxbn-fused" is told of all the rest, the others leave it to operations of their own.
+        norm: the norm; "jaxbn-fused" takes the other operations as options, the others run them separately.
         activation: applied after the residual is added.
         max_pool: applied last.
-        use_running_average: False in training.
+        use_running_average: whether to normalise with the running statistics.
 
     """
 

@@ -1,10 +1,10 @@
 """One layer of batch normalization in each library, behind one interface: ours, and those that it is compared with.
 
-Every library gets the same numbers, the same epsilon and the same momentum (each in its own direction), updates its
+Every library gets the same numbers, the same epsilon and the same momentum (in its own convention), updates its
 running statistics in its own way, and returns the gradients of everything that is differentiated: input, scale, bias
-and residual. Arrays are channels last, but for Equinox and for PyTorch's contiguous format, which are given theirs.
-Scale and bias are float32; the result has the type of the input. A library that is not installed is left out, and the
-program says so.
+and residual. Arrays have the channels last, except for Equinox and PyTorch's contiguous format, which get their own.
+Scale and bias are float32; the result has the type of the input. A library that is not installed is skipped, with a
+message.
 """
 
 from collections.abc import Callable
@@ -176,5 +176,5 @@ PEERS: tuple[tuple[tuple[str, ...], Peer], ...] = (  # what each needs to be ins
 
 
 def available() -> list[Peer]:
-    """The libraries that are installed; prints which are not."""
+    """The installed libraries; prints the others."""
     return [peer for needs, peer in PEERS if all(map(installed, needs))]

@@ -1,4 +1,4 @@
-"""What the benchmarks have saved in a folder: a JSON file each, NAME.json, of the same form."""
+"""The saved results of the benchmarks in a folder: one JSON file per benchmark, NAME.json, all of the same form."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 class Saved(NamedTuple):
     """One run of one benchmark."""
 
-    options: dict[str, Any]  # what it was asked for
-    environment: dict[str, Any]  # where it ran, and with which versions
-    records: list[dict[str, Any]]  # a measurement each
+    options: dict[str, Any]  # the options of the command
+    environment: dict[str, Any]  # the machine and the versions
+    records: list[dict[str, Any]]  # one per measurement
 
     @property
     def quick(self) -> bool:
-        """Whether it is less than the figures of the documentation are made of."""
+        """Whether the run was shorter than those behind the figures of the documentation."""
         return bool(self.options.get("quick"))
 
     @property
@@ -24,10 +24,10 @@ class Saved(NamedTuple):
 
 
 def load_folder(folder: Path) -> dict[str, Saved]:
-    """The benchmarks that there is a file of, by name.
+    """The benchmarks that have a file in the folder, by name.
 
     Raises:
-        SystemExit: there is none, or one is of another form.
+        SystemExit: there is no such file, or one has another form.
 
     """
     found = {path.stem: _load(path) for path in sorted(folder.glob("*.json"))}

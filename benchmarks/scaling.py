@@ -1,4 +1,4 @@
-"""What data-parallel training costs in communication: the collectives of the compiled step, for 8 to 512 devices.
+"""The communication of data-parallel training: the collectives of the compiled step, for 8 to 512 devices.
 
     python -m benchmarks.scaling [--devices 8 64 512] [--topologies v5p:8x8x8] [--json FILE] [--markdown]
 
@@ -53,7 +53,7 @@ class Options:
 
 
 def pod(topology: str) -> Devices:
-    """The chips of a TPU pod, which need not be there."""
+    """The chips of a TPU pod, which need not be present."""
     found = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     return Devices(Mesh(np.array(found), (AXIS,), axis_types=(AxisType.Auto,)))
 
@@ -95,7 +95,7 @@ def predictions(
 
 
 def main(options: Options) -> None:
-    """Compiles, counts, predicts, prints."""
+    """Compile, count, predict, print."""
     jax.config.update("jax_num_cpu_devices", max(options.devices))
     places = {f"{count} devices": choose(count) for count in options.devices}
     places |= {f"TPU {topology}": pod(topology) for topology in options.topologies}

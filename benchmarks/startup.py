@@ -3,8 +3,8 @@
     python -m benchmarks.startup [--repeat 5] [--dataset mnist --data-dir DIR] [--json FILE] [--markdown]
 
 Everything is measured in fresh processes. The first start has nothing compiled yet; the second finds the programs that
-the first one kept. Seconds are of the processor, over all its cores, since others use the machine, too; the wall's
-stand beside. Of several repetitions the least is shown: whatever else happened only adds.
+the first one kept. Seconds are processor time over all cores, since others use the machine as well, with wall-clock
+seconds next to them. The smallest of several repetitions is shown, since disturbances can only add time.
 """
 
 import json
@@ -35,7 +35,7 @@ class Options:
     repeat: int = 5
     """How often each is measured."""
     dataset: Literal["mnist", "digits", "iris"] = "digits"
-    """What the training program learns from."""
+    """The data of the training program."""
     data_dir: Path | None = None
     """Folder with MNIST's files."""
     json: Path | None = None
@@ -46,7 +46,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one process took, in seconds, and what it wrote to stderr."""
+    """The seconds that one process took, and its stderr."""
 
     processor: float
     wall: float
@@ -54,10 +54,10 @@ class Measured:
 
 
 def run(arguments: Sequence[str], cache: Path) -> Measured:
-    """Runs Python with arguments, and with its caches in a folder.
+    """Run Python with arguments, with its caches in a folder.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the process failed.
 
     """
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
@@ -74,12 +74,12 @@ def run(arguments: Sequence[str], cache: Path) -> Measured:
 
 
 def least(arguments: Sequence[str], cache: Path, repeat: int) -> Measured:
-    """The one of several that took the processor the least."""
+    """The measurement with the least processor time."""
     return min((run(arguments, cache) for _ in range(repeat)), key=lambda measured: measured.processor)
 
 
 def starts(options: Options, folder: Path) -> dict[str, Measured]:
-    """The first start, with nothing compiled, and the best of the next ones."""
+    """The first start, with nothing compiled, and the fastest of the following ones."""
     data = ["--data-dir", str(options.data_dir.absolute())] if options.data_dir else []
     command = ["-m", "benchmarks.first_step", "--dataset", options.dataset, *data, "--runs-dir", str(folder / "runs")]
     arguments = [*command, "--name", "run", "--overwrite"]
@@ -88,13 +88,13 @@ def starts(options: Options, folder: Path) -> dict[str, Measured]:
 
 
 def phases(marks: Mapping[str, float]) -> dict[str, float]:
-    """How long each phase took, of marks of the time so far."""
+    """The duration of each phase, from marks of the time so far."""
     times = [0.0, *(marks[name] for name in PHASES)]
     return {name: after - before for name, before, after in zip(PHASES, times, times[1:], strict=False)}
 
 
 def main(options: Options) -> None:
-    """Measures, prints, saves."""
+    """Measure, print, save."""
     rows: list[Sequence[str]] = []
     records: list[dict[str, Any]] = []
 

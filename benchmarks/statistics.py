@@ -81,13 +81,13 @@ def pair_of_sums(x: jax.Array) -> Pair:
 
 
 def ours(x: jax.Array) -> Pair:
-    """What jaxbn does about a good guess: one pass, each sum with a difference of its own, and the check."""
+    """jaxbn's form with a good guess: one pass, each sum with a difference of its own, and the check."""
     result = batch_moments(x, _rows(x), guess=jnp.zeros(x.shape[-1]))
     return result.mean, result.var
 
 
 def ours_far(x: jax.Array) -> Pair:
-    """The same about a guess that is three deviations off: two passes."""
+    """The same with a guess that is three deviations off: two passes."""
     result = batch_moments(x, _rows(x), guess=jnp.full(x.shape[-1], 3.0))
     return result.mean, result.var
 
@@ -121,7 +121,7 @@ def error(form: Form, x: np.ndarray) -> float:
 
 
 def main(options: Options) -> None:
-    """Measures and prints."""
+    """Measure and print."""
     facts = harness.environment()
     harness.show_facts(facts)
     compiled = {name: jax.jit(form) for name, form in FORMS.items()}

@@ -3,7 +3,7 @@
     python -m benchmarks.step_memory [--batch-size 32] [--image-size 96] [--dtype bfloat16] [...]
 
 Forward, backward and SGD with momentum in one jitted program, compiled and not run: the bytes that the compiler sets
-aside beside parameters, optimiser and images. A compiler that recomputes cheap operations of itself, as XLA does,
+aside beyond parameters, optimiser and images. A compiler that recomputes cheap operations itself, as XLA does,
 leaves less to be saved than `python -m benchmarks.memory` counts, and one that drops the barriers of `jax.checkpoint`,
 as it does on a CPU, keeps what it was told to recompute. `python -m benchmarks.accelerators` compiles for GPUs and TPUs
 that are not there, and counts the bytes that are moved.

@@ -1,9 +1,9 @@
-"""Every goal with its figure beside it: met, or not.
+"""Every goal with its measured figure: met or not.
 
     python -m benchmarks.summary [--folder .bench] [--markdown]
 
-Reads what the benchmarks saved with `--json FOLDER/NAME.json`; the goals are in goals.py. "met so far" is a goal that
-holds for what was measured, of which some is to come, as after a run with --quick; figures of those are marked.
+Reads the results that the benchmarks saved with `--json FOLDER/NAME.json`; the goals are in goals.py. "met so far"
+means that the goal is met by an incomplete measurement, such as a run with --quick; such figures are marked.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Options:
 
 
 def facts(runs: Runs) -> dict[str, str]:
-    """Where each was measured; benchmarks of the same device stand together."""
+    """The machine of each measurement; benchmarks of one device are grouped."""
     places: dict[str, list[str]] = {}
     for name, run in runs.items():
         place = f"{run.environment['device']}, {run.environment['processor']}"
@@ -44,7 +44,7 @@ def row(goal: Goal) -> Sequence[str]:
 
 
 def main(options: Options) -> None:
-    """Reads, judges, prints."""
+    """Read, judge, print."""
     runs = load_folder(options.folder)
     goals = judge(runs)
     harness.show_facts(facts(runs))

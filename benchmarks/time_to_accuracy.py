@@ -1,4 +1,4 @@
-"""How long does `python -m train` take to 99% on MNIST, and what does it reach in a minute?
+"""How long does `python -m train` take to 99% on MNIST, and which accuracy does it reach in a minute?
 
     python -m benchmarks.time_to_accuracy --data-dir DIR [--quick] [--epochs 1 4] [--seeds 10] [--json FILE]
 
@@ -43,7 +43,7 @@ class Options:
 
 
 class Outcome(NamedTuple):
-    """What a run came to."""
+    """The accuracy and the times of one run."""
 
     accuracy: float  # on the test set, after the last epoch
     loss: float

@@ -1,9 +1,9 @@
-"""How many images a second does the whole training step of the MNIST CNN take: ours, and every other library's.
+"""How many images per second does the training step of the MNIST CNN process, in ours and in every other library?
 
     python -m benchmarks.train_step [--batch-sizes 32 128] [--seconds 20] [--json FILE] [--markdown]
 
 Every library does the same, forward, backward and Adam on a resident set of uint8 images, in its usual way. Ours is
-the program of `python -m train` (a loop on the device); Flax, Haiku and Equinox are one jitted step a batch; Keras is
+the program of `python -m train` (a loop on the device); Flax, Haiku and Equinox run one jitted step per batch; Keras is
 `model.fit`, on JAX, and on PyTorch in a process of its own; PyTorch is eager or compiled by `torch.compile`, in both
 memory formats. A call is as many steps as make 3,072 images, a twentieth of an epoch of MNIST, which is what the
 training program does between two reports. The rates of the machine, copying and multiplying, come from the same run.
@@ -31,7 +31,7 @@ from benchmarks.steps.torch_step import pytorch
 
 @dataclass(frozen=True)
 class Options:
-    """Images a second of the whole training step, side by side."""
+    """Images per second of the whole training step, side by side."""
 
     batch_sizes: tuple[int, ...] = (32, 128)
     seconds: float = 20.0
@@ -79,7 +79,7 @@ def measure(batch_size: int, seconds: float) -> list[dict[str, object]]:
 
 
 def main(options: Options) -> None:
-    """Times, prints, saves."""
+    """Time, print, save."""
     if too_large := [size for size in options.batch_sizes if not 0 < size <= IMAGES]:
         raise SystemExit(f"--batch-sizes: {too_large[0]} is not between 1 and {IMAGES}")
     records = [record for size in options.batch_sizes for record in measure(size, options.seconds)]

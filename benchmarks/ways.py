@@ -1,4 +1,4 @@
-"""The ways of `jaxbn.batch_norm` to share, hide or divide a batch, as the benchmarks see them."""
+"""The options of `jaxbn.batch_norm` that share, mask or divide a batch, for the benchmarks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from benchmarks.case import EPSILON, MOMENTUM, Case
 
 
 class Way(NamedTuple):
-    """One of them, for arrays of whatever shape."""
+    """One of these options, for arrays of any shape."""
 
     name: str
     weights: Callable[[tuple[int, ...]], np.ndarray] | None = None  # what to pass as mask, from the shape of x

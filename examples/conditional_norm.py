@@ -3,8 +3,8 @@
     python examples/conditional_norm.py
 
 The norm itself is made without γ and β (`use_scale=False, use_bias=False`); both come from an embedding of the class,
-one row for each image (de Vries et al. 2017; BigGAN, Brock et al. 2019). The statistics are of all images, whatever
-their class. The embeddings begin at γ = 1 and β = 0, where the network is an unconditional one.
+one row per image (de Vries et al. 2017; BigGAN, Brock et al. 2019). The statistics are those of all images of all
+classes. The embeddings start at γ = 1 and β = 0, with which the network is unconditional.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ class ConditionalNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, classes: jax.Array, train: bool) -> jax.Array:
-        """One γ and one β for each image and channel."""
+        """Normalise, with one γ and one β per image and channel."""
         x = BatchNorm(use_running_average=not train, momentum=0.9, use_scale=False, use_bias=False)(x)
         scale = nn.Embed(CLASSES, x.shape[-1], embedding_init=nn.initializers.ones, name="scale")(classes)
         bias = nn.Embed(CLASSES, x.shape[-1], embedding_init=nn.initializers.zeros, name="bias")(classes)
@@ -32,7 +32,7 @@ class ConditionalNorm(nn.Module):
 
 
 class Generator(nn.Module):
-    """From noise and a class to images of 8 by 8 pixels."""
+    """A generator of images of 8 by 8 pixels from noise and a class."""
 
     @nn.compact
     def __call__(self, noise: jax.Array, classes: jax.Array, train: bool) -> jax.Array:
@@ -45,7 +45,7 @@ class Generator(nn.Module):
 
 
 def main() -> None:
-    """Trains the generator to make images of a brightness that the class decides."""
+    """Train the generator to make images whose brightness depends on the class."""
     generator, brightness = Generator(), jnp.array([-0.8, 0.0, 0.8])
 
     def batch(key: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -3,9 +3,9 @@
     python examples/contrastive_devices.py
 
 Both views of an image lie on the same device. If each device normalises by its own rows, the statistics tell the
-network which rows belong together, and it learns from that instead of from the images. SimCLR shares the statistics:
+network which rows belong together, and it learns from them instead of from the images. SimCLR shares the statistics:
 `axis_name=`. MoCo shuffles the rows first, so that groups of statistics are not groups of pairs: `ghost_batch_size=`
-on a permuted batch. Runs on CPU devices: as many as there are, 8 if this file is run as a program.
+on a permuted batch. The program runs on the available CPU devices, 8 if it is run as a script.
 """
 
 from functools import partial
@@ -18,17 +18,17 @@ from jax.sharding import Mesh, PartitionSpec
 
 import jaxbn
 
-ROWS, FEATURES, WIDTH = 4, 6, 8  # rows on each device
+ROWS, FEATURES, WIDTH = 4, 6, 8  # rows per device
 
 
 def embed(params: Any, state: Any, x: jax.Array, **options: Any) -> tuple[jax.Array, Any]:  # noqa: ANN401
-    """A layer with its norm, and unit vectors."""
+    """A dense layer with its norm; the results are unit vectors."""
     x, state = jaxbn.batch_norm(params["norm"], state, x @ params["kernel"], True, activation="relu", **options)
     return x / jnp.linalg.norm(x + 1e-6, axis=1, keepdims=True), state
 
 
 def contrast(a: jax.Array, others: jax.Array, first: jax.Array | int = 0) -> jax.Array:
-    """InfoNCE: of all rows of `others`, row i of `a` is to be closest to its other view, row `first + i`."""
+    """InfoNCE: row i of `a` should be closest to its other view, row `first + i` of `others`."""
     log_probabilities = jax.nn.log_softmax(a @ others.T / 0.5)
     return -log_probabilities[jnp.arange(len(a)), first + jnp.arange(len(a))].mean()
 
@@ -45,14 +45,14 @@ def loss(params: Any, state: Any, views: jax.Array, axis_name: str | None = None
 
 
 def shuffled(params: Any, state: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:  # noqa: ANN401
-    """MoCo: groups of random rows are normalised together; the rows come back in their order."""
+    """MoCo: groups of random rows are normalised together and returned in the original order."""
     order = jax.random.permutation(key, len(x))
     z, state = embed(params, state, x[order], ghost_batch_size=ROWS)
     return z[jnp.argsort(order)], state
 
 
 def main() -> None:
-    """Compares many devices with one, and shuffled groups with groups in order."""
+    """Compare many devices with one, and shuffled groups with groups in order."""
     devices = jax.device_count()
     mesh = Mesh(np.array(jax.devices()), ("devices",))
     images = jax.random.normal(jax.random.key(0), (devices * ROWS, FEATURES))

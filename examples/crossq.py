@@ -3,8 +3,8 @@
     python examples/crossq.py
 
 CrossQ (Bhatt et al. 2024) evaluates Q(s, a) and Q(s', a') in one forward pass over both batches, so that the norm's
-statistics are those of the mixture, and needs no target network. Here are that critic, the conversion of the variables
-of sbx's BatchRenorm layer, and SimBa's RSNorm.
+statistics are those of the mixture, and needs no target network. This program has that critic, the conversion of the
+variables of sbx's BatchRenorm layer, and SimBa's RSNorm.
 """
 
 from math import inf
@@ -22,7 +22,7 @@ STATE, ACTION, ROWS, DISCOUNT = 3, 2, 64, 0.9
 
 
 def after_warm_up(bound: float, plain: float, steps: int = 100_000) -> Any:  # noqa: ANN401
-    """A schedule of the number of updates: plain batch normalization first, and then the bound at once."""
+    """A schedule: plain batch normalization for a number of updates, then the full bound."""
     return lambda count: jnp.where(count < steps, plain, bound)
 
 
@@ -34,7 +34,7 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, state: jax.Array, action: jax.Array, train: bool) -> jax.Array:
-        """One value for each row."""
+        """One value per row."""
         x = jnp.concatenate([state, action], axis=1)
         for width in (32, 32, 1):
             x = BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-3, renorm=RENORM)(x)
@@ -44,7 +44,7 @@ class Critic(nn.Module):
 
 
 def td_loss(params: Any, variables: Any, batch: Any) -> tuple[jax.Array, Any]:  # noqa: ANN401
-    """The temporal-difference loss by one joint pass over (s, a) and (s', a')."""
+    """The temporal-difference loss from one joint pass over (s, a) and (s', a')."""
     states, actions, rewards, next_states, next_actions = batch
     both = jnp.concatenate([states, next_states]), jnp.concatenate([actions, next_actions])
     outputs: Any = Critic().apply(variables | {"params": params}, *both, True, mutable=["batch_stats"])
@@ -55,12 +55,12 @@ def td_loss(params: Any, variables: Any, batch: Any) -> tuple[jax.Array, Any]:  
 
 
 def from_sbx(stats: Any) -> dict[str, jax.Array]:  # noqa: ANN401
-    """The running statistics of sbx's BatchRenorm as ours: `steps` is `count`; its bounds follow from the schedule."""
+    """The running statistics of sbx's BatchRenorm as jaxbn's: `steps` is `count`; the schedule gives the bounds."""
     return {"mean": stats["mean"], "var": stats["var"], "count": jnp.asarray(stats["steps"], jnp.int32)}
 
 
 def main() -> None:
-    """Trains the critic, converts variables, and normalises a stream by its running statistics."""
+    """Train the critic, convert variables, and normalise a stream by its running statistics."""
     keys = jax.random.split(jax.random.key(0), 5)
     states, next_states = (2 + jax.random.normal(key, (ROWS, STATE)) for key in keys[:2])
     actions, next_actions = (jax.random.normal(key, (ROWS, ACTION)) for key in keys[2:4])
@@ -83,14 +83,14 @@ def main() -> None:
     joint = jnp.concatenate([jnp.concatenate([states, next_states]), jnp.concatenate([actions, next_actions])], axis=1)
     np.testing.assert_allclose(stats["mean"], (1 - 0.99**50) * joint.mean(0), rtol=1e-3, atol=1e-4)  # of both batches
 
-    steps = 150_000  # behind the warm-up
+    steps = 150_000  # after the warm-up
     sbx = {"mean": stats["mean"], "var": stats["var"], "steps": steps, "r_max": 3.0, "d_max": 5.0}
     converted = from_sbx(sbx)
     assert converted["count"] == steps
     assert (RENORM.r_max(converted["count"]), RENORM.d_max(converted["count"])) == (sbx["r_max"], sbx["d_max"])
 
     params, state = jaxbn.init(STATE, use_scale=False, use_bias=False)
-    running = jaxbn.BatchRenorm(inf, inf)  # no bounds: the running statistics normalise, before they take in the batch
+    running = jaxbn.BatchRenorm(inf, inf)  # no bounds: normalises by the running statistics before their update
     for key in jax.random.split(jax.random.key(1), 20):
         x = 5 + 2 * jax.random.normal(key, (32, STATE))
         expected = (x - state.mean) / jnp.sqrt(state.var + 1e-5)

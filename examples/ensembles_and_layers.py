@@ -2,8 +2,8 @@
 
     python examples/ensembles_and_layers.py
 
-In an ensemble each member has its own statistics, so they are mapped, as the parameters are. Where the rows of one
-batch lie along a mapped axis, statistics are shared over it by `axis_name=`. The common mistakes are made here as well.
+In an ensemble each member has its own statistics, so they are mapped like the parameters. If the rows of one batch
+lie along a mapped axis, `axis_name=` shares the statistics over it. The program also makes the common mistakes.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ scan, vmap = cast(Any, nn.scan), partial(cast(Any, nn.vmap), in_axes=(0, None))
 
 
 class LinenLayer(nn.Module):
-    """A dense layer with its norm; the pair of results is what `nn.scan` wants."""
+    """A dense layer with its norm; it returns a pair, as `nn.scan` requires."""
 
     axis_name: str | None = None
 
@@ -50,7 +50,7 @@ class NNXLayer(nnx.Module):
 
 
 def functions(x: jax.Array, members: jax.Array) -> None:
-    """The pure function: states are stacked where they differ, and come back unmapped where they are shared."""
+    """The pure function: different states are stacked; a shared state comes back unmapped."""
     params, state = jaxbn.init(FEATURES)
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * MEMBERS), (params, state))
     _, states = jax.vmap(lambda member, x: jaxbn.batch_norm(member[0], member[1], x, True))(stacked, members)
@@ -67,7 +67,7 @@ def functions(x: jax.Array, members: jax.Array) -> None:
 
 
 def linen(x: jax.Array, members: jax.Array) -> None:
-    """Linen: `batch_stats` is mapped where `params` is."""
+    """Linen: `batch_stats` is mapped like `params`."""
 
     def train(model: nn.Module, x: jax.Array) -> Any:  # noqa: ANN401
         """The shape of the running means after a step."""
@@ -85,7 +85,7 @@ def linen(x: jax.Array, members: jax.Array) -> None:
 
 
 def modules(x: jax.Array, members: jax.Array) -> None:
-    """NNX: a mapped model has all its variables mapped; a shared one is passed with None, never closed over."""
+    """NNX: all variables of a mapped model are mapped; a shared model is passed with None, never closed over."""
     ensemble = nnx.split_rngs(splits=MEMBERS)(nnx.vmap(NNXLayer))(nnx.Rngs(0))
     nnx.vmap(lambda model, x: model(x))(ensemble, members)
     assert ensemble.norm.mean[...].shape == (MEMBERS, FEATURES)
@@ -101,7 +101,7 @@ def modules(x: jax.Array, members: jax.Array) -> None:
 
 
 def fails(mistake: str, call: Callable[[], Any]) -> None:
-    """Prints how the message of a mistake begins."""
+    """Print the beginning of a mistake's error message."""
     try:
         call()
     except Exception as error:
@@ -110,7 +110,7 @@ def fails(mistake: str, call: Callable[[], Any]) -> None:
 
 
 def main() -> None:
-    """Runs all three."""
+    """Run all three."""
     members = 2 + jax.random.normal(jax.random.key(1), (MEMBERS, ROWS, FEATURES))
     for run in (functions, linen, modules):
         run(members[0], members)

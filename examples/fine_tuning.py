@@ -2,9 +2,9 @@
 
     python examples/fine_tuning.py
 
-A norm has two parts to freeze. Its statistics: the norm normalises with the running ones while the rest trains, so that
-small or foreign batches neither disturb them nor are normalised by their own. Its scale and bias: the optimizer leaves
-them alone. Both are decided for the whole model at once, without naming a layer.
+A norm has two parts that can be frozen. Its statistics: the norm normalises with the running ones while the rest
+trains, so that small or foreign batches neither change them nor are normalised by their own. Its scale and bias: the
+optimizer does not update them. Both are set for the whole model at once, without naming a layer.
 """
 
 from typing import Any
@@ -27,16 +27,16 @@ class LinenNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, freeze_statistics: bool = False) -> jax.Array:
-        """Dropout follows `train`; norms also evaluate where their statistics are frozen."""
+        """Dropout follows `train`; norms also evaluate if their statistics are frozen."""
         x = jaxbn.linen.BatchNorm(use_running_average=freeze_statistics or not train, name="norm")(nn.Dense(8)(x))
         return nn.Dense(1)(nn.Dropout(0.1, deterministic=not train)(nn.relu(x)))
 
 
 def linen_step(variables: Any, x: jax.Array, target: jax.Array, statistics: bool, affine: bool) -> Any:  # noqa: ANN401
-    """The variables after one step in which the statistics and the affine parts are frozen, or not."""
+    """The variables after one step, with the statistics and the affine parts frozen or not."""
 
     def labels(params: Any) -> Any:  # noqa: ANN401
-        """`decay_mask` finds every norm's scale and bias, whatever the layers are called."""
+        """`decay_mask` finds the scale and the bias of every norm, whatever its name."""
         return jax.tree.map(lambda other: "trained" if other or not affine else "frozen", jaxbn.decay_mask(params))
 
     def loss(params: Any) -> tuple[jax.Array, Any]:  # noqa: ANN401
@@ -61,12 +61,12 @@ class NNXNetwork(nnx.Module):
         self.norm, self.dropout = jaxbn.nnx.BatchNorm(8, rngs=rngs), nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`train()`, `eval()` and `set_attributes` decide what is computed."""
+        """`train()`, `eval()` and `set_attributes` set the modes."""
         return self.second(self.dropout(nnx.relu(self.norm(self.first(x)))))
 
 
 def nnx_step(model: NNXNetwork, x: jax.Array, target: jax.Array, statistics: bool, affine: bool) -> None:
-    """Takes one step in place, in which the statistics and the affine parts are frozen, or not."""
+    """Take one step in place, with the statistics and the affine parts frozen or not."""
     model.train()
     if statistics:
         model.set_attributes(jaxbn.nnx.BatchNorm, use_running_average=True)  # only the norms; dropout goes on training
@@ -78,7 +78,7 @@ def nnx_step(model: NNXNetwork, x: jax.Array, target: jax.Array, statistics: boo
 
 
 def main() -> None:
-    """Takes a step for each choice, and looks at what has changed."""
+    """Take one step for each choice, and check which variables have changed."""
     x, target = 3 + jax.random.normal(jax.random.key(0), (32, 4)), jnp.ones((32, 1))
     variables: Any = LinenNetwork().init(jax.random.key(1), x, train=False)
     for statistics, affine in CHOICES:

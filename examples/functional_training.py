@@ -15,7 +15,7 @@ SHAPES, EPOCHS, BATCH, RATE = ((64, 64), (64, 32), (32, 10)), 5, 50, 0.2
 
 
 def init(key: jax.Array) -> Any:  # noqa: ANN401
-    """The parameters and the running statistics. A norm follows each kernel but the last, and brings the bias."""
+    """The parameters and the running statistics. A norm follows each kernel except the last, and has the bias."""
     kernels = [jax.random.normal(jax.random.fold_in(key, i), shape) / 8 for i, shape in enumerate(SHAPES)]
     norms, state = zip(*(jaxbn.init(width) for _, width in SHAPES[:-1]), strict=True)
     return {"kernels": kernels, "norms": norms, "bias": jnp.zeros(10)}, list(state)
@@ -43,7 +43,7 @@ def step(params: Any, state: Any, x: jax.Array, labels: jax.Array) -> Any:  # no
 
 
 def main() -> None:
-    """Trains on 1,500 images and evaluates on the other 297."""
+    """Train on 1,500 images and evaluate on the other 297."""
     order, accuracy = jax.random.permutation(jax.random.key(0), 1797), 0.0
     images, labels = (jnp.asarray(array)[order] for array in load_digits(return_X_y=True))
     params, state = init(jax.random.key(1))

@@ -1,10 +1,10 @@
-"""Gradient accumulation: k small batches give exactly what one step on all of their rows gives with ghost batches.
+"""Gradient accumulation: k small batches give exactly the result of one step on all of their rows with ghost batches.
 
     python examples/gradient_accumulation.py
 
-`optax.MultiSteps` averages the gradients of k batches. The running statistics, however, are updated by every batch, so
-that with a plain momentum they decay k times in a step. `jaxbn.accumulated` is the momentum under which they
-decay once: after k batches they are momentum · old + (1 − momentum) · the mean of the k batches'.
+`optax.MultiSteps` averages the gradients of k batches. But every batch updates the running statistics, so with a plain
+momentum they decay k times per step. With the momentum `jaxbn.accumulated` they decay once: after k batches they are
+momentum · old + (1 − momentum) · the mean of the k batches' statistics.
 """
 
 from functools import partial
@@ -17,12 +17,12 @@ import optax
 
 import jaxbn
 
-ROWS, STEPS, UPDATES, FEATURES = 8, 4, 3, 5  # rows of a small batch, batches of a step, steps of the optimizer
+ROWS, STEPS, UPDATES, FEATURES = 8, 4, 3, 5  # rows per small batch, batches per step, steps of the optimizer
 MOMENTUM = 0.9
 
 
 def loss(params: Any, state: Any, batch: jax.Array, **options: Any) -> tuple[jax.Array, Any]:  # noqa: ANN401
-    """A layer, its norm and a readout; the loss and the new running statistics."""
+    """The loss of a layer with its norm and a linear readout, and the new running statistics."""
     x, target = batch[:, :-1], batch[:, -1]
     hidden, state = jaxbn.batch_norm(
         params["norm"], state, x @ params["kernel"], train=True, activation="relu", **options
@@ -31,7 +31,7 @@ def loss(params: Any, state: Any, batch: jax.Array, **options: Any) -> tuple[jax
 
 
 def trained(optimizer: Any, batches: jax.Array, **options: Any) -> tuple[Any, jaxbn.BatchNormState]:  # noqa: ANN401
-    """Parameters and running statistics after one update by each batch."""
+    """The parameters and running statistics after one update per batch."""
     norm, state = jaxbn.init(FEATURES)
     kernel = jax.random.normal(jax.random.key(1), (FEATURES, FEATURES))
     params = {"kernel": kernel, "norm": norm, "readout": jnp.ones(FEATURES) / FEATURES}
@@ -49,7 +49,7 @@ def trained(optimizer: Any, batches: jax.Array, **options: Any) -> tuple[Any, ja
 
 
 def main() -> None:
-    """Trains three ways and compares parameters and running statistics."""
+    """Train in three ways, and compare the parameters and running statistics."""
     rows = 2 + jax.random.normal(jax.random.key(0), (UPDATES, STEPS * ROWS, FEATURES + 1))
     small = rows.reshape(UPDATES * STEPS, ROWS, FEATURES + 1)
     adam = optax.adam(1e-2)

@@ -2,7 +2,7 @@
 
     python examples/padded_sequences.py
 
-A stack of one-dimensional convolutions over (batch, time, features). Two things are needed. The norm takes
+A stack of one-dimensional convolutions over (batch, time, features). Two things are necessary. The norm takes
 `mask=`, so that only real time steps count in the statistics. And the padding is set to zero in front of each
 convolution, because a convolution reads its neighbours, and behind a norm the padding is no longer zero.
 """
@@ -21,11 +21,11 @@ from jaxbn.linen import BatchNorm
 class Network(nn.Module):
     """Two convolutions with norms, a mean over the real time steps, and one output."""
 
-    masked: bool = True  # False: what happens without the mask
+    masked: bool = True  # False shows the effect of a missing mask
 
     @nn.compact
     def __call__(self, x: jax.Array, lengths: jax.Array, train: bool) -> jax.Array:
-        """One number for each sequence, from `x` of shape (batch, time, features)."""
+        """One number per sequence, from `x` of shape (batch, time, features)."""
         real = (jnp.arange(x.shape[1]) < lengths[:, None])[..., None]  # (batch, time, 1)
         for width in (8, 8):
             x = jnp.where(real, x, 0)
@@ -43,7 +43,7 @@ def padded(sequences: list[np.ndarray], time: int, filling: float = 0.0) -> tupl
 
 
 def main() -> None:
-    """Compares a batch padded to 12 time steps with the same batch padded to 40."""
+    """Compare a batch padded to 12 time steps with the same batch padded to 40."""
     random = np.random.default_rng(0)
     sequences = [random.normal(3, 2, (length, 4)).astype(np.float32) for length in (12, 7, 4)]
     batches = padded(sequences, 12), padded(sequences, 40), padded(sequences, 40, filling=np.nan)

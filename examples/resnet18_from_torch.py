@@ -3,8 +3,8 @@
     pip install torch
     python examples/resnet18_from_torch.py
 
-`variables_from` is the whole conversion. A layer with a running mean is a norm, any other weight is a kernel. The Linen
-network has the same names, with "_" for the dots.
+`variables_from` is the whole conversion. A layer with a running mean is a norm; every other weight is a kernel. The
+Linen network has the same names, with "_" in place of dots.
 """
 
 from collections import OrderedDict
@@ -41,7 +41,7 @@ def variables_from(entries: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 
 class Block(nn.Module):
-    """Two convolutions with norms, and a way round them."""
+    """Two convolutions with norms, and a shortcut."""
 
     width: int
     stride: int
@@ -59,7 +59,7 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """He et al. 2015, as torchvision has it; images with channels last."""
+    """The ResNet-18 of He et al. 2015, as in torchvision, for images with channels last."""
 
     classes: int
 
@@ -108,7 +108,7 @@ def main() -> None:
     torch.manual_seed(0)
     network, images = torch_resnet18(classes=10), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        network.train()(images)  # the running statistics move
+        network.train()(images)  # updates the running statistics
         expected = network.eval()(images).numpy()
     logits = ResNet18(10).apply(variables_from(network.state_dict()), images.numpy().transpose(0, 2, 3, 1), False)
     difference = np.abs(np.asarray(logits) - expected).max() / np.abs(expected).max()

@@ -22,7 +22,7 @@ WIDTHS, CLASSES, MOMENTUM = (8, 16), 2, 0.8  # for CIFAR-10: (16, 32, 64), 10, 0
 
 
 class LinenResNet(nn.Module):
-    """A stage for each width; `blocks` = 3 is ResNet-20, 9 is ResNet-56."""
+    """One stage per width; `blocks` = 3 is ResNet-20, 9 is ResNet-56."""
 
     blocks: int = 1
 
@@ -78,7 +78,7 @@ class NNXResNet(nnx.Module):
 
 
 def main() -> None:
-    """Trains both on upright and lying stripes, and evaluates them with the running statistics."""
+    """Train both networks on vertical and horizontal stripes, and evaluate them with the running statistics."""
     rows, labels = jnp.arange(16), jnp.arange(16) % CLASSES
     stripes = jnp.broadcast_to(jnp.sin(jnp.arange(16) + rows[:, None])[:, :, None, None], (16, 16, 16, 3))
     images = jnp.where(labels[:, None, None, None], stripes, stripes.swapaxes(1, 2))

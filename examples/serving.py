@@ -3,8 +3,8 @@
     pip install flatbuffers  # jax.export needs it
     python examples/serving.py
 
-The exported file holds the weights and the program for any batch size. Who loads it needs JAX, and neither this
-library nor Flax nor the model's code.
+The exported file holds the weights and the program for any batch size. To load it, one needs JAX, but neither this
+library nor Flax nor the code of the model.
 """
 
 import subprocess
@@ -51,7 +51,7 @@ class Network(nn.Module):
 
 
 def main() -> None:
-    """Folds, exports, loads elsewhere, and compares."""
+    """Fold, export, load in another process, and compare."""
     model, images = Network(), 2 + jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
     variables: Any = jax.jit(lambda: model.init(jax.random.key(1), images, train=False))()
     _, statistics = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))(variables, images)

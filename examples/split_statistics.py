@@ -2,8 +2,8 @@
 
     python examples/split_statistics.py
 
-Clean and adversarial images, or photos and drawings, differ in their statistics. Normalised together, each is
-normalised by a mixture. A state is a value, so several are a list, a dict, or one state with a leading axis.
+Clean and adversarial images, or photos and drawings, differ in their statistics. Normalised together, both are
+normalised by a mixture. A state is a value, so several can be a list, a dict, or one state with a leading axis.
 """
 
 import jax
@@ -27,19 +27,19 @@ def one_domain(
 def mixed_batch(
     params: jaxbn.BatchNormParams, states: jaxbn.BatchNormState, x: jax.Array, domains: jax.Array, train: bool
 ) -> tuple[jax.Array, jaxbn.BatchNormState]:
-    """A batch whose rows are of any domains: each domain is normalised under a mask of its own rows."""
+    """A batch with rows of several domains: each domain is normalised with a mask of its own rows."""
 
     def normalised(state: jaxbn.BatchNormState, domain: jax.Array) -> tuple[jax.Array, jaxbn.BatchNormState]:
         return jaxbn.batch_norm(params, state, x, train, momentum=MOMENTUM, mask=(domains == domain)[:, None])
 
     ys, states = jax.vmap(normalised)(states, jnp.arange(DOMAINS))
-    return ys[domains, jnp.arange(len(x))], states  # of each row what its own domain makes of it
+    return ys[domains, jnp.arange(len(x))], states  # each row as normalised by its own domain
 
 
 def split_batch(
     params: jaxbn.BatchNormParams, states: jaxbn.BatchNormState, x: jax.Array
 ) -> tuple[jax.Array, jaxbn.BatchNormState]:
-    """SplitBN, in training: the batch is split in equal parts, of which each has a norm; evaluation uses the first."""
+    """SplitBN in training: the batch is split into equal parts, each with its own norm; evaluation uses the first."""
     parts = x.reshape(DOMAINS, -1, FEATURES)
     y, states = jax.vmap(lambda state, part: jaxbn.batch_norm(params, state, part, True, momentum=MOMENTUM))(
         states, parts
@@ -48,7 +48,7 @@ def split_batch(
 
 
 def main() -> None:
-    """Trains on three domains with different means and deviations, and evaluates each by its own statistics."""
+    """Train on three domains with different means and deviations, and evaluate each with its own statistics."""
     params, state = jaxbn.init(FEATURES)
     fresh = jax.tree.map(lambda leaf: jnp.stack([leaf] * DOMAINS), state)
     means, deviations = np.array([0.0, 5.0, -20.0]), np.array([1.0, 3.0, 0.5])

@@ -2,10 +2,10 @@
 
     python examples/test_time_adaptation.py
 
-A classifier that was trained on one kind of data meets another: here, features that are scaled and shifted. Its running
-statistics no longer fit. Three remedies need no labels: the statistics of the test batch; a blend of both statistics,
-with a weight for each channel, which suits small batches; and TENT (Wang et al. 2021), which also trains γ and β to
-lower the entropy of the predictions.
+A classifier that was trained on one kind of data is applied to another: here, to scaled and shifted features. Its
+running statistics no longer fit. Three remedies need no labels: the statistics of the test batch; a blend of both
+statistics with a weight per channel, which suits small batches; and TENT (Wang et al. 2021), which also trains γ and β
+to lower the entropy of the predictions.
 """
 
 from functools import partial
@@ -45,13 +45,13 @@ def blended(state: jaxbn.BatchNormState, x: jax.Array, share: jax.Array) -> jaxb
 
 
 def entropy(norm: jaxbn.BatchNormParams, params: Any, x: jax.Array) -> jax.Array:  # noqa: ANN401
-    """The mean entropy of the predictions: what TENT lowers, as a function of γ and β only."""
+    """The mean entropy of the predictions as a function of γ and β, which TENT minimises."""
     log_probabilities = jax.nn.log_softmax(logits(params | {"norm": norm}, None, x, train=True)[0])
     return -(jnp.exp(log_probabilities) * log_probabilities).sum(1).mean()
 
 
 def main() -> None:
-    """Trains, shifts the data, and compares the accuracies."""
+    """Train, shift the data, and compare the accuracies."""
     x, labels = data(jax.random.key(0), ROWS)
     norm, state = jaxbn.init(FEATURES)
     params: Any = {"norm": norm, "kernel": jnp.zeros((FEATURES, CLASSES))}

@@ -1,10 +1,10 @@
-"""Averages of weights (EMA): which running statistics belong to them. Recalibrated ones do.
+"""Averages of weights (EMA), and the running statistics that belong to them: recalibrated ones.
 
     python examples/weight_averages.py
 
-The running statistics of a training belong to its weights, not to their average: with averaged weights each norm gets
-other inputs. Three choices are compared here. (1) The running statistics of the training. (2) An average of them with
-the decay of the weights ("EMA of the buffers"): the better the more slowly the weights move. (3) `jaxbn.recalibrate`:
+The running statistics of a training belong to its weights, not to their average: with averaged weights, each norm gets
+different inputs. Three choices are compared. (1) The running statistics of the training. (2) An average of them with
+the decay of the weights ("EMA of the buffers"), which is better for slowly moving weights. (3) `jaxbn.recalibrate`:
 the statistics of the averaged network itself, exactly, from a few passes over some training data.
 """
 
@@ -28,14 +28,14 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """One number for each row."""
+        """One number per row."""
         for _ in range(2):
             x = BatchNorm(use_running_average=not train, momentum=0.9, activation="relu")(nn.Dense(32)(x))
         return nn.Dense(1)(x)[:, 0]
 
 
 def main() -> None:
-    """Trains with an average of weights and one of statistics, and evaluates the averaged weights."""
+    """Train with averages of weights and of statistics, and evaluate the averaged weights."""
     model, optimizer, ema = Network(), optax.adam(1e-2), optax.ema(DECAY)
     x = 2 + jax.random.normal(jax.random.key(0), (512, 4))
     y = jnp.sin(x).sum(1)
@@ -54,7 +54,7 @@ def main() -> None:
         gradients, statistics = jax.grad(loss, has_aux=True)(variables["params"])
         updates, opt_state = optimizer.update(gradients, opt_state)
         variables = {"params": optax.apply_updates(variables["params"], updates)} | statistics
-        average, ema_state = ema.update(variables, ema_state)  # of the weights and of the running statistics
+        average, ema_state = ema.update(variables, ema_state)  # averages of the weights and of the running statistics
         return average, variables, opt_state, ema_state
 
     variables: Any = jax.jit(lambda key: model.init(key, x, train=False))(jax.random.key(1))

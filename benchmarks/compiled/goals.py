@@ -20,7 +20,7 @@ class _Pair(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Our bytes, as a share of the other's."""
+        """Our bytes divided by those of the other norm."""
         return self.ours["bytes"] / self.other["bytes"]
 
 

@@ -48,7 +48,7 @@ class ResNet50(nn.Module):
     """A ResNet-50, whose blocks may be computed again for the backward pass.
 
     Attributes:
-        norm: whose norm.
+        norm: the name of the norm.
         remat: "blocks" keeps the inputs of blocks only, "blocks-save-pre-norm" also what `jaxbn.save_pre_norm` names.
         use_running_average: False in training.
         shortcut_norm: True for all 53 norms; else the four shortcuts with a convolution have none.

@@ -1,4 +1,4 @@
-"""The devices that programs are compiled for; none of them has to be there.
+"""The devices that programs are compiled for; none of them needs to be present.
 
 XLA's GPU compiler takes a description of the device instead (`h100.txtpb`), a TPU's compiler the name of a topology.
 """
@@ -17,7 +17,7 @@ TargetName = Literal["h100", "v5e", "v5p", "v6e"]
 
 
 class Target(NamedTuple):
-    """A device, and what is needed to compile for it."""
+    """A device, and the packages that compile for it."""
 
     title: str
     platform: Literal["cuda", "tpu"]
@@ -42,7 +42,7 @@ def compilers(name: TargetName) -> dict[str, str]:
 
 
 def without_devices() -> None:
-    """Has JAX look for no GPU, and libtpu for no TPU; to be called before JAX starts."""
+    """Keep JAX from looking for a GPU, and libtpu for a TPU; to be called before JAX starts."""
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # ask no server what this machine is
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # there is no chip that processes must not share
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")

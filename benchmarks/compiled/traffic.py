@@ -1,4 +1,4 @@
-"""The main-memory traffic of a compiled program: what each of its kernels reads and writes.
+"""The main-memory traffic of a compiled program: the bytes that each of its kernels reads and writes.
 
 A kernel reads each of its operands once, or what it takes of it where it takes slices only, and writes each of its
 results once. What a TPU's compiler keeps on the chip moves no byte. Kernels inside loops and branches are counted
@@ -20,7 +20,7 @@ _KIND = re.compile(r"kind=(\w+)|custom_call_target=\"([^\"]*)\"")
 
 
 class Kernel(NamedTuple):
-    """Something that is launched once."""
+    """An operation that is launched once."""
 
     name: str  # "while/…" inside a loop, "conditional/…" inside a branch
     kind: str
@@ -40,7 +40,7 @@ class Kernel(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """Of one program."""
+    """The traffic of one program."""
 
     kernels: tuple[Kernel, ...]
 

@@ -1,4 +1,4 @@
-"""What every library's step is given."""
+"""The training data of every library's step."""
 
 import numpy as np
 
@@ -12,5 +12,5 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def starts(batch_size: int) -> range:
-    """Where the batches begin: all of them are full."""
+    """The first index of each batch; all batches are full."""
     return range(0, IMAGES - batch_size + 1, batch_size)

@@ -9,7 +9,7 @@ from benchmarks.steps.jitted import jitted
 
 
 def equinox(batch_size: int) -> Callable[[], jax.Array]:
-    """One jitted step a batch."""
+    """One jitted step per batch."""
     import equinox as eqx
 
     def make(key: jax.Array) -> Any:

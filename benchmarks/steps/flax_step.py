@@ -24,7 +24,7 @@ class PlainCNN(nn.Module):
 
 
 def plain_flax(batch_size: int) -> Callable[[], jax.Array]:
-    """One jitted step a batch."""
+    """One jitted step per batch."""
     model = PlainCNN()
     variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False)
 

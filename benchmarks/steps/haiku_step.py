@@ -1,4 +1,4 @@
-"""Haiku."""
+"""The training step in Haiku."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from benchmarks.steps.jitted import jitted
 
 
 def haiku(batch_size: int) -> Callable[[], jax.Array]:
-    """One jitted step a batch."""
+    """One jitted step per batch."""
     import haiku as hk
 
     def forward(x: jax.Array) -> jax.Array:

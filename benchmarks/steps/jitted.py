@@ -1,4 +1,4 @@
-"""What the steps of the plain JAX libraries share: one jitted step a batch, on batches that are on the device."""
+"""The common part of the plain JAX libraries' steps: one jitted step per batch, with the data on the device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +18,9 @@ def jitted(network: Network, params: Any, statistics: Any, batch_size: int) -> C
 
     Args:
         network: forward pass in training, of float32 images in [0, 1], channels last.
-        params: what is learned, at first.
-        statistics: the running statistics, at first.
-        batch_size: images a step.
+        params: the initial parameters.
+        statistics: the initial running statistics.
+        batch_size: the number of images per step.
 
     """
     tx = optax.adam(1e-3)

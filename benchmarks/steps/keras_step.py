@@ -19,7 +19,7 @@ def keras_elsewhere(batch_size: int) -> Callable[[], None]:
 
 
 def fit(batch_size: int, images: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """An epoch of the images; returns the loss, which it has waited for."""
+    """Train one epoch of the images, and return the computed loss."""
     import keras
     from keras import layers
 

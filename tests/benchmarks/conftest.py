@@ -1,4 +1,4 @@
-"""The other libraries need JAX's own rules of promotion, whatever the rest of the tests sets."""
+"""The other libraries need JAX's default promotion rules, whatever other tests set."""
 
 from collections.abc import Iterator
 

@@ -139,7 +139,7 @@ def test_the_goals():
 
 @pytest.mark.parametrize(("target", "flax", "ours"), [("h100", 24.0, 23.1), ("v5e", 18.0, 17.1)])
 def test_no_change_costs_a_pass(target, flax, ours, tmp_path: Path):
-    """A norm with residual and relu in one, of 256×56×56×64 in bfloat16; fewer passes are welcome."""
+    """A norm with residual and relu, 256×56×56×64 in bfloat16, makes no more passes than before."""
     if not compilers(target):
         pytest.skip("make bench-accelerators installs the compilers in .venv-accelerators: run the test there")
     path = tmp_path / "counts.json"

@@ -1,4 +1,4 @@
-"""A process of its own that does what it is asked to."""
+"""The separate process of the benchmarks."""
 
 from collections.abc import Iterator
 

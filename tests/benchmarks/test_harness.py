@@ -13,7 +13,7 @@ from benchmarks.harness import Timing
 
 @pytest.fixture(autouse=True)
 def one_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function is called once, untimed, before it is timed."""
+    """Each function is called once, untimed, before it is timed."""
     monkeypatch.setattr(harness, "_REHEARSAL_SECONDS", 0)
 
 

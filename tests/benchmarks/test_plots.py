@@ -1,4 +1,4 @@
-"""Every picture is drawn from figures of the form in which benchmarks save them."""
+"""Every picture can be drawn from records in the form that the benchmarks save."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ NAMES = ("jaxbn", "Flax", "PyTorch compiled, channels-last")
 
 
 def records() -> dict[str, list[dict[str, Any]]]:
-    """Some of each benchmark."""
+    """Some records of each benchmark."""
     steps = {"batch_size": 32, "images_per_second": 100.0, "ratio": 1.0}
     layers = itertools.product(NAMES, ("norm", "norm + relu"), ("8×4", "9×4"))
     starts = ("import jax", "import jaxbn", "second start, to the first step on digits")

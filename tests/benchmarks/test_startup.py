@@ -25,7 +25,7 @@ def test_a_process_that_fails_is_an_error(tmp_path: Path):
 
 
 def test_jaxbn_adds_next_to_nothing_to_jax(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The modules that it imports are its own, and jax's."""
+    """jaxbn imports only its own modules and those of JAX."""
     code = """
 import sys, jax
 before = set(sys.modules)

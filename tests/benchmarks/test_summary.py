@@ -1,4 +1,4 @@
-"""The goals, judged on figures that are made up."""
+"""The judgement of the goals, on made-up figures."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ Records = list[dict[str, Any]]
 
 
 def find(benchmark: str, question: str, records: Records, **more: Any) -> list[Goal]:
-    """The rows of a question, with nothing but these records."""
+    """The rows of one question, judged on these records alone."""
     run = dataclasses.replace(Run(records), **more)
     rows = judge({benchmark: Saved(run.options, run.environment, run.records)})
     assert all(goal.verdict == "not measured" for goal in rows if goal.benchmark != benchmark)
@@ -36,7 +36,7 @@ class Run:
 
 
 def layer(ratios: list[float], variant: str = "norm", dtype: str = "float32", floor: float = 1.0) -> Records:
-    """The fastest peer's times over ours, by shape; another peer is twice as slow."""
+    """Records in which the fastest peer's times over ours, per shape, are these; another peer is twice as slow."""
     records = []
     for shape, ratio in zip(SHAPES, ratios, strict=False):
         common = {"shape": "×".join(map(str, shape)), "variant": variant, "dtype": dtype, "vs_floor": floor}
@@ -97,7 +97,7 @@ def test_training_step():
 
 
 def accuracies(*of_length: tuple[int, float, float]) -> Records:
-    """Two seeds of each length, a tenth of a percent apart."""
+    """Records of two seeds per length, a tenth of a percent apart."""
     return [
         {"epochs": epochs, "accuracy": accuracy + by, "train_seconds": seconds}
         for epochs, accuracy, seconds in of_length

@@ -1,4 +1,4 @@
-"""The benchmark of the default recipe, on iris instead of MNIST."""
+"""The benchmark of the default recipe, run on iris instead of MNIST."""
 
 import json
 

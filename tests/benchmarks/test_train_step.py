@@ -32,7 +32,7 @@ def test_every_library_learns_the_images_by_heart(name: str, monkeypatch: pytest
 
 
 def loss(result: Any) -> float:
-    """Of whatever a library's step returns."""
+    """The loss in whatever form a library's step returns it."""
     if isinstance(result, Metrics):
         return float(result.loss)
     return float(result.detach() if hasattr(result, "detach") else result)

@@ -1,4 +1,4 @@
-"""Numbers and schedules that are out of range, or of another kind: what must hold, and what arrived."""
+"""Numbers and schedules out of range or of the wrong kind: the error says what must hold and what arrived."""
 
 import re
 from fractions import Fraction
@@ -87,7 +87,7 @@ def test_epsilon_of_another_type(epsilon):
 
 @pytest.mark.parametrize("name", ["momentum", "epsilon"])
 def test_any_kind_of_real_number_will_do(name):
-    """Everything that passes the check also works."""
+    """Every value that passes the check also works."""
     answers: list[Any] = []
     for number in (0.75, Fraction(3, 4), np.float32(0.75), np.float16(0.75), np.array(0.75), jnp.bfloat16(0.75)):
         options: dict[str, Any] = {name: number}

@@ -59,7 +59,7 @@ def test_a_sweep_of_nnx_modules(norm):
 
 @pytest.mark.parametrize("kind", ["linen", "nnx"])
 def test_momentum_by_channel_in_the_modules(kind):
-    """As in Flax."""
+    """The modules accept it, as Flax's do."""
     answers = []
     for norm in {"linen": (jaxbn.linen.BatchNorm, nn.BatchNorm), "nnx": (jaxbn.nnx.BatchNorm, nnx.BatchNorm)}[kind]:
         if kind == "linen":

@@ -1,4 +1,4 @@
-"""Conversions without the other libraries: their formats are written down here, as arrays."""
+"""Conversions without the other libraries installed: their formats are written here as arrays."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def ours(
 
 
 def assert_same(found, expected) -> None:
-    """The same structure, types and bits."""
+    """Assert the same structure, types and bits."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert isinstance(left, np.ndarray)
@@ -141,7 +141,7 @@ def test_one_channel_of_haiku():
 
 
 def test_what_equinox_divides_by():
-    """Ours is hidden / (1 − mᵗ); of the variance, where wished, without what is left of its initial value, mᵗ."""
+    """Ours is hidden / (1 − mᵗ); on request, the rest mᵗ of the variance's initial value is subtracted first."""
     arrays = equinox_arrays("batch")
     mean, var = (np.float64(part) for part in arrays["batch_state_index"])
     weight = 1 - DECAY**3
@@ -243,7 +243,7 @@ def test_options():
 
 
 def test_statistics_by_hand():
-    """After batches of statistics s, s', s'', by each library's definition, from its initial values."""
+    """After batches with statistics s, s', s'', by each library's definition and from its initial values."""
     batches = np.random.default_rng(0).standard_normal((3, 8, CHANNELS)).astype(np.float32)
     means, variances = batches.mean(1), batches.var(1)
     params, start = jaxbn.init(CHANNELS)
@@ -274,7 +274,7 @@ def without(mapping: dict, *names: str) -> dict:
 
 
 class OnGpu:
-    """As a tensor of PyTorch that is not on the CPU."""
+    """A stand-in for a PyTorch tensor on a GPU."""
 
     def __array__(self):
         raise TypeError("can't convert cuda:0 device type tensor to numpy")

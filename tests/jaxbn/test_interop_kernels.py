@@ -1,4 +1,4 @@
-"""Kernels of PyTorch's layers in Flax's layout: what the layers compute, by their definitions and beside PyTorch."""
+"""Kernels of PyTorch's layers in Flax's layout: the layers' results, by definition and beside PyTorch."""
 
 from itertools import product
 from typing import Any
@@ -21,7 +21,7 @@ def random(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def by_definition(x: np.ndarray, weight: np.ndarray, groups: int, transposed: bool) -> np.ndarray:
-    """PyTorch's convolutions without padding, of stride 1, by their sums; x is (N, I, k…)."""
+    """PyTorch's convolutions without padding and with stride 1, as explicit sums; x is (N, I, k…)."""
     spatial, kernel = x.shape[2:], weight.shape[2:]
     inputs = x.shape[1] // groups
     outputs = weight.shape[1] if transposed else weight.shape[0] // groups
@@ -73,7 +73,7 @@ def test_dense():
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 @pytest.mark.parametrize("transposed", [False, True], ids=["convolution", "transposed"])
 def test_beside_pytorch(dimensions, transposed):
-    """With strides and padding, in Flax's modules."""
+    """Flax's modules with strides and padding."""
     torch = pytest.importorskip("torch")
     kind = f"Conv{'Transpose' if transposed else ''}{dimensions}d"
     extra: dict[str, Any] = {"output_padding": 1} if transposed else {"groups": 2}

@@ -1,4 +1,4 @@
-"""Beside the other libraries themselves: what they train, track and evaluate, and where that differs from ours."""
+"""The other libraries themselves beside ours: training, statistics and evaluation, and the known differences."""
 
 import importlib
 import os
@@ -215,7 +215,7 @@ def test_a_layer_of_torch_in_half_precision_and_back_is_the_same_bits():
 
 
 def test_a_safetensors_file(tmp_path):
-    """The carrier that docs/migrating.md recommends: arrays only, written by PyTorch, read by NumPy, and back."""
+    """The file format that docs/migrating.md recommends: arrays only, written by PyTorch, read by NumPy, and back."""
     needs("torch")
     safetensors = needs("safetensors.numpy")
     save_torch = importlib.import_module("safetensors.torch").save_file
@@ -346,7 +346,7 @@ def test_haiku_with_channels_first():
 
 
 def test_equinox_of_mode_batch_trains_the_same_but_for_its_variance():
-    """Which is too large by mᵗ / (1 − mᵗ): hidden, it starts at 1, but is divided as if it started at 0."""
+    """Its variance is too large by mᵗ / (1 − mᵗ): it starts at 1, but is divided as if it started at 0."""
     live = make('Equinox "batch"')
     for number, step in enumerate(train_both(live, batches(SHAPE, 0)), 1):
         assert step.their_state is not None
@@ -386,7 +386,7 @@ def test_equinox_of_mode_ema_normalises_with_the_running_statistics():
 @pytest.mark.parametrize("mode", ["batch", "ema"])
 @pytest.mark.parametrize("steps", [0, STEPS])
 def test_arrays_of_equinox_and_back(mode, affine, steps):
-    """Bit for bit, but for the hidden averages of mode "batch", which are computed again."""
+    """Bit for bit, except for the hidden averages of mode "batch", which are computed again."""
     needs("equinox")
     live = Equinox(make_learned(CHANNELS, 0) if affine else NOTHING, CHANNELS, mode)
     for x in batches(SHAPE, 0, steps):

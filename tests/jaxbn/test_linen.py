@@ -1,4 +1,4 @@
-"""Drop-in is a test: `jaxbn.linen.BatchNorm` beside `flax.linen.BatchNorm`, the same calls, the same everything."""
+"""`jaxbn.linen.BatchNorm` as a drop-in replacement for `flax.linen.BatchNorm`: equal calls, equal results."""
 
 import dataclasses
 from typing import Any
@@ -27,7 +27,7 @@ def strict():
 
 
 def trained(module, x, steps=3):
-    """Everything that a module makes and returns: variables, outputs in training and evaluation, gradients."""
+    """The variables of a module, its outputs in training and evaluation, and its gradients."""
     differentiable = jnp.issubdtype(x.dtype, jnp.inexact)
     g = batch("float32", x.shape, seed=9)
 
@@ -101,7 +101,7 @@ def test_equals_flax_in_complex64(options):
 
 @pytest.mark.parametrize("options", [{}, {"force_float32_reductions": False}], ids=str)
 def test_complex_statistics_keep_their_imaginary_part(options):
-    """Also where Flax, without `force_float32_reductions`, evaluates with the real part alone."""
+    """Without `force_float32_reductions`, Flax evaluates with the real part alone."""
     x = batch("complex64")
     module = OURS(momentum=0.5, **options)
     variables = module.init(KEY, x, use_running_average=False)
@@ -115,7 +115,7 @@ def test_complex_statistics_keep_their_imaginary_part(options):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("options", [{}, {"param_dtype": jnp.float64}, {"dtype": jnp.float32}], ids=str)
 def test_equals_flax_in_float64(options):
-    """Up to the type of the statistics, which Flax's take from the input, and ours keep."""
+    """Equal up to the type of the statistics: Flax's take the type of the input, ours keep theirs."""
     x = batch("float64")
     fresh, seen, *evaluated = trained(FLAX(**options), x)
     seen = [(y, jax.tree.map(lambda s: s.astype(jnp.float32), stats), gradients) for y, stats, gradients in seen]
@@ -139,7 +139,7 @@ def test_integers_are_converted_as_in_flax(dtype, options):
 
 
 def test_integers_are_not_rounded_to_the_type_of_the_result():
-    """10000 ± 20 are not numbers of bfloat16; the normalised ones are, as good as any."""
+    """bfloat16 cannot hold 10000 ± 20, but it holds the normalised values."""
     x = jnp.asarray(np.random.default_rng(0).integers(9980, 10020, (64, 3)))
     y, _ = OURS(False, dtype=jnp.bfloat16).init_with_output(KEY, x)
     exact, _ = oracle.batch_norm(BatchNormParams(None, None), None, x, True)
@@ -211,7 +211,7 @@ def test_initialising_does_not_update_the_statistics(rows):
 
 
 def test_evaluation_is_exported_for_any_number_of_rows():
-    """Of a dense layer's outputs, too, where the rows are all that is reduced over."""
+    """Also for the outputs of a dense layer, of which only the rows are reduced."""
     from jax import export
 
     variables = OURS(True).init(KEY, batch(shape=(4, 6)))

@@ -1,4 +1,4 @@
-"""Fine-tuning with frozen norms: the statistics, the affine parameters, or both; each without the other."""
+"""Fine-tuning with frozen norms: frozen statistics, frozen affine parameters, or both."""
 
 from operator import not_
 from typing import Any
@@ -53,7 +53,7 @@ OPTIMIZERS = {
 
 
 def fine_tuned(norm, optimizer, frozen, steps=3):
-    """The variables before and after."""
+    """The variables before and after fine-tuning."""
     network = Network(norm)
     before = network.init(jax.random.key(0), X, train=False)
     _, updates = network.apply(before, X, train=True, mutable=["batch_stats"])  # what a first training left
@@ -77,7 +77,7 @@ def fine_tuned(norm, optimizer, frozen, steps=3):
 
 
 def unchanged(before, after) -> dict[str, bool]:
-    """By layer and collection: bit for bit as before?"""
+    """For each layer and collection, whether it is bit for bit as before."""
     return {
         f"{collection}/{layer}": all(
             jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), leaves, after[collection][layer]))
@@ -89,7 +89,7 @@ def unchanged(before, after) -> dict[str, bool]:
 
 @NORMS
 def test_frozen_statistics(norm):
-    """They are neither used up nor updated; scale and bias go on learning."""
+    """The running statistics normalise and are not updated; scale and bias continue to learn."""
     before, after = fine_tuned(norm, SGD, frozen=True)
     assert unchanged(before, after) == {
         "params/first": False,
@@ -102,7 +102,7 @@ def test_frozen_statistics(norm):
 @NORMS
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_frozen_affine_part(norm, optimizer):
-    """Scale and bias stay; the statistics follow the new data."""
+    """Scale and bias do not change; the statistics follow the new data."""
     before, after = fine_tuned(norm, OPTIMIZERS[optimizer], frozen=False)
     assert unchanged(before, after) == {
         "params/first": False,
@@ -130,7 +130,7 @@ def test_the_same_fine_tuning_as_flaxs(optimizer, frozen):
 
 
 def test_a_frozen_norm_is_an_affine_map():
-    """Its gradient is the scale over the running deviation, whatever the batch: no term of the batch's statistics."""
+    """The gradient is scale / running deviation for every batch, without terms of the batch's statistics."""
     module: Any = OURS(use_running_average=True)
     variables = module.init(jax.random.key(0), X)
     variables = {**variables, "batch_stats": {"mean": jnp.full(6, 3.0), "var": jnp.arange(1.0, 7)}}

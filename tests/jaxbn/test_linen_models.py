@@ -1,4 +1,4 @@
-"""The Linen module in its surroundings: checkpoints of Flax's, and Flax's transformations."""
+"""The Linen module in models: checkpoints of Flax's norm, and Flax's transformations."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def strict():
 
 
 class Network(nn.Module):
-    """The shape of a network: norms between other layers, one of them with an argument and a name of its own."""
+    """Norms between other layers, one of them with its own argument and name."""
 
     norm: type[nn.Module]
 
@@ -44,7 +44,7 @@ def trained(network, steps=3):
 
 
 def assert_equal_networks(left, right):
-    """Each layer hands on the error of the one before, and Flax computes E[x²] − E[x]²."""
+    """Compare with a tolerance for several layers, and for Flax's E[x²] − E[x]²."""
     assert jax.tree.structure(left) == jax.tree.structure(right)
     assert_close(left, right, condition=10)
 
@@ -140,7 +140,7 @@ def test_under_flaxs_transformations(model):
 
 
 def test_remat_leaves_the_statistics_as_they_are():
-    """Computed twice, once in the backward pass: folded in once, to the same bits."""
+    """The batch is computed twice, once in the backward pass, and updates the statistics once, to the same bits."""
     variables = Rematerialised(OURS, False).init(jax.random.key(0), X)
 
     def statistics(model):

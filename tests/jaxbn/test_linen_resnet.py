@@ -90,7 +90,7 @@ def trained():
 
 
 def values(state: State) -> dict[str, Any]:
-    """All that a checkpoint holds."""
+    """All values of a checkpoint."""
     return {"params": state.params, "batch_stats": state.batch_stats, "opt_state": state.opt_state, "step": state.step}
 
 
@@ -115,7 +115,7 @@ def test_the_same_training(trained):
 
 
 def goes_on_alike(target, restored, source, state) -> None:
-    """What was restored is bit for bit what was saved, and one norm goes on where the other left off."""
+    """The restored values are bit for bit the saved ones, and one norm continues where the other stopped."""
     jax.tree.map(np.testing.assert_array_equal, restored, values(state))
     left, right = begin(target).replace(**restored), begin(source).replace(**values(state))
     assert_same(logits(left), logits(right))

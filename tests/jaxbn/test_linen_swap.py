@@ -1,6 +1,6 @@
-"""The swap: with `flax.linen.BatchNorm` replaced, what Flax documents and tests of it still holds.
+"""With `flax.linen.BatchNorm` replaced by ours, everything that Flax documents and tests of it still holds.
 
-Each test runs with Flax's own class too, so that what is asserted is Flax's behaviour.
+Each test also runs with Flax's own class, which shows that the assertions describe Flax's behaviour.
 """
 
 import doctest
@@ -30,7 +30,7 @@ def strict():
 
 @pytest.fixture(autouse=True, params=[jaxbn.linen.BatchNorm, nn.BatchNorm], ids=["swapped", "Flax"])
 def swap(request, monkeypatch):
-    """What `nn.BatchNorm` is."""
+    """Run each test with either class as `nn.BatchNorm`."""
     monkeypatch.setattr(nn, "BatchNorm", request.param)
     return request.param
 
@@ -43,7 +43,7 @@ def test_the_examples_of_the_docstring():
 
 
 class MLP(nn.Module):
-    """Of Flax's batch normalization guide."""
+    """The network of Flax's batch normalization guide."""
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -157,7 +157,7 @@ def test_complex_input():
 
 
 def test_one_norm_called_several_times():
-    """It shares its variables among the calls; initialised without the axis that it is named for."""
+    """All calls share the variables; initialisation works without the mapped axis."""
 
     class Twice(nn.Module):
         @nn.compact
@@ -275,7 +275,7 @@ def test_under_lifted_jit_and_in_sequential():
 
 
 def test_half_precision_is_normalised_in_float32():
-    """The sum of 10⁵ entries is no number of float16."""
+    """The sum of 10⁵ entries overflows float16."""
     x = jnp.asarray(normal((100_000, 1), scale=0.1) + 1, jnp.float16)
     module: Any = nn.BatchNorm(False, dtype=jnp.float16)
     y, _ = module.init_with_output(KEY, x)
@@ -284,7 +284,7 @@ def test_half_precision_is_normalised_in_float32():
 
 
 def test_a_large_mean_with_the_slow_variance():
-    """Which Flax offers for it; with the fast one it fails."""
+    """Flax offers the slow variance for this case; the fast one fails."""
     x = normal((512, 3)) + 1e4
     y, _ = nn.BatchNorm(False, use_fast_variance=False).init_with_output(KEY, x)
     np.testing.assert_allclose(y.std(0), 1, atol=1e-3)  # 1e4 + x rounds x to 2⁻¹⁰

@@ -133,7 +133,7 @@ def test_masks_equal_flaxs(entries, dtype, axis):
 
 
 def test_a_mask_may_be_of_weights():
-    """To Flax a weight is a bool."""
+    """Flax treats a weight as a bool."""
     x, weights = X, np.arange(8.0)[:, None] / 4
     module = OURS(False, momentum=0.0)
     y, updates = module.apply(module.init(KEY, x), x, mask=weights, mutable=["batch_stats"])
@@ -143,7 +143,7 @@ def test_a_mask_may_be_of_weights():
 
 
 def test_masks_over_shards_count_by_their_weight():
-    """Flax averages the shards' means, whatever they are of (and where one has none: NaN)."""
+    """Flax averages the shards' means regardless of their weights; a shard without entries makes NaN."""
     x = batch(shape=(4, 5, 6))
     masks = np.arange(5)[:, None] < np.array([5, 2, 1, 0])[:, None, None]
 
@@ -205,7 +205,7 @@ def test_the_other_options_reach_the_core():
 
 
 def test_initialising_asks_neither_for_shards_nor_for_groups():
-    """One example, no mapped axis: the variables are what they would be anyway."""
+    """With one example and no mapped axis, the variables are the same."""
     module = OURS(False, axis_name="batch", axis_index_groups=[[0, 1]])
     jax.tree.map(np.testing.assert_array_equal, module.init(KEY, X), FLAX(False).init(KEY, X))
     jax.tree.map(

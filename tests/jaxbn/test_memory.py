@@ -1,4 +1,4 @@
-"""What is kept between the forward and the backward pass: what was given, as it was, and vectors over the features."""
+"""The memory kept between the forward and the backward pass: the given arrays and per-channel vectors."""
 
 import re
 
@@ -12,7 +12,7 @@ from jaxbn import batch_norm, init
 
 
 def kept(case, e, transform=lambda f: f, of=("params", "x", "residual")):
-    """`jax.vjp` returns a pytree of exactly what it keeps; here all that is larger than vectors, each buffer once."""
+    """The kept arrays larger than vectors, each buffer once: the leaves of the function that `jax.vjp` returns."""
     given = {"params": e.params, "x": e.x, **e.arrays}
 
     def run(differentiated):
@@ -27,7 +27,7 @@ def kept(case, e, transform=lambda f: f, of=("params", "x", "residual")):
 
 
 def assert_only(arrays, given):
-    """Each of the arrays holds the entries of one of those given, and no two those of the same one."""
+    """Assert that each array has the entries of one of the given arrays, a different one for each."""
     names = [
         next((n for n, g in given.items() if a.dtype == g.dtype and np.array_equal(a.ravel(), g.ravel())), str(a))
         for a in arrays

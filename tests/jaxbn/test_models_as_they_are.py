@@ -1,4 +1,4 @@
-"""Flax's own norms inside models that are not edited: `nnx.convert`, and `linen.substituted`."""
+"""Flax's own norms in models that are not edited: `nnx.convert` and `linen.substituted`."""
 
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ import jaxbn.linen
 import jaxbn.nnx
 
 X = jnp.asarray(np.random.default_rng(0).normal(3, 2, (8, 3)), jnp.float32)
-FAR = X + 1e5  # where Flax's variance is wrong
+FAR = X + 1e5  # Flax's variance is wrong for this mean
 
 
 @pytest.fixture(autouse=True)

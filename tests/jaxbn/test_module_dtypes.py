@@ -1,4 +1,4 @@
-"""Running statistics keep the type that they have, in both modules: whatever carries them in a loop goes on."""
+"""Running statistics keep their type in both modules, as the carry of a loop requires."""
 
 from typing import Any
 
@@ -25,12 +25,12 @@ def strict():
 
 
 def cast(tree: Any, dtype: Any) -> Any:
-    """Floating leaves in another type."""
+    """The tree with its floating leaves in another type."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def compare(statistics: Any, dtype: Any, momentum: Any, xs: jax.Array) -> None:
-    """The statistics are of this type, and those of the oracle rounded to it at each step."""
+    """Assert that the statistics have this type and equal the oracle's, rounded to it at each step."""
     state = oracle.State(np.zeros(xs.shape[-1]), np.ones(xs.shape[-1]), 0)
     for x in xs:
         _, state = oracle.batch_norm(PLAIN, state, x, True, momentum=momentum)
@@ -108,7 +108,7 @@ def test_a_real_mean_becomes_complex():
 
 @pytest.mark.usefixtures("x64")
 def test_float64_is_normalised_exactly():
-    """Whatever type the statistics are kept in; Flax rounds them to float32 too, with a warning."""
+    """For every type of the statistics; Flax rounds them to float32 as well, with a warning."""
     x = batch("float64") + 1e6
     module = jaxbn.nnx.BatchNorm(6, momentum=0.5, rngs=nnx.Rngs(0))
     y = module(x)

@@ -72,7 +72,7 @@ def test_a_part_without_weight_has_no_influence():
 
 
 def test_known_numbers():
-    """As a client sends them: Chan, Golub & LeVeque's formula."""
+    """Moments as a client would send them, by Chan, Golub & LeVeque's formula."""
     mean = jnp.array([1.0, 2.0])
     a = Moments(jnp.array(10.0), mean, jnp.zeros(2), jnp.array([4.0, 0.0]))
     b = Moments(jnp.array(30.0), mean + 4, jnp.zeros(2), jnp.array([0.0, 8.0]))

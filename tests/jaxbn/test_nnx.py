@@ -1,4 +1,4 @@
-"""Drop-in is a test: `jaxbn.nnx.BatchNorm` beside `flax.nnx.BatchNorm`, the same calls, the same everything."""
+"""`jaxbn.nnx.BatchNorm` as a drop-in replacement for `flax.nnx.BatchNorm`: equal calls, equal results."""
 
 import inspect
 from typing import Any
@@ -31,12 +31,12 @@ def make(norm, features: int | tuple[int, ...] = 6, **options: Any):
 
 
 def values(module):
-    """The variables: their paths, their kinds and what they hold."""
+    """The variables: their paths, kinds and values."""
     return {(*path, type(variable).__name__): variable[...] for path, variable in nnx.to_flat_state(nnx.state(module))}
 
 
 def trained(norm, x, steps=3, features=6, mask=None, **options: Any):
-    """Everything that a module makes and returns: variables, outputs in training and evaluation, gradients."""
+    """The variables of a module, its outputs in training and evaluation, and its gradients."""
     differentiable = jnp.issubdtype(x.dtype, jnp.inexact)
     g = batch("float32", x.shape, seed=9)
     module = make(norm, features, **options)
@@ -96,7 +96,7 @@ def test_equals_flax_in_half_precision(dtype, options):
 @pytest.mark.parametrize("x", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_close_to_flax_in_a_dtype_of_half_precision(x, dtype):
-    """As close as that type is: Flax rounds x, the parameters and their gradients to it, which ours does not."""
+    """Close to the precision of that type: Flax rounds x, the parameters and their gradients to it, ours does not."""
     ours, flaxs = (trained(norm, batch(x), dtype=dtype) for norm in (OURS, FLAX))
     assert_same(ours, flaxs, least=2 * relative_tolerance(jnp.zeros((), dtype)))
 
@@ -208,7 +208,7 @@ def test_construction_leaves_the_statistics_at_their_beginning(norm):
 
 @NORMS
 def test_a_promote_dtype_of_ones_own(norm):
-    """It is called with all arrays at once, and what it gives x decides the type of the result."""
+    """It is called with all arrays at once, and the type that it returns for x decides that of the result."""
     seen: list[Any] = []
 
     def promote(arrays, *, dtype):
@@ -235,7 +235,7 @@ def test_a_promote_dtype_that_leaves_all_as_it_is():
 
 
 def test_several_feature_axes():
-    """Which Flax has not got."""
+    """Flax does not support several feature axes here."""
     x = batch(shape=(8, 2, 4, 3))
     module = make(OURS, (2, 3), axis=[1, -1], momentum=0.0)
     exact, state = oracle.batch_norm(PLAIN, oracle.State(np.zeros((2, 3)), np.ones((2, 3)), 0), x, True, axis=(1, 3))

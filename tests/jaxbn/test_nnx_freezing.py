@@ -1,4 +1,4 @@
-"""Fine-tuning with frozen norms: the statistics, the affine parameters, or both; each without the other."""
+"""Fine-tuning with frozen norms: frozen statistics, frozen affine parameters, or both."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def fine_tuned(norm, trained, freeze, steps=3):
 
 
 def changed(before, after) -> set[str]:
-    """The variables that are not bit for bit as before."""
+    """The variables that changed in any bit."""
     same = jax.tree.map(lambda a, b: bool((a == b).all()), before, after)
     return {f"{layer}.{name}" for layer in same for name, value in same[layer].items() if not value}
 
@@ -69,11 +69,11 @@ AFFINE, STATISTICS = {"norm.scale", "norm.bias"}, {"norm.mean", "norm.var"}
 
 
 def nothing(model):
-    """Leaves the model in training."""
+    """Leave the model in training mode."""
 
 
 def of_the_class(model):
-    """All norms of the model, and nothing else of it: a dropout goes on."""
+    """Freeze all norms of the model and nothing else: a dropout stays active."""
     model.set_attributes(type(model.norm), use_running_average=True)
 
 
@@ -84,13 +84,13 @@ def one_by_one(model):
 @NORMS
 @pytest.mark.parametrize("freeze", [of_the_class, one_by_one])
 def test_frozen_statistics(norm, freeze):
-    """They are not updated; scale and bias go on learning."""
+    """The statistics are not updated; scale and bias continue to learn."""
     assert changed(*fine_tuned(norm, nnx.Param, freeze)) == LINEAR | AFFINE
 
 
 @NORMS
 def test_a_frozen_affine_part(norm):
-    """Scale and bias stay, also under weight decay; the statistics follow the new data."""
+    """Scale and bias do not change, even under weight decay; the statistics follow the new data."""
     assert changed(*fine_tuned(norm, NOT_NORMS, nothing)) == LINEAR | STATISTICS
 
 
@@ -101,7 +101,7 @@ def test_a_norm_that_is_frozen_altogether(norm):
 
 @NORMS
 def test_a_view_with_frozen_statistics(norm):
-    """It shares the variables with the model, which itself stays as it was."""
+    """The view shares the variables with the model, whose own mode does not change."""
     model = Network(norm)
     frozen = nnx.view(model, use_running_average=True)
     before = nnx.to_pure_dict(nnx.state(model))
@@ -118,7 +118,7 @@ def test_the_same_fine_tuning_as_flaxs(trained, freeze):
 
 
 def test_a_frozen_norm_is_an_affine_map():
-    """Its gradient is the scale over the running deviation, whatever the batch: no term of the batch's statistics."""
+    """The gradient is scale / running deviation for every batch, without terms of the batch's statistics."""
     module = OURS(6, use_running_average=True, rngs=nnx.Rngs(0))
     module.var[...] = jnp.arange(1.0, 7)
     gradient = jax.grad(lambda x: jnp.sum(module(x)))(X)

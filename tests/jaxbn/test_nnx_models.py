@@ -1,4 +1,4 @@
-"""The NNX module in its surroundings: NNX's transformations, its kinds of variables, metadata and summaries."""
+"""The NNX module in models: NNX's transformations, its kinds of variables, metadata and summaries."""
 
 from typing import Any
 
@@ -112,7 +112,7 @@ def test_under_nnxs_transformations(model, jit):
 
 @pytest.mark.parametrize("norm", [OURS, FLAX])
 def test_remat_leaves_the_statistics_as_they_are(norm):
-    """Computed twice, once in the backward pass: folded in once."""
+    """The batch is computed twice, once in the backward pass, and updates the statistics once."""
     states = []
     for model in (plain, rematerialised):
         block, apply = model(norm)
@@ -145,7 +145,7 @@ def test_as_pure_functions_of_a_split_module():
 
 
 def test_statistics_that_are_mutable_arrays():
-    """Updated in place, also where a gradient is taken around."""
+    """The statistics are updated in place, also inside a gradient."""
 
     def run(norm):
         with nnx.var_defaults(ref=True):
@@ -164,7 +164,7 @@ def test_statistics_that_are_mutable_arrays():
 
 @pytest.mark.usefixtures("x64")
 def test_a_mutable_array_keeps_its_type():
-    """float64 is rounded to it; complex numbers do not fit."""
+    """float64 is rounded to its type; complex numbers are an error."""
     with nnx.var_defaults(ref=True):
         module = OURS(6, momentum=0.0, rngs=nnx.Rngs(0))
     x = batch("float64", (8, 6))
@@ -225,7 +225,7 @@ def test_groups_given_as_lists():
 
 
 def test_masks_over_shards_count_by_their_weight():
-    """Flax averages the shards' means, whatever they are of (and where one has none: NaN)."""
+    """Flax averages the shards' means regardless of their weights; a shard without entries makes NaN."""
     x = batch(shape=(4, 5, 6))
     masks = np.arange(5)[:, None] < np.array([5, 2, 1, 0])[:, None, None]
 

@@ -75,7 +75,7 @@ def logits(model):
 
 
 def values(model, optimizer) -> dict[str, Any]:
-    """All that a checkpoint holds, as plain dicts of arrays."""
+    """All values of a checkpoint, as plain dictionaries of arrays."""
     return {"model": nnx.to_pure_dict(nnx.state(model)), "optimizer": nnx.to_pure_dict(nnx.state(optimizer))}
 
 
@@ -107,7 +107,7 @@ def test_the_same_training(trained):
 
 
 def goes_on_alike(target, restored, source, saved) -> None:
-    """What was restored is bit for bit what was saved, and one norm goes on where the other left off."""
+    """The restored values are bit for bit the saved ones, and one norm continues where the other stopped."""
     jax.tree.map(np.testing.assert_array_equal, restored, saved)
     models = [(begin(target), restored), (begin(source), saved)]
     for (model, optimizer), given in models:
@@ -143,7 +143,7 @@ def test_a_checkpoint_by_orbax(source, target, trained, tmp_path):
 
 @NORMS
 def test_a_state_with_its_variables_by_orbax(source, target, trained, tmp_path):
-    """As Flax's guide does it: the `nnx.State` itself, and `nnx.merge` with the other's definition."""
+    """As in Flax's guide: the `nnx.State` itself, and `nnx.merge` with the definition of the other model."""
     import orbax.checkpoint as ocp
 
     model = trained[source][0]

@@ -1,6 +1,6 @@
-"""The swap: with `flax.nnx.BatchNorm` replaced, what Flax documents and tests of it still holds.
+"""With `flax.nnx.BatchNorm` replaced by ours, everything that Flax documents and tests of it still holds.
 
-Each test runs with Flax's own class too, so that what is asserted is Flax's behaviour.
+Each test also runs with Flax's own class, which shows that the assertions describe Flax's behaviour.
 """
 
 import doctest
@@ -31,7 +31,7 @@ def strict():
 
 @pytest.fixture(autouse=True, params=["swapped", "Flax"])
 def swap(request, monkeypatch):
-    """What `nnx.BatchNorm` and `nn.BatchNorm` are."""
+    """Run each test with either library's classes as `nnx.BatchNorm` and `nn.BatchNorm`."""
     if request.param == "swapped":
         monkeypatch.setattr(nnx, "BatchNorm", jaxbn.nnx.BatchNorm)
         monkeypatch.setattr(nn, "BatchNorm", jaxbn.linen.BatchNorm)
@@ -49,7 +49,7 @@ def test_the_examples_of_the_docstring():
 @pytest.mark.parametrize("param_dtype", [jnp.float32, jnp.float16])
 @pytest.mark.parametrize("masked", [True, False])
 def test_linen_and_nnx_agree(use_running_average, dtype, param_dtype, masked):
-    """Flax's test of both beside each other: one call, with the same variables."""
+    """Flax's own comparison of both: one call with the same variables."""
     options: Any = {"use_running_average": use_running_average, "dtype": dtype, "param_dtype": param_dtype}
     mask = jnp.arange(8)[:, None, None] < 5 if masked else None
     module = nnx.BatchNorm(6, rngs=nnx.Rngs(42), **options)
@@ -77,7 +77,7 @@ def test_normalised_and_tracked():
 
 
 class MLP(nnx.Module):
-    """Of Flax's NNX basics: a norm, a dropout, and the modes of both."""
+    """The network of Flax's NNX basics: a norm, a dropout, and the modes of both."""
 
     def __init__(self, din: int, dmid: int, dout: int, *, rngs: nnx.Rngs):
         self.linear1 = nnx.Linear(din, dmid, rngs=rngs)
@@ -90,7 +90,7 @@ class MLP(nnx.Module):
 
 
 class CNN(nnx.Module):
-    """Of Flax's MNIST tutorial, narrower."""
+    """The network of Flax's MNIST tutorial with fewer features."""
 
     def __init__(self, *, rngs: nnx.Rngs):
         self.conv1 = nnx.Conv(1, 4, kernel_size=(3, 3), rngs=rngs)

@@ -1,4 +1,4 @@
-"""What the options promise beyond their formulas, which `cases.py` has: limits, equivalences, what is hidden."""
+"""The promises of the options beyond the formulas tested by `cases.py`: limits, equivalences, masked-out entries."""
 
 from functools import partial
 from typing import Any
@@ -42,7 +42,7 @@ def outputs_and_gradients(x, mask, g):
 
 @pytest.mark.parametrize("hidden", [np.nan, np.inf, -np.inf, 3e38, 0.0])
 def test_masked_equals_filtered_whatever_is_hidden(hidden):
-    """Outputs, state and gradients; what is hidden has a finite output where it is finite, and no influence."""
+    """Outputs, state and gradients. Masked-out entries have no influence, and finite ones have a finite output."""
     seen = np.where(MASK, X, np.float32(hidden))
     (y, state), (g_params, g_x) = outputs_and_gradients(seen, MASK, G * MASK)
     valid = MASK[:, 0]
@@ -82,7 +82,7 @@ def test_a_channel_without_weight_keeps_its_state():
 
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_one_weighted_row_has_no_variance_and_finite_outputs(unbiased):
-    """How many rows count is not known while tracing; an unbiased variance of one row is no number, so none is kept."""
+    """The number of rows that count is not known while tracing; the unbiased variance of one row is not kept."""
     mask = np.arange(24)[:, None] == 7
     y, state = batch_norm(PARAMS, STATE, X, True, mask=mask, momentum=0.5, unbiased=unbiased)
     assert np.isfinite(y).all()
@@ -111,7 +111,7 @@ def test_renorm_without_room_is_plain(r_max):
 
 
 def test_renorm_with_all_room_is_evaluation():
-    """r and d undo the batch: what comes out is normalised by the running statistics. They have no gradient."""
+    """r and d undo the batch's statistics: the output is normalised by the running ones. They have no gradient."""
     renorm = BatchRenorm(1e6, 1e6)
     y, _ = batch_norm(PARAMS, STATE, X, True, renorm=renorm)
     assert_close(y, batch_norm(PARAMS, STATE, X, False)[0], condition=10)
@@ -137,7 +137,7 @@ def test_the_papers_ramp():
     ("schedule", "weight"), [(cumulative(), 1.0), (debiased(0.9), 0.9), (debiased(0.0), 0.0)], ids=["1/t", "0.9", "0"]
 )
 def test_schedules_forget_the_initial_state(schedule, weight, steps):
-    """Batch i of n has a share of weightⁿ⁻ⁱ in the average, compiled once for all counts."""
+    """Batch i of n has the share weightⁿ⁻ⁱ in the average; one program serves all counts."""
     batches = jnp.asarray(np.random.default_rng(steps).normal(1, 2, (steps, 8, 3)), jnp.float32)
     params, state = init(3)
     state, _ = jax.lax.scan(lambda s, x: (batch_norm(params, s, x, True, momentum=schedule)[1], None), state, batches)
@@ -156,7 +156,7 @@ def test_evaluation_before_any_update_does_not_ask_the_schedule(schedule):
 
 
 def test_ghost_batches_are_separate_batches():
-    """Outputs to the accuracy of float32, and one group of all rows is none."""
+    """Outputs to the accuracy of float32; a single group of all rows equals no groups."""
     y, state = batch_norm(PARAMS, STATE, X, True, ghost_batch_size=6, momentum=0.0)
     groups = [batch_norm(PARAMS, STATE, rows, True, momentum=0.0) for rows in np.split(X, 4)]
     assert_close(y, np.concatenate([part for part, _ in groups]), condition=5)
@@ -178,7 +178,7 @@ def test_evaluation_ignores_ghost_batches_and_renorm():
 @pytest.mark.parametrize("name", oracle.ACTIVATIONS)
 @pytest.mark.parametrize("train", [True, False])
 def test_activations(name, train):
-    """In value and gradient: fused is the same as applied afterwards."""
+    """In value and gradient, a fused activation equals one applied afterwards."""
     residual = jnp.asarray(G)
     y, _ = batch_norm(PARAMS, STATE, X, train, activation=name, residual=residual)
     assert_close(y, oracle.batch_norm(PARAMS, STATE, X, train, activation=name, residual=residual)[0], condition=5)

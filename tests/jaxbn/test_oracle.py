@@ -1,4 +1,4 @@
-"""The oracle against arithmetic by hand: what everything is measured against is itself measured."""
+"""The oracle, the reference of all other tests, against arithmetic by hand."""
 
 from types import SimpleNamespace
 
@@ -143,7 +143,7 @@ def test_residual_and_activation(activation, values):
 
 
 def test_gradients():
-    """Against differences of the oracle itself."""
+    """The gradients against numerical differences of the oracle itself."""
     rng = np.random.default_rng(2)
     params = SimpleNamespace(scale=rng.normal(size=4), bias=rng.normal(size=4))
     g = rng.normal(size=X.shape)

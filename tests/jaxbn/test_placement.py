@@ -1,4 +1,4 @@
-"""Explicit meshes, where the placement is part of the type: any of x, of the vectors and of the mask."""
+"""Explicit meshes, where the sharding is part of the type: all shardings of x, the vectors and the mask."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def mesh() -> Mesh:
 
 
 def gradients(options: dict[str, Any]):
-    """Of params and x, with y and the state, by a function of all that is an array."""
+    """The gradients of params and x, with y and the state, as a function of all arrays."""
     arrays = {name for name in ("mask", "residual") if name in options}
     fixed = {"train": True} | {name: value for name, value in options.items() if name not in arrays}
 
@@ -54,7 +54,7 @@ def entries_of(spec: P, ndim: int) -> tuple:
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("placed_mask", [False, True], ids=["mask everywhere", "mask like x"])
 def test_types_of_every_placement(name, placed_mask):
-    """The result and its gradient lie where x lies, the state and the gradients of the vectors where these lay."""
+    """The result and its gradient are sharded like x, the state and the gradients of the vectors like the vectors."""
     run, arrays = gradients(VARIANTS[name])
 
     def array(shape, spec, dtype=jnp.float32) -> Any:
@@ -93,7 +93,7 @@ def test_types_of_every_placement(name, placed_mask):
     ],
 )
 def test_numbers_of_some(name, of_x, of_vectors):
-    """As on one device."""
+    """The numbers equal those on one device."""
     rng = np.random.default_rng(0)
     run, arrays = gradients(VARIANTS[name])
     params = BatchNormParams(jnp.linspace(-1.0, 1.5, FEATURES), jnp.linspace(-1.0, 1.0, FEATURES))

@@ -1,4 +1,4 @@
-"""Whatever comes in: the oracle's answer, or a documented error."""
+"""Random inputs and options give the oracle's answer or a documented error."""
 
 import jax
 import jax.numpy as jnp

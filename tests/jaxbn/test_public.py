@@ -1,4 +1,4 @@
-"""Whatever is public is explained, with an example, and functions with what they take and give."""
+"""Every public name has a docstring with an example, and every function explains its arguments and its result."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
@@ -26,7 +26,7 @@ MODULES = ("jaxbn", "jaxbn.equinox", "jaxbn.interop", "jaxbn.linen", "jaxbn.nnx"
 
 
 class Public(NamedTuple):
-    """A name that users may rely on."""
+    """A public name with its value and its documentation."""
 
     module: str
     name: str
@@ -35,12 +35,12 @@ class Public(NamedTuple):
 
     @property
     def is_function(self) -> bool:
-        """Whether it is defined by `def`, and not by an assignment, whatever its value is."""
+        """Whether the name is defined by `def`, and not by an assignment."""
         return inspect.isfunction(self.value) and self.value.__module__.startswith("jaxbn")
 
 
 def public_names(module: ModuleType) -> list[str]:
-    """What `__all__` names; or else what a module defines without underscore, or imports as itself to pass it on."""
+    """The names in `__all__`; otherwise those defined without underscore or imported as themselves for re-export."""
     if hasattr(module, "__all__"):
         return list(module.__all__)
     imports = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ImportFrom)]
@@ -50,7 +50,7 @@ def public_names(module: ModuleType) -> list[str]:
 
 
 def text_below_assignments() -> dict[str, str]:
-    """The strings below assignments at the top level of our files: how a constant is explained."""
+    """The strings below assignments at the top level of jaxbn's files, which document constants."""
     found = {}
     for path in Path(jaxbn.__path__[0]).glob("**/*.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body
@@ -62,7 +62,7 @@ def text_below_assignments() -> dict[str, str]:
 
 
 def documentation(name: str, value: Any) -> str:
-    """The docstring; of a NamedTuple without one Python makes some up, which does not count."""
+    """The docstring; the one that Python generates for a NamedTuple does not count."""
     if inspect.isclass(value) or (inspect.isfunction(value) and value.__module__.startswith("jaxbn")):
         text = value.__doc__ or ""
         return "" if text.startswith(f"{name}(") else inspect.cleandoc(text)
@@ -79,7 +79,7 @@ def public() -> Iterator[Public]:
 
 
 def section(text: str, title: str) -> str:
-    """What stands indented below a title such as `Args:`."""
+    """The indented text below a title such as `Args:`."""
     found = re.search(rf"^{title}:\n((?:[ ].*\n|\n)*)", text + "\n", re.MULTILINE)
     return found[1] if found else ""
 
@@ -93,7 +93,7 @@ def name_of(entry: Public) -> str:
 
 
 def test_the_public_names_are_found():
-    """Those that the other tests rely on being found: a function, a value, a constant, a module, a conversion."""
+    """The other tests rely on finding a function, a value, a constant, a module and a conversion."""
     expected = {"jaxbn.batch_norm", "jaxbn.BatchNormState", "jaxbn.save_pre_norm", "jaxbn.linen.BatchNorm"}
     found = {name_of(entry) for entry in PUBLIC}
     assert expected | {"jaxbn.nnx.BatchNorm", "jaxbn.interop.from_torch"} <= found

@@ -1,4 +1,4 @@
-"""Running statistics from data: those of all of it together, however it is divided, in networks of any form."""
+"""Running statistics from data: those of all data together, for every division, in networks of all forms."""
 
 import math
 from functools import partial
@@ -27,7 +27,7 @@ def strict():
 
 
 class Network(nn.Module):
-    """Dense, norm, relu, as often as there are `layers`, in training mode or not."""
+    """`layers` times dense, norm and relu, in training mode or not."""
 
     layers: int = 1
     norm: Any = jaxbn.linen.BatchNorm
@@ -45,7 +45,7 @@ def data(n=64, features=3, seed=0, dtype="float32"):
 
 
 def started(model, x, seed=1):
-    """Variables with a history: scales, biases and statistics that are not those of a fresh network."""
+    """Variables after some training: scales, biases and statistics that differ from the initial ones."""
     rng = np.random.default_rng(seed)
     variables = model.init(KEY, x)
     return jax.tree.map(lambda leaf: leaf + jnp.asarray(rng.uniform(0, 0.5, leaf.shape), leaf.dtype), variables)
@@ -79,7 +79,7 @@ def test_one_norm_gets_the_statistics_of_all_the_data(sizes):
 
 
 def exactly_calibrated(model, variables, x):
-    """Norm by norm, in float64: what each one's inputs are in evaluation, with those before it calibrated."""
+    """The exact statistics in float64, norm by norm: of its inputs in evaluation behind calibrated norms."""
     values, stats = oracle.wide(x), {}
     for i in range(model.layers):
         p, n = variables["params"][f"dense{i}"], variables["params"][f"norm{i}"]
@@ -93,7 +93,7 @@ def exactly_calibrated(model, variables, x):
 
 @pytest.mark.parametrize("sizes", SPLITS, ids=str)
 def test_a_chain_of_norms_settles_at_the_statistics_of_evaluation(sizes):
-    """Independent of the division, and of what the statistics were before."""
+    """The result is independent of the division into batches and of the previous statistics."""
     model, x = Network(layers=4), data()
     variables = started(model, x)
     new = recalibrate(training(model), variables, batches(x, sizes))
@@ -134,7 +134,7 @@ def test_one_pass_is_precise_bn():
 
 
 def normed(**options):
-    """A network of one norm and nothing else, and what `apply_fn` is for batches (x, keywords)."""
+    """A network of a single norm, and its `apply_fn` for batches (x, keywords)."""
     norm = jaxbn.linen.BatchNorm(use_running_average=False, **options)
 
     def apply_fn(variables, batch):
@@ -157,7 +157,7 @@ def test_weights_count_batches_more_than_once():
 
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_masks_weigh_what_counts(axis):
-    """Entry by entry, so that channels have different weights; what is hidden may be NaN."""
+    """Masks of single entries, so that channels have different weights; masked-out entries may be NaN."""
     norm, apply_fn = normed(axis=axis)
     rng = np.random.default_rng(0)
     x, mask = rng.normal(1, 2, (24, 4, 3)).astype(np.float32), rng.random((24, 4, 3)) < 0.6
@@ -193,7 +193,7 @@ def test_large_means():
 
 
 def test_many_batches_do_not_add_up_rounding():
-    """Pairs of pairs: a running sum of so many would be off by more."""
+    """Moments are added in pairs of pairs; a running sum of so many would have a larger error."""
     norm, apply_fn = normed()
     x = np.random.default_rng(0).normal(3, 2, (1000, 2, 3)).astype(np.float32)
     new = recalibrate(apply_fn, norm.init(KEY, x[0]), [(part, {}) for part in x])["batch_stats"]
@@ -332,7 +332,7 @@ def test_shared_statistics_over_shards():
 
 
 def test_training_goes_on_as_if_nothing_had_been_recorded():
-    """Also where the function is compiled already: a trace of one is never taken for the other."""
+    """Even for a compiled function: the trace of a recording is never used for training, nor the reverse."""
     model, x = Network(), data()
     variables = started(model, x)
     apply_fn = jax.jit(training(model))
@@ -373,7 +373,7 @@ def test_types_and_containers_stay():
 
 @pytest.mark.parametrize("sizes", [[63, 1], [1, 63], [20, 1, 42, 1]], ids=str)
 def test_a_batch_of_one_row_joins_its_neighbour(sizes):
-    """Of one row there is no variance; in all, there are 64 rows, and one pass over [63, 1] is one over all."""
+    """One row has no variance. There are 64 rows, and one pass over [63, 1] equals one over all of them."""
     model, x = Network(layers=2), data()
     variables = model.init(KEY, x)
     whole = recalibrate(training(model), variables, [x])["batch_stats"]
@@ -385,7 +385,7 @@ def test_a_batch_of_one_row_joins_its_neighbour(sizes):
 
 
 def test_what_has_no_rows_first_is_not_joined():
-    """Images of one row each are batches that variances can be taken of; so is what is shared by all rows."""
+    """Batches of one image have variances and are not joined, nor are batches with an array shared by all rows."""
     norm = jaxbn.linen.BatchNorm(use_running_average=False)
     x = np.asarray(data()).reshape(64, -1, 1)
     pairs = [(x[:63], np.float32(2)), (x[63:], np.float32(3))]

@@ -19,7 +19,7 @@ def strict():
 
 
 class Network(nnx.Module):
-    """Dense, norm, relu, dropout, as often as there are layers."""
+    """Dense, norm, relu and dropout, once per layer."""
 
     def __init__(self, layers=1, norm: Any = jaxbn.nnx.BatchNorm, dropout=0.0):
         rngs = nnx.Rngs(0, dropout=1)
@@ -42,7 +42,7 @@ def batches(x, sizes):
 
 
 def exactly_calibrated(model, x):
-    """Norm by norm, in float64: what each one's inputs are in evaluation, with those before it calibrated."""
+    """The exact statistics in float64, norm by norm: of its inputs in evaluation behind calibrated norms."""
     values, stats = oracle.wide(x), []
     for dense, norm in zip(model.dense, model.norm, strict=True):
         values = values @ oracle.wide(dense.kernel[...]) + oracle.wide(dense.bias[...])
@@ -67,7 +67,7 @@ def test_the_statistics_of_evaluation_on_all_the_data(layers, sizes):
 
 
 def test_masks_and_weights():
-    """A network of masked entries is that of the entries that count; a weight repeats a batch."""
+    """Masked entries count as if they were absent; a weight counts as a repeated batch."""
     model, x = Network(), data()
     rows = np.arange(64) % 3 > 0
     inputs = [(jnp.where(rows[:, None], x, jnp.nan)[a:b], rows[a:b, None]) for a, b in ((0, 20), (20, 64))]
@@ -81,7 +81,7 @@ def test_masks_and_weights():
 
 
 def test_nothing_else_changes():
-    """Random number generators are as they were, and training goes on as before."""
+    """Random number generators do not change, and training continues as before."""
     model, x = Network(dropout=0.5), data()
     before = jax.tree.map(jnp.copy, nnx.state(model, nnx.Not(nnx.BatchStat)))
     jaxbn.nnx.recalibrate(model, [x, x[:7]], passes=1)

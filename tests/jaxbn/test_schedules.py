@@ -1,4 +1,4 @@
-"""Schedules are values: what is made alike is equal, hashes alike, and survives a pickle."""
+"""Schedules are values: those with equal arguments are equal, hash alike, and can be pickled."""
 
 import pickle
 from typing import Any

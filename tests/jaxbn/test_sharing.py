@@ -1,4 +1,4 @@
-"""Statistics shared over named axes: the union's, by one collective each way, whatever the shards hold."""
+"""Statistics shared over named axes: those of the union, with one collective in each pass, for any shards."""
 
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ def draw(ratio=0.0, seed=0, shape=(SHARDS, ROWS, FEATURES)):
 
 
 def masks():
-    """Of different totals on each shard, none on the third, more than once on the last."""
+    """Masks with a different total on each shard, none on the third, and weights above 1 on the last."""
     weights = np.ones((SHARDS, ROWS, 1), np.float32)
     weights[1, 2:] = 0
     weights[2] = 0
@@ -39,7 +39,7 @@ def devices():
 
 
 def by_shard_map(check_vma):
-    """Maps over the first axis by `shard_map`; the state is replicated unless there are groups."""
+    """Map over the first axis with `shard_map`; the state is replicated unless there are groups."""
 
     def transform(function, *, grouped=False):
         def one(*arguments):
@@ -80,7 +80,7 @@ def shared(**options):
 
 
 def assert_union(x, mask, y, state, **options):
-    """Outputs where something counts, and the state, are those of the union."""
+    """Assert that the state, and the outputs of the entries that count, are those of the union."""
     answers = oracle.batch_norm_shards(PARAMS, STATE, list(x), True, masks=mask, **options)
     counts = np.broadcast_to(True if mask is None else mask > 0, x.shape)
     assert np.isfinite(y).all()
@@ -127,7 +127,7 @@ def test_one_value_a_shard_is_enough(transform):
 @pytest.mark.parametrize("mask", [None, masks()["weights"]], ids=["all", "weights"])
 @pytest.mark.parametrize("name", ["shard_map", "shard_map unchecked", "vmap"])
 def test_gradients_are_those_of_the_union(name, mask):
-    """Of the sum over all shards of g·y; unchecked, each shard has its own share of the parameters' gradient."""
+    """Gradients of the sum of g·y over all shards; without `check_vma`, each shard has its part of the parameters'."""
     x, g = draw(1e3), draw(seed=1)
     given = () if mask is None else (mask,)
 
@@ -277,7 +277,7 @@ def test_groups_need_a_name():
 
 
 def test_a_mapped_batch_takes_no_square_of_its_size():
-    """The batch as the axis of `jax.vmap`, an example a shard: as in Equinox."""
+    """The batch is the axis of `jax.vmap`, with one example per shard, as in Equinox."""
     examples, channels = 256, 64
     params, state = jaxbn.init(channels)
 

@@ -1,4 +1,4 @@
-"""What is learned and tracked: how it begins, what a pytree of it is, and what steps of training make of it."""
+"""Parameters and running statistics: their initial values, their pytrees, and their values after training."""
 
 from functools import partial
 
@@ -94,7 +94,7 @@ def test_evaluation_returns_the_very_same_state():
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_closed_form_after_some_steps(momentum, unbiased, steps):
-    """mⁿ · initial + (1 − m) Σ mⁿ⁻¹⁻ⁱ · batchᵢ, of which each batch has its own mean and variance."""
+    """mⁿ · initial + (1 − m) Σ mⁿ⁻¹⁻ⁱ · batchᵢ, for batches with different means and variances."""
     batches = np.random.default_rng(0).normal(3, 2, (steps, 6, 5, 4))
     params, state = init(4, dtype=jnp.float64)
     for x in batches:
@@ -108,7 +108,7 @@ def test_closed_form_after_some_steps(momentum, unbiased, steps):
 
 
 def test_momentum_one_and_zero_are_exact():
-    """1 keeps the old statistics to the last bit; 0 takes the new ones, whatever the old ones are."""
+    """1 keeps the old statistics to the last bit; 0 takes the new ones and leaves no trace of the old."""
     state = BatchNormState(jnp.asarray([0.1, 1e8]), jnp.asarray([1e-8, 3.3]), jnp.asarray(7))
     x = np.asarray([[1, 2], [3, 2]], np.float32)
     params = BatchNormParams(None, None)
@@ -124,7 +124,7 @@ def test_momentum_one_and_zero_are_exact():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("number", [float, np.float32, np.float64], ids=lambda t: t.__name__)
 def test_the_state_keeps_its_type_whatever_number_the_options_are(number):
-    """Else the carry of a scan would change its type: a NumPy number is one of the options like any other."""
+    """Otherwise the carry of a scan would change its type: NumPy numbers are options like all others."""
     params, state = init(3)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
     y, new = batch_norm(params, state, x, True, momentum=number(0.75), epsilon=number(0.25))
@@ -156,7 +156,7 @@ def test_the_new_state_has_the_wider_type(of_x, of_state, mean, var):
 
 
 def test_numpy_arrays_will_do():
-    """As they come out of a checkpoint."""
+    """NumPy arrays, as loaded from a checkpoint, are accepted."""
     params, state = jax.tree.map(np.asarray, init(3))
     x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     for train in (True, False):

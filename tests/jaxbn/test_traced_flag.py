@@ -1,4 +1,4 @@
-"""A traced `use_running_average`: the modules' error says what to write instead."""
+"""For a traced `use_running_average`, the error of the modules says what to write instead."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`update_statistics=False`: normalised by the batch, as in training, while the running statistics stay."""
+"""`update_statistics=False`: normalised by the batch, as in training, without an update of the running statistics."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Weights of any size count by their ratio; what is no weight counts as none."""
+"""Weights of all sizes count by their ratios; negative weights and NaN count as 0."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ PARAMS, STATE = jaxbn.init(3)
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
-    """Rows, and a weight for each."""
+    """Rows, and one weight per row."""
     rng = np.random.default_rng(0)
     return rng.normal(5, 2, (24, 3)).astype(np.float32), rng.choice([0, 0.5, 1, 2, 3], (24, 1)).astype(np.float32)
 
@@ -30,14 +30,14 @@ def everything(x, weights):
 
 @pytest.mark.parametrize("factor", [1e38, 1e-37])
 def test_only_ratios_count(factor):
-    """Sums of such weights, or their products with anything, leave float32."""
+    """Sums and products of such weights are out of the range of float32."""
     x, weights = data()
     assert_close(everything(x, weights * np.float32(factor)), everything(x, weights), condition=5)
 
 
 @pytest.mark.parametrize("factor", [1e38, 1e-37])
 def test_also_between_shards(factor):
-    """Of different totals, of which one is 0, with the gradient."""
+    """Shards with different totals, one of them 0; outputs and gradient."""
     x, weights = data()
     weights[:6] = 0
     shards = [a.reshape(4, 6, -1) for a in (x, weights * np.float32(factor))]
@@ -56,7 +56,7 @@ def test_also_between_shards(factor):
 
 
 def test_infinite_weights_leave_finite_ones_behind():
-    """They count as the largest number does: those that have them share all weight, equally."""
+    """Infinite weights count as the largest number: their entries share all the weight equally."""
     x, weights = data()
     weights[[3, 7]] = np.inf
     _, state, *_ = everything(x, weights)
@@ -74,7 +74,7 @@ def test_what_is_no_weight_counts_as_none(value):
 
 
 def test_unbiased_by_the_weight_itself():
-    """Two rows of weight 0.5 are one: no unbiased variance. Of enormous weights Bessel's factor is 1."""
+    """Two rows of weight 0.5 count as one row, without unbiased variance. For huge weights, Bessel's factor is 1."""
     x, _ = data()
     state = STATE._replace(var=jnp.full(3, 7.0))
     run = partial(jaxbn.batch_norm, PARAMS, state, x[:2], True, momentum=0.0, unbiased=True)
