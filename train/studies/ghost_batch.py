@@ -84,20 +84,18 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
 
 
 def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
-    """Draw a bar for each ghost size, and a line for small batches."""
+    """Draw the accuracy for each ghost size, and a line for small batches."""
     axes = figure.subplots()
     ghosts = np.arange(len(settings.ghosts))
-    figures.bars(axes, ghosts, numbers["ghost"][:-1], figures.THIRD, "ghost statistics", 0.6)
+    figures.points(axes, ghosts, numbers["ghost"][:-1], figures.THIRD, "ghost statistics")
     x, small = len(ghosts), numbers["small"]
-    figures.bars(axes, np.array([x]), numbers["ghost"][-1:], figures.WITH, "statistics of the whole batch", 0.6)
-    figures.bars(axes, np.array([x + 1]), numbers["none"][None], figures.WITHOUT, "no norm", 0.6)
+    figures.points(axes, np.array([x]), numbers["ghost"][-1:], figures.WITH, "statistics of the whole batch")
+    figures.points(axes, np.array([x + 1]), numbers["none"][None], figures.WITHOUT, "no norm")
     axes.axhline(small.mean(), color=figures.GREY, linestyle="--", label=f"batches of {settings.small_batch}")
     axes.set_xticks(range(x + 2), [f"ghosts of {g}" for g in settings.ghosts] + ["whole batch", "no norm"])
     low = min(values.min() for values in numbers.values())
     high = max(values.max() for values in numbers.values())
-    figures.plain(
-        axes, ylabel="test accuracy (%), axis not from 0", ylim=(low - (high - low) / 2, high + (high - low) / 2)
-    )
+    figures.plain(axes, ylabel="test accuracy (%)", ylim=(low - (high - low) / 2, high + (high - low) / 2))
     axes.legend(frameon=False, ncols=2, loc="upper center")
 
 

@@ -106,14 +106,13 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     for i, kind in enumerate(KINDS):
         label = f"norm of {settings.ghost} examples" if kind == "ghost" else LABELS[kind]
         test, train = numbers[f"{kind}_test"], numbers[f"{kind}_train"]
-        figures.bars(left, x + 0.27 * (i - 1), test, COLOURS[kind], label, 0.25)
+        figures.points(left, x + 0.2 * (i - 1), test, COLOURS[kind], label)
         figures.bars(right, x + 0.27 * (i - 1), train - test, COLOURS[kind], label, 0.25)
-    lowest = min(numbers[f"{kind}_test"].min() for kind in KINDS)
     for axes in (left, right):
         axes.set_xticks(x, [f"{dropout:g}" for dropout in settings.dropouts])
-    figures.plain(left, xlabel="dropout", ylabel="test accuracy (%)", ylim=(np.floor(lowest - 3), None))
+    figures.plain(left, xlabel="dropout", ylabel="test accuracy (%)")
     figures.plain(right, xlabel="dropout", ylabel="training − test accuracy (points)")
-    left.set_title("test accuracy (axis not from 0)", fontsize=10)
+    left.set_title("test accuracy", fontsize=10)
     right.set_title("overfitting: gap (less is better)", fontsize=10)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 

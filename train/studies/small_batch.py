@@ -116,10 +116,10 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
         figures.band(left, groups, numbers[kind].T, COLOURS[kind], labels[kind], marker="o")
     left.axhline(numbers["none"].mean(), color=COLOURS["none"], linestyle="--", label=labels["none"])
     for i, kind in enumerate((*KINDS, "none")):
-        figures.bars(right, np.array([i]), numbers[f"{kind}_classes"][None], COLOURS[kind], labels[kind], 0.7)
+        figures.points(right, np.array([i]), numbers[f"{kind}_classes"][None], COLOURS[kind], labels[kind])
     left.set_xscale("log", base=2)
     left.set_xticks(groups, [str(group) for group in groups])
-    figures.plain(left, xlabel="examples normalized together", ylabel="test accuracy (%), axis not from 0")
+    figures.plain(left, xlabel="examples normalized together", ylabel="test accuracy (%)")
     left.set_title(f"batch of {settings.batch_size}, divided", fontsize=10)
     right.set_xticks(range(3), ["plain", "renorm", "no norm"])
     figures.plain(right)

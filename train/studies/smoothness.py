@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from train.network.models import MLP, LayerOptions
 from train.studies import figures
@@ -219,6 +220,9 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
             figures.plain(axes, yscale="log", title="" if i else title)
             axes.title.set_fontsize(8.5)
             axes.tick_params(labelsize=8, which="both")
+            axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 3.0)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         grid[i, 0].set_ylabel(f"rate {rate:g}")
     for axes in grid[-1]:
         axes.set_xlabel("step")

@@ -47,7 +47,7 @@ def test_init_scale(with_norm, without, verdict):
     learned = sum(value > 80 for value in with_norm)
     assert finding.verdict == verdict
     assert finding.headline.startswith(f"With the norm, {learned} of 4 initial scales learn")
-    assert finding.table.rows[0] == ("1.0e+00", f"{with_norm[0]}.0 ± 0.1", f"{without[0]}.0 ± 0.1")
+    assert finding.table.rows[0] == ("1", f"{with_norm[0]}.0 ± 0.1", f"{without[0]}.0 ± 0.1")
 
 
 def rates(*steps):
