@@ -42,7 +42,7 @@ check-dist:                    ## try the wheel in dist/: make check-dist PYTHON
 bench: DATA_DIR = $(if $(DATA),--data-dir "$(DATA)")
 bench: $(VENV)/.bench          ## accuracy and speed beside the other libraries: make bench DATA=folder-with-MNIST
 	$(BIN)/python -m benchmarks.exactness --json .bench/exactness.json
-	$(BIN)/python -m benchmarks.any_data --seeds 3 --json .bench/any_data.json
+	$(BIN)/python -m benchmarks.any_data --json .bench/any_data.json
 	$(BIN)/python -m benchmarks.layer --quick --json .bench/layer.json
 	$(BIN)/python -m benchmarks.train_step --json .bench/train_step.json
 	$(BIN)/python -m benchmarks.time_to_accuracy --quick $(DATA_DIR) --json .bench/time_to_accuracy.json

@@ -54,7 +54,7 @@ def known(name: str, flag: object, choice: str) -> None:
 def epsilon(epsilon: ArrayLike) -> float | jax.Array:
     """`epsilon` as a non-negative Python float or a traced scalar."""
     number = hyperparameter(epsilon)
-    if number is None or jnp.shape(number) != ():
+    if number is None or np.shape(number) != ():
         raise TypeError(f"epsilon must be a real number; got {written(epsilon)}")
     if not within(number, 0, float_info.max):
         raise ValueError(f"epsilon must be finite and at least 0, such as 1e-5; got {written(epsilon)}")

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxbn._dtypes import promote
@@ -33,7 +34,7 @@ def _weight(name: str, value: object, features: tuple[int, ...], alternative: st
         raise TypeError(
             f"{name} must be a number in [0, 1], or an array with one per channel{alternative}; got {written(value)}"
         )
-    if jnp.shape(weight) not in ((), features):
+    if np.shape(weight) not in ((), features):
         raise ValueError(
             f"{name} must be one number, or one per channel, an array of shape {features}; got {written(value)}"
         )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxbn._hyperparameter import hyperparameter, to_dtype, within, written
@@ -131,7 +132,7 @@ def check_renorm(renorm: BatchRenorm | None, state: BatchNormState | None, dtype
 def _bound(name: str, value: object, source: str = "") -> float | jax.Array:
     """A bound as a float or an array; raises if it is not one. `source` says where it comes from, for the error."""
     bound, least = hyperparameter(value), {"r_max": 1, "d_max": 0}[name]
-    if bound is None or jnp.shape(bound) != ():
+    if bound is None or np.shape(bound) != ():
         raise TypeError(
             f"{source}{name} must be a number, or a function of the number of updates that returns one; "
             f"got {written(value)}"
