@@ -128,8 +128,8 @@ def test_several_digits_are_not_given_a_number(tmp_path, capsys):
     output, errors = capsys.readouterr()
     assert output == f"{tmp_path / 'eleven.png'}\tseveral digits\n"
     assert errors.splitlines() == [
-        f"{folder}: digits, 3 classes, test accuracy 87.50%; digits are cropped and centred, polarity judged "
-        "by the border",
+        f"{folder}: digits, 3 classes, test accuracy 87.50%; digits are cropped and centred, polarity detected "
+        "from the border",
         f"note: {tmp_path / 'eleven.png'}: it shows 2 digits or more: give each an image of its own",
     ]
 
