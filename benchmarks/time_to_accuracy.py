@@ -1,10 +1,11 @@
-"""How long does `python -m train` take to 99% on MNIST, and which accuracy does it reach in a minute?
+"""How long does `python -m train` take to 99.0, 99.4 and 99.5% on MNIST?
 
-    python -m benchmarks.time_to_accuracy --data-dir DIR [--quick] [--epochs 1 4] [--seeds 10] [--json FILE]
+    python -m benchmarks.time_to_accuracy --data-dir DIR [--quick] [--epochs 0.5 1 4] [--seeds 10] [--json FILE]
 
 The default recipe, at lengths in epochs: one-cycle's accuracy counts at the end of a run only. Each seed is a run of
-its own, initialised and shuffled by it, and compiled anew. Training time is that of the steps; compiling and measuring
-the accuracy, on all 10,000 test images, come on top.
+its own, initialised and shuffled by it, and compiled anew. Seeds begin at 100: the recipe was chosen with others, on a
+part of the training set. Training time is that of the steps; compiling and measuring the accuracy, on all 10,000 test
+images, come on top.
 """
 
 import dataclasses
@@ -23,19 +24,21 @@ from train.data.published import DatasetUnavailableError
 from train.training.loop import Epoch, compile_programs, initial_state, run
 from train.training.plan import make_plan
 
+FIRST_SEED = 100
+
 
 @dataclass(frozen=True)
 class Options:
     """Accuracy of the default recipe by length, and its training time."""
 
     quick: bool = False
-    """One epoch and three seeds."""
+    """Half an epoch and three seeds."""
     data_dir: Path | None = None
     """Folder with MNIST's IDX files; None: MNIST through tensorflow-datasets."""
-    epochs: tuple[int, ...] = (1, 4)
+    epochs: tuple[float, ...] = (0.5, 1, 4)
     seeds: int = 10
-    target: float = 0.99
-    """The accuracy that runs are counted by."""
+    targets: tuple[float, ...] = (0.99, 0.994, 0.995)
+    """The accuracies that runs are counted by."""
     json: Path | None = None
     """Where to save the figures."""
     markdown: bool = False
@@ -51,7 +54,7 @@ class Outcome(NamedTuple):
     compile_seconds: float
 
 
-def train(dataset: Dataset, epochs: int, seed: int) -> Outcome:
+def train(dataset: Dataset, epochs: float, seed: int) -> Outcome:
     """One run of the default recipe."""
     config = Config()
     config = dataclasses.replace(
@@ -82,18 +85,23 @@ def main(options: Options) -> None:
         return
     rows: list[Sequence[str]] = []
     records = []
-    lengths, seeds = ((1,), 3) if options.quick else (options.epochs, options.seeds)
+    lengths, count = ((0.5,), 3) if options.quick else (options.epochs, options.seeds)
+    seeds = range(FIRST_SEED, FIRST_SEED + count)
     for epochs in lengths:
-        outcomes = [train(dataset, epochs, seed) for seed in range(seeds)]
+        outcomes = [train(dataset, epochs, seed) for seed in seeds]
         accuracies, _, seconds, compiling = zip(*outcomes, strict=True)
-        reached = sum(accuracy >= options.target for accuracy in accuracies)
+        reached = [sum(accuracy >= target for accuracy in accuracies) for target in options.targets]
         percent = spread([100 * accuracy for accuracy in accuracies], 2)
-        name = f"{epochs} epoch{'s' if epochs > 1 else ''}"
-        rows.append((name, percent, f"{reached} of {len(outcomes)}", spread(seconds, 1), spread(compiling, 1)))
-        records += [{"epochs": epochs, "seed": seed, **outcome._asdict()} for seed, outcome in enumerate(outcomes)]
+        name = f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+        counts = (f"{number} of {count}" for number in reached)
+        rows.append((name, percent, *counts, spread(seconds, 1), spread(compiling, 1)))
+        records += [
+            {"epochs": epochs, "seed": seed, **outcome._asdict()} for seed, outcome in zip(seeds, outcomes, strict=True)
+        ]
     facts = harness.environment()
     harness.show_facts(facts)
-    columns = ("length", "test accuracy, %", f"at {options.target:.1%} or more", "training, s", "compiling, s")
+    reaching = [f"at {target:.1%} or more" for target in options.targets]
+    columns = ("length", "test accuracy, %", *reaching, "training, s", "compiling, s")
     harness.show_table("MNIST, the default recipe", columns, rows, options.markdown)
     harness.save_json(options.json, options, facts, records)
 

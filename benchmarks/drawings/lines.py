@@ -111,7 +111,7 @@ def time_to_accuracy(path: Path, records: Records) -> None:
             )
             label = "_" if n > min(lengths) else "mean over the seeds"
             axes.plot(mean(times), mean(accuracies), "D", color=style.BLUE, markersize=10, label=label)
-            text = f"{n} epoch{'s' * (n > 1)}: {mean(accuracies):.2f}%"
+            text = f"{n:g} epoch{'s' * (n != 1)}: {mean(accuracies):.2f}%"
             axes.annotate(text, (mean(times), mean(accuracies)), (12, 0), textcoords="offset points", va="center")
         axes.axhline(99, color=style.QUIET, linewidth=1)
         axes.text(0, 99, " 99%", color=style.QUIET, va="bottom")

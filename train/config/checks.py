@@ -95,7 +95,7 @@ def check_network(options: ModelConfig, network: str) -> None:
     if network == "cnn" and options.hidden is not None and len(options.hidden) != 1:
         raise UsageError(f"--hidden of a cnn must be one number, as in --hidden 256; got {text(options.hidden)}")
     if network == "mlp":
-        for name in ("channels", "pool_every", "padding", "norm_hidden"):
+        for name in ("channels", "pool_every", "padding"):
             if getattr(options, name) != getattr(ModelConfig, name):
                 option = name.replace("_", "-")
                 raise UsageError(

@@ -11,7 +11,7 @@ class Recipe(NamedTuple):
 
 
 DATASETS = {
-    "mnist": Recipe(epochs=1),
+    "mnist": Recipe(epochs=0.5),
     "fashion_mnist": Recipe(epochs=5),
     "cifar10": Recipe(epochs=10),
     "digits": Recipe(epochs=15),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 KERAS = {  # the defaults of Keras, which the tutorials use
+    "norm_hidden": False,
     "kernel_init": "glorot",
     "norm_momentum": 0.99,
     "norm_epsilon": 1e-3,

@@ -60,8 +60,8 @@ class ModelConfig:
     """Norm before or after the activation; none: no norm at all, not even of the inputs."""
     norm_input: bool = False
     """Also normalize the inputs."""
-    norm_hidden: bool = False
-    """Give the hidden layer of a cnn a norm and an activation, as in an mlp; otherwise it has neither."""
+    norm_hidden: bool = True
+    """Give the hidden layer of a cnn a norm and an activation; in an mlp, every hidden layer has both."""
     activation: tuple[Activation, ...] = ("relu",)
     """Activation after each convolution of a cnn and each hidden layer of an mlp: one for all, or one for each."""
     dropout: float = 0.0

@@ -218,7 +218,6 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
         ({"channels": (3,)}, {}, (4,), r"--channels applies to a cnn, and this is an mlp: leave it out, or pass"),
         ({"pool_every": 2}, {}, (4,), r"--pool-every applies to a cnn, and this is an mlp: leave it out, or pass"),
         ({"padding": "same"}, {}, (4,), r"--padding applies to a cnn, and this is an mlp"),
-        ({"norm_hidden": True}, {}, (4,), r"--norm-hidden applies to a cnn, and this is an mlp"),
         ({"pool_every": 0}, {}, (12, 12, 1), r"--pool-every must be at least 1; got 0"),
         ({"activation": ()}, {}, (4,), r"--activation must be one name or more; got none"),
         (
