@@ -33,7 +33,7 @@ class Record(NamedTuple):
 
 RECORDS = {
     "default": Record(
-        "CNN 32-64-256, norm before relu; 1 epoch of one-cycle",
+        "CNN 32-64-256, norm before relu; half an epoch of one-cycle",
         "MNIST, else digits",
         (99.02, 99.04, 99.09, 99.01, 99.13, 99.10, 99.04, 99.06, 98.97, 99.05),
         9,

@@ -121,7 +121,8 @@ def test_widths_and_kinds():
 )
 def test_kernels_begin_with_the_spread_of_their_initialisation(name, scale, limit):
     """The second convolution has 3·3·10 inputs and 3·3·64 outputs; 5,760 entries tell the spread to 2% or so."""
-    model = network(ModelConfig(channels=(10, 64), hidden=(3,), kernel_init=name, kernel_std=0.25))
+    options = ModelConfig(channels=(10, 64), hidden=(3,), norm_hidden=False, kernel_init=name, kernel_std=0.25)
+    model = network(options)
     params = variables_of(model)["params"]
     kernel = np.asarray(params["conv2"]["kernel"])
     assert kernel.shape == (3, 3, 10, 64)
