@@ -110,7 +110,7 @@ def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: ja
     # Two sums with guesses of opposite sign: the compiler must not share the difference between them (see _copies).
     offset = _mean(axes, w, weight, x - expand(copy_below(guess), axes))
     square = _mean(axes, w, weight, abs2(x + expand(-guess, axes)))
-    found = Centred(guess, offset, jnp.maximum(square - abs2(offset), 0))
+    found = Centred(guess, offset, _not_negative(square - abs2(offset)))
     info = jnp.finfo(square.dtype)
     in_range = jnp.isfinite(square) & (square + epsilon >= info.tiny / info.eps)
     return _Found(found, _is_far(found, abs2(offset), found.var + epsilon) | ~in_range)
@@ -134,7 +134,7 @@ def _in_units(
     half, w = _half_distance(axes, entries, guess)
     d = half * expand(1 / unit, axes).astype(half.dtype)
     offset = _mean(axes, w, weight, d)
-    var = jnp.maximum(_mean(axes, w, weight, abs2(d)) - abs2(offset), 0)
+    var = _not_negative(_mean(axes, w, weight, abs2(d)) - abs2(offset))
     most = jnp.finfo(var.dtype).max
     found = Centred(guess, 2 * offset * unit.astype(offset.dtype), jnp.minimum(4 * var * unit * unit, most))
     far = _is_far(
@@ -146,6 +146,11 @@ def _in_units(
 def _is_far(found: Centred, offset2: jax.Array, var: jax.Array) -> jax.Array:
     """Whether a nearer guess exists and would make the variance more accurate."""
     return ~(offset2 <= NEAR * var) & (_moved(found) != found.shift)
+
+
+def _not_negative(var: jax.Array) -> jax.Array:
+    """The variance, at least 0. The zeros have its type, since jax2onnx promotes a Python number."""
+    return jnp.maximum(var, jnp.zeros_like(var))
 
 
 def _moved(found: Centred) -> jax.Array:

@@ -120,7 +120,7 @@ def _start(x: jax.Array, axes: tuple[int, ...], guess: jax.Array | None) -> jax.
     """The guess for each channel, made finite, on each shard of `x`, in the type of the statistics."""
     features = [axis for axis in range(x.ndim) if axis not in axes]
     vector = jax.lax.stop_gradient(jnp.zeros(()) if guess is None else guess).astype(promote(x.dtype))
-    vector = jnp.where(abs(vector) < math.sqrt(jnp.finfo(vector.dtype).max), vector, 0)
+    vector = jnp.where(abs(vector) < math.sqrt(jnp.finfo(vector.dtype).max), vector, jnp.zeros_like(vector))
     vector = beside(x, jnp.broadcast_to(vector, [x.shape[axis] for axis in features]), features)
     return vary_like(x, vector)[0]
 

@@ -129,12 +129,16 @@ ONNX: dict[str, Any] = {
     "relu and pooling": lambda x: jaxbn.batch_norm(PARAMS, STATE, x, False, activation="relu", max_pool=POOL)[0],
     "folded": folded,
 }
+BY_BATCH = ("training", "untracked")
+by_batch = pytest.mark.xfail(raises=NotImplementedError, reason="jax2onnx has no rule for jax.lax.platform_dependent")
 MODULES: dict[str, Any] = {"Linen": linen_evaluation, "NNX": nnx_evaluation}
 
 
 @needs_onnx
 @pytest.mark.filterwarnings("ignore")  # of jax2onnx
-@pytest.mark.parametrize("name", [*ONNX, *MODULES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[by_batch] if name in BY_BATCH else []) for name in (*ONNX, *MODULES)]
+)
 def test_onnx(name):
     """A program for any batch, run by onnxruntime."""
     import onnxruntime
