@@ -123,10 +123,8 @@ def parse_options(command: str, arguments: Sequence[str]) -> Any:  # noqa: ANN40
     """Parse the options of a command."""
     if command != DEFAULT:
         return argument_parser.parse(COMMANDS[command], arguments, f"{PROGRAM} {command}")
-    default = begin(arguments)
-    # A flag that is already on may be given again, as when a command is repeated with --resume.
-    pairs = default.run.resume is not None or default.run.config is not None
-    return argument_parser.parse(Config, arguments, PROGRAM, default, pairs)
+    # Pairs, since a flag that is already on may be given again, as when a command is repeated with --resume.
+    return argument_parser.parse(Config, arguments, PROGRAM, begin(arguments), pairs=True)
 
 
 def explain(command: str, arguments: Sequence[str]) -> str:

@@ -17,7 +17,8 @@ class Option(NamedTuple):
     @property
     def typed(self) -> str:
         """The option as it is typed on the command line."""
-        return f"--{self.name}" if self.value == "on" else f"--{self.name} {self.value}"
+        flags = {"on": f"--{self.name}", "off": f"--no-{self.name}"}
+        return flags.get(self.value, f"--{self.name} {self.value}")
 
 
 DEFAULT = Config()

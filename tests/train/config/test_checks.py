@@ -22,7 +22,7 @@ from train.host.errors import UsageError
             ["--network", "cnn", "--hidden", "8", "8"],
             "--hidden of a cnn must be one number, as in --hidden 256; got 8 8",
         ),
-        (["--norm-momentum", "2"], "momentum must be in [0, 1]: it is the weight"),
+        (["--norm-momentum", "2"], "momentum must be in [0, 1], the weight"),
         (["--norm-renorm", "constant", "--norm-r-max", "0.5"], "r_max must be at least 1; got 0.5"),
         (["--patience", "2"], "--patience needs the validation accuracy"),
         (["--devices", "99"], "--devices must be from 1 to 8"),

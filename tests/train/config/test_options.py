@@ -73,7 +73,7 @@ def test_every_option_reaches_the_configuration(tmp_path):
     arguments = (
         f"--dataset mnist --data-dir {tmp_path} --validation 0.1 "
         "--network mlp --channels 3 5 --hidden 7 --pool-every 2 --padding same --norm-placement after --norm-input "
-        "--norm-hidden --activation elu relu --dropout 0.5 "
+        "--no-norm-hidden --activation elu relu --dropout 0.5 "
         "--kernel-init normal --kernel-std 0.5 --precision bfloat16 "
         "--norm-momentum 0.5 --norm-epsilon 0.25 --norm-average debiased --norm-unbiased --norm-ghost-batch 4 "
         "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 --norm-scope device "
@@ -89,7 +89,7 @@ def test_every_option_reaches_the_configuration(tmp_path):
         "default",
         DataConfig("mnist", tmp_path, 0.1),
         ModelConfig(
-            "mlp", (3, 5), (7,), 2, "same", "after", True, True, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
+            "mlp", (3, 5), (7,), 2, "same", "after", True, False, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
         ),
         NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0, "device"),
         OptimizerConfig(7, 9, "momentum", 0.125, "cosine", 0.2, 0.5, 0.5, 0.5, 2.0, 3.0, 0.5),
@@ -108,7 +108,7 @@ def test_a_preset_sets_options_and_single_ones_override_it(spelling):
     preset = parse(spelling)
     assert preset == Config(
         preset="mnist-cnn-keras",
-        model=ModelConfig(kernel_init="glorot"),
+        model=ModelConfig(norm_hidden=False, kernel_init="glorot"),
         norm=NormConfig(norm_momentum=0.99, norm_epsilon=1e-3),
         optimizer=OptimizerConfig(5, 32, "adam", 1e-3, "constant", adam_epsilon=1e-7, label_smoothing=0.0),
     )
@@ -163,7 +163,7 @@ def test_help_all_lists_every_option_and_its_values(columns, capsys, monkeypatch
     options = [field.name for section in SECTIONS for field in dataclasses.fields(section)]
     assert len(options) >= 12
     for name in ["preset", *options]:
-        assert re.search(rf"^  --{name.replace('_', '-')}( |$)", output, re.MULTILINE), name
+        assert re.search(rf"^  --(no-)?{name.replace('_', '-')}( |$)", output, re.MULTILINE), name
     joined = re.sub(r"\n +", "", output)
     for words in ("|".join(PRESETS), "auto|mnist|fashion_mnist|cifar10|digits|iris", "constant|cosine|one-cycle"):
         assert words in joined
