@@ -37,11 +37,17 @@ class Level:
 
 @dataclass(frozen=True)
 class Machine:
-    """Levels, from the innermost, and the number of devices on each for a total number."""
+    """Levels, from the innermost, and the number of devices on each for a total number.
+
+    Attributes:
+        agreements: whether the devices agree by a byte that a norm's guess was good (not on GPUs, which take one pass).
+
+    """
 
     name: str
     levels: tuple[Level, ...]
     shapes: dict[int, tuple[int, ...]]
+    agreements: bool = True
 
     def all_reduce(self, size: int, devices: int) -> float:
         """The seconds of an all-reduce of this many bytes."""
@@ -54,7 +60,7 @@ class Machine:
 
     def step(self, sizes: Sequence[int], devices: int) -> float:
         """The seconds of a step's all-reduces one after the other, none hidden behind computation."""
-        return sum(self.all_reduce(size, devices) for size in sizes)
+        return sum(self.all_reduce(size, devices) for size in sizes if size > 1 or self.agreements)
 
 
 # Bandwidths from the vendors' data sheets; latencies are assumptions of the usual size.
@@ -62,6 +68,8 @@ _NVLINK = Level(450e9, 2e-6, switched=True)  # H100, NVLink 4: 900 GB/s, both di
 _INFINIBAND = Level(50e9, 5e-6, switched=True)  # one NDR adapter of 400 Gb/s for each GPU
 _TORUS = Level(200e9, 1e-6, switched=False)  # TPU v5p: 4,800 Gb/s over six links: two of 100 GB/s in each dimension
 MACHINES = (
-    Machine("H100, 8 a machine, InfiniBand", (_NVLINK, _INFINIBAND), {8: (8, 1), 64: (8, 8), 512: (8, 64)}),
+    Machine(
+        "H100, 8 a machine, InfiniBand", (_NVLINK, _INFINIBAND), {8: (8, 1), 64: (8, 8), 512: (8, 64)}, agreements=False
+    ),
     Machine("TPU v5p, 3-D torus", (_TORUS,) * 3, {8: (2, 2, 2), 64: (4, 4, 4), 512: (8, 8, 8)}),
 )

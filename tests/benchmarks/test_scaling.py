@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from benchmarks import interconnect, scaling
@@ -33,6 +35,8 @@ def test_the_model_of_an_all_reduce():
     assert machine.all_reduce(10**9, 2) == pytest.approx(1 + 2e-6)
     assert machine.all_reduce(10**9, 8) == pytest.approx(1 + 2e-6 + 0.75 + 6e-6)
     assert machine.step([0, 0, 0], 2) == pytest.approx(6e-6)
+    on_gpu = dataclasses.replace(machine, agreements=False)
+    assert on_gpu.step([1, 8, 1], 2) == machine.step([8], 2) < machine.step([1, 8, 1], 2)
     for known in MACHINES:
         assert all(count == interconnect.math.prod(shape) for count, shape in known.shapes.items())
 
