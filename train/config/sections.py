@@ -14,7 +14,7 @@ else:
     DatasetName = Literal[("auto", *DATASETS)]
     Preset = Literal[tuple(RECORDS)]
 Network = Literal["auto", "cnn", "mlp"]
-Placement = Literal["before", "after", "none"]
+Placement = Literal["before", "after", "pooled", "none"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
 Padding = Literal["valid", "same"]
 KernelInit = Literal["lecun", "he", "glorot", "normal"]
@@ -57,7 +57,8 @@ class ModelConfig:
     padding: Padding = "valid"
     """Padding of a cnn's convolutions. valid: none, and each shrinks the image by 2; same: zeros around the image."""
     norm_placement: Placement = "before"
-    """Norm before or after the activation; none: no norm at all, not even of the inputs."""
+    """Norm before or after the activation; pooled: before it, and after the pooling of a cnn; none: no norm at all, not
+    even of the inputs."""
     norm_input: bool = False
     """Also normalize the inputs."""
     norm_hidden: bool = True
@@ -101,6 +102,8 @@ class NormConfig:
     norm_scope: Scope = "global"
     """global: statistics of the whole batch on any number of devices; device: each device normalizes its own
     examples."""
+    norm_scale: bool = True
+    """Learn a scale; otherwise it is 1."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ def layer_options(config: Config, total_steps: int) -> LayerOptions:
     activations = [getattr(nn, name) for name in options.activation]
     return LayerOptions(
         norm=None if options.norm_placement == "none" else build_norm(config.norm, dtype, total_steps),
-        after=options.norm_placement == "after",
+        placement="before" if options.norm_placement == "none" else options.norm_placement,
         activation=tuple(activations) if len(activations) > 1 else activations[0],
         dropout=options.dropout,
         kernel_init=INITIALIZERS.get(options.kernel_init) or nn.initializers.normal(options.kernel_std),
@@ -94,6 +94,7 @@ def build_norm(config: NormConfig, dtype: Any, total_steps: int) -> Norm:  # noq
         jaxbn.linen.BatchNorm,
         momentum=momentum,
         epsilon=config.norm_epsilon,
+        use_scale=config.norm_scale,
         dtype=dtype,
         unbiased=config.norm_unbiased,
         ghost_batch_size=config.norm_ghost_batch,

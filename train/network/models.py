@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,8 @@ class LayerOptions:
     Attributes:
         norm: makes a norm module, called with (name, use_running_average), and where pooling follows, as a
             `jaxbn.linen.BatchNorm`, with (activation, max_pool); None for no norm.
-        after: the norm follows the activation instead of preceding it.
+        placement: the place of the norm: "before" the activation, "after" it, or "pooled": before it, and after the
+            pooling where there is any.
         activation: applied to an array; a tuple has one for each layer that is activated.
         dropout: share of the hidden features that is set to 0 in training.
         kernel_init: Flax's initializer of the kernels.
@@ -36,7 +37,7 @@ class LayerOptions:
     """
 
     norm: Norm | None = jaxbn.linen.BatchNorm
-    after: bool = False
+    placement: Literal["before", "after", "pooled"] = "before"
     activation: Activation | tuple[Activation, ...] = nn.relu
     dropout: float = 0.0
     kernel_init: nn.initializers.Initializer = LECUN
@@ -46,7 +47,7 @@ class LayerOptions:
     @property
     def bias(self) -> bool:
         """Whether the layer in front has a bias; before a norm not, which would subtract it again."""
-        return self.norm is None or self.after
+        return self.norm is None or self.placement == "after"
 
     def normalize(self, x: jax.Array, train: bool, name: str, **behind: Activation) -> jax.Array:
         """The norm, where there is any, and what is done behind it."""
@@ -61,9 +62,12 @@ class LayerOptions:
     ) -> jax.Array:
         """Norm and activation in their order, and pooling; `layer` counts from 0 those that are activated."""
         activate = self.activation[layer] if isinstance(self.activation, tuple) else self.activation
+        after = self.placement == "after"
+        if self.placement == "pooled" and max_pool is not None:
+            x, max_pool = max_pool(x), None
         if max_pool is None:
-            return self.normalize(activate(x), train, name) if self.after else activate(self.normalize(x, train, name))
-        if self.after:
+            return self.normalize(activate(x), train, name) if after else activate(self.normalize(x, train, name))
+        if after:
             return self.normalize(activate(x), train, name, max_pool=max_pool)
         return self.normalize(x, train, name, activation=activate, max_pool=max_pool)
 

@@ -46,5 +46,9 @@ def operations(model: ModelConfig, layers: Iterable[Layer]) -> list[Layer]:
             rows += [activation, norm] if model.norm_placement == "after" else [norm, activation]
         if kind == "conv" and int(number) % model.pool_every == 0:
             height, width, channels = layer.output_shape
-            rows.append(Layer("", POOLING, (height // 2, width // 2, channels), 0, 0))
+            pooling = Layer("", POOLING, (height // 2, width // 2, channels), 0, 0)
+            if model.norm_placement == "pooled":
+                rows[-2:] = [pooling, *(row._replace(output_shape=pooling.output_shape) for row in rows[-2:])]
+            else:
+                rows.append(pooling)
     return rows

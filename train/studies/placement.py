@@ -40,7 +40,7 @@ class Settings:
 
 def build(network: str, place: str, settings: Settings) -> nn.Module:
     """A network with the norm in one place; a layer in front of a norm has no bias."""
-    layers = LayerOptions(norm=None if place == "none" else NORM, after=place == "after")
+    layers = LayerOptions(norm=None if place == "none" else NORM, placement="after" if place == "after" else "before")
     if network == "cnn":
         return CNN(10, settings.channels, settings.hidden, layers, convolution_for(jax.default_backend()))
     layers = dataclasses.replace(

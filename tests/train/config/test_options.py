@@ -76,7 +76,7 @@ def test_every_option_reaches_the_configuration(tmp_path):
         "--no-norm-hidden --activation elu relu --dropout 0.5 "
         "--kernel-init normal --kernel-std 0.5 --precision bfloat16 "
         "--norm-momentum 0.5 --norm-epsilon 0.25 --norm-average debiased --norm-unbiased --norm-ghost-batch 4 "
-        "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 --norm-scope device "
+        "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 --norm-scope device --no-norm-scale "
         "--epochs 7 --batch-size 9 --optimizer momentum --learning-rate 0.125 --schedule cosine --warmup 0.2 "
         "--sgd-momentum 0.5 --adam-epsilon 0.5 --weight-decay 0.5 --clip-norm 2 --clip-value 3 --label-smoothing 0.5 "
         f"--runs-dir {tmp_path} --name n --overwrite --seed 11 --checkpoint-minutes 2 --checkpoint-epochs 3 "
@@ -91,7 +91,7 @@ def test_every_option_reaches_the_configuration(tmp_path):
         ModelConfig(
             "mlp", (3, 5), (7,), 2, "same", "after", True, False, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
         ),
-        NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0, "device"),
+        NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0, "device", False),
         OptimizerConfig(7, 9, "momentum", 0.125, "cosine", 0.2, 0.5, 0.5, 0.5, 2.0, 3.0, 0.5),
         run,
         DeviceConfig(2, True, "host:1", 3, 1, 9),

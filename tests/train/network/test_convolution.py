@@ -1,6 +1,7 @@
 """Convolution by products is `lax.conv_general_dilated`: to the bit, on small integers, whose sums are exact."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -67,13 +68,14 @@ def test_winograds_products_give_the_same(size, padding):
 def test_winograds_products_round_as_little_as_sums_of_tiles_do():
     """Against float64: four roundings of the entries of a tile, of up to four times their size, and a sum's."""
     random = np.random.default_rng(0)
-    images, kernel = random.normal(size=(4, 13, 13, 32)), random.normal(size=(3, 3, 32, 64))
+    images: Any = random.normal(size=(4, 13, 13, 32))
+    kernel: Any = random.normal(size=(3, 3, 32, 64))
     with jax.enable_x64(True):
         exact, sizes = (
             np.asarray(lax.conv_general_dilated(*pair, (1, 1), "VALID", dimension_numbers=NHWC))
             for pair in ((images, kernel), (abs(images), abs(kernel)))
         )
-        arrays = images.astype(np.float32), kernel.astype(np.float32)
+        arrays: Any = images.astype(np.float32), kernel.astype(np.float32)
     actual = convolve_by_products(*arrays, (1, 1), "VALID", dimension_numbers=NHWC)
     assert np.all(abs(actual - exact) <= 16 * np.finfo(np.float32).eps * sizes)
 

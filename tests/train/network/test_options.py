@@ -75,6 +75,21 @@ def test_the_norm_stands_where_it_is_asked_for_and_a_layer_in_front_of_one_has_n
     assert calls(cnn)[: len(order) // 2] == [name.replace("dense", "conv") for name in order[: len(order) // 2]]
 
 
+def test_a_norm_of_what_is_pooled_has_its_statistics():
+    """A new norm gives each channel mean 0 and variance 1 behind the pooling, and learns no scale if told so."""
+    options = ModelConfig(norm_placement="pooled", channels=(2,), hidden=(4,), activation=("elu",))
+    model = network(options, NormConfig(norm_scale=False))
+    assert calls(model)[:3] == ["conv1", "norm1", "activation"]
+    params = variables_of(model)["params"]
+    assert set(params["norm1"]) == {"bias"} == set(params["conv1"]) ^ {"kernel", "bias"}
+    images = jnp.asarray(np.random.default_rng(0).normal(3, 2, (16, 12, 12, 1)), jnp.float32)
+    _, found = model.apply(variables_of(model), images, train=True, capture_intermediates=True, mutable=True)
+    y: Any = found["intermediates"]["norm1"]["__call__"][0]
+    assert y.shape == (16, 5, 5, 2)
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((0, 1, 2)), 1, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(4,), (12, 12, 3)])
 def test_the_inputs_are_normalised_first(shape):
     """A new norm gives each feature, or channel, mean 0 and variance 1, whatever the inputs are."""

@@ -21,7 +21,7 @@ def listed(options: ModelConfig, shape: tuple[int, ...]):
     return [(each.name, each.kind, each.output_shape) for each in operations(options, layers)], layers
 
 
-CNN = ModelConfig(network="cnn", channels=(4, 6), hidden=(5,))
+CNN = ModelConfig(network="cnn", channels=(4, 6), hidden=(5,), norm_hidden=False)
 
 
 @pytest.mark.parametrize("place", ["before", "after", "none"])
@@ -37,6 +37,16 @@ def test_a_cnn(place):
     assert rows[-2:] == [("dense", "Dense", (5,)), ("logits", "Dense", (3,))]
     assert [row[2] for row in rows if "pool" in row[1]][-1] == (2, 2, 6)
     assert {layer.name for layer in layers} == {row[0] for row in rows if row[0]}
+
+
+def test_a_norm_of_what_is_pooled():
+    rows, _ = listed(dataclasses.replace(CNN, norm_placement="pooled", activation=("elu",)), (14, 14, 1))
+    assert rows[:4] == [
+        ("conv1", "Conv", (12, 12, 4)),
+        ("", "2×2 max pooling", (6, 6, 4)),
+        ("norm1", "BatchNorm", (6, 6, 4)),
+        ("", "elu", (6, 6, 4)),
+    ]
 
 
 def test_a_norm_of_the_network_hands_on_what_the_pooling_does():
