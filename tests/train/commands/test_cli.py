@@ -136,7 +136,7 @@ def test_a_run_on_iris(iris_run):
     assert (iris_run.code, iris_run.errors) == (0, "")
     assert table(iris_run.output)["total"] == ["267,779", "2,048"]
     assert "\n     note" not in iris_run.output
-    assert [record["epoch"] for record in iris_run.metrics] == list(range(1, DATASETS["iris"].epochs + 1))
+    assert [record["epoch"] for record in iris_run.metrics] == list(range(1, int(DATASETS["iris"].epochs) + 1))
     assert 10 <= iris_run.output.count("\nepoch ") <= 20
 
 

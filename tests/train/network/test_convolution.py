@@ -76,7 +76,7 @@ def test_winograds_products_round_as_little_as_sums_of_tiles_do():
             for pair in ((images, kernel), (abs(images), abs(kernel)))
         )
         arrays: Any = images.astype(np.float32), kernel.astype(np.float32)
-    actual = convolve_by_products(*arrays, (1, 1), "VALID", dimension_numbers=NHWC)
+    actual = convolve_by_products(arrays[0], arrays[1], (1, 1), "VALID", dimension_numbers=NHWC)
     assert np.all(abs(actual - exact) <= 16 * np.finfo(np.float32).eps * sizes)
 
 
