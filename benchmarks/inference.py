@@ -29,11 +29,11 @@ from benchmarks.compiled.step import ResNet50
 from benchmarks.norm_act import NormName
 from train.config.sections import Config, ModelConfig, OptimizerConfig
 from train.data import Dataset, load
+from train.inference.classify import forward
 from train.network.models import CNN
 from train.runs.restored import restore
 from train.training import loop
 from train.training.plan import make_plan
-from train.training.step import prepare
 
 DIFFERENCE = "largest difference of logits, relative to the largest logit"
 
@@ -89,11 +89,7 @@ def of_run(folder: Path) -> Networks:
 
 def both(model: Any, variables: Any, images: np.ndarray) -> Networks:
     """The network of `python -m train` as a function of uint8 images, with norms and folded."""
-
-    def logits(variables: Any, images: jax.Array) -> jax.Array:
-        return model.apply(variables, prepare(images), train=False)
-
-    return without_norms(Partial(logits, variables), images)
+    return without_norms(forward(model, variables), images)
 
 
 def resnet50(norm: NormName, images: np.ndarray) -> Networks:

@@ -67,20 +67,21 @@ def _refined(
 ) -> Centred:
     """As many passes as the data need: one if the guess is good."""
 
-    def goes_on(carry: tuple[jax.Array, jax.Array, Centred]) -> jax.Array:
+    def goes_on(carry: tuple[jax.Array, jax.Array, _Found]) -> jax.Array:
         number, poor, _ = carry
         return (number < PASSES) & poor
 
-    def improved(carry: tuple[jax.Array, jax.Array, Centred]) -> tuple[jax.Array, jax.Array, Centred]:
+    def improved(carry: tuple[jax.Array, jax.Array, _Found]) -> tuple[jax.Array, jax.Array, _Found]:
         number, _, found = carry
         # Without the barrier, the compiler moves everything that depends on x alone in front of the loop, where it is
         # computed at every step, needed or not.
-        own, found = jax.lax.optimization_barrier((entries, found))
-        better = _scaled(axes, own, weight, _moved(found), epsilon)
-        return number + 1, jnp.any(better.poor), better.centred
+        own, centred = jax.lax.optimization_barrier((entries, found.centred))
+        again = _scaled(axes, own, weight, _moved(centred), epsilon)
+        better = jax.tree.map(partial(jnp.where, found.poor), again, found)  # no channel depends on another
+        return number + 1, jnp.any(better.poor), better
 
     first = _plain(axes, entries, weight, guess, epsilon)
-    return jax.lax.while_loop(goes_on, improved, (jnp.asarray(1), jnp.any(first.poor), first.centred))[2]
+    return jax.lax.while_loop(goes_on, improved, (jnp.asarray(1), jnp.any(first.poor), first))[2].centred
 
 
 def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:

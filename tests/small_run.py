@@ -16,7 +16,7 @@ from train.training.loop import Position
 from train.training.optimizer import optimizer
 from train.training.step import TrainState, init_state
 
-CNN = ModelConfig(channels=(3, 5), hidden=(8,))
+CNN = ModelConfig(channels=(3, 5), hidden=(8,), norm_hidden=False)
 MLP = ModelConfig(hidden=(8, 6))
 DIGITS = DataCard("digits", (12, 12, 1), "uint8", tuple("abc"), "0" * 64)
 IRIS = DataCard("iris", (4,), "float32", ("setosa", "versicolor", "virginica"), "0" * 64)

@@ -106,7 +106,7 @@ def test_half_precision_and_complex():
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"state": None}, TypeError, "state must be the running statistics.*got None"),
+        ({"state": None}, TypeError, r"state must be a jaxbn\.BatchNormState.*got None"),
         ({"x": np.ones((1, 4), np.float32)}, ValueError, "more than one value per channel"),
         ({"x": np.ones((3, 5), np.float32)}, ValueError, "must have shape"),
         ({"x": np.ones((3, 4), np.int32)}, TypeError, "x must be floating or complex"),

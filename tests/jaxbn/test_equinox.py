@@ -138,5 +138,5 @@ def test_other_modes_are_refused(mode):
 
 def test_a_name_that_is_not_bound():
     layer, state = make()
-    with pytest.raises(ValueError, match="axis_name 'batch' is not bound"):
+    with pytest.raises(ValueError, match="axis_name must name a mapped axis, and 'batch' is not bound"):
         layer(batch()[0], state)

@@ -22,7 +22,7 @@ from train.host.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 BATCH = DATASETS["digits"].batch_size
-NETWORK = ["conv1", "norm1", "conv2", "norm2", "dense", "logits"]
+NETWORK = ["conv1", "norm1", "conv2", "norm2", "dense", "norm3", "logits"]
 
 
 def table(output):
@@ -63,7 +63,7 @@ def test_a_run_without_mnist_says_all_there_is_to_know(digits_run):
     assert list(rows) == [*NETWORK, "total"]
     assert rows["conv1"] == ["Conv", "26×26×32", "288", "0"]
     assert rows["norm2"] == ["BatchNorm", "11×11×64", "128", "128"]
-    assert rows["total"] == ["431,338", "192"]
+    assert rows["total"] == ["431,594", "704"]
 
     epochs = [line for line in lines if line.startswith("epoch ")]
     number, percent = r"[\d,]+(\.\d+)?", r"\d+\.\d\d%"
@@ -122,13 +122,16 @@ def test_the_files_of_a_run(digits_run):
         "params/norm2/scale": (64,),
         "params/norm2/bias": (64,),
         "params/dense/kernel": (1600, 256),
-        "params/dense/bias": (256,),
+        "params/norm3/scale": (256,),
+        "params/norm3/bias": (256,),
         "params/logits/kernel": (256, 10),
         "params/logits/bias": (10,),
         "batch_stats/norm1/mean": (32,),
         "batch_stats/norm1/var": (32,),
         "batch_stats/norm2/mean": (64,),
         "batch_stats/norm2/var": (64,),
+        "batch_stats/norm3/mean": (256,),
+        "batch_stats/norm3/var": (256,),
     }
 
 

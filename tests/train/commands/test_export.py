@@ -301,7 +301,7 @@ def test_a_platform_that_it_was_not_made_for(tmp_path):
 
 
 def test_no_best_checkpoint(run):
-    with pytest.raises(UsageError, match="has no best checkpoint: a run does with --validation"):
+    with pytest.raises(UsageError, match="has no best checkpoint: a run keeps one only with --validation"):
         export(Export(run, checkpoint="best"))
 
 
@@ -359,7 +359,7 @@ def test_a_program_that_does_something_else_is_refused(run, tmp_path):
     export(Export(run, output=tmp_path / "network.jaxbn"))
     whole = artifact.read(tmp_path / "network.jaxbn")
     other = dataclasses.asdict(whole.description) | {"class_names": ["a", "b"]}
-    with pytest.raises(ArtifactError, match="a program that does not do what its description says"):
+    with pytest.raises(ArtifactError, match="a program that does not match its description"):
         classify.of_file(crafted(tmp_path / "file", other, whole.program))
     other = dataclasses.asdict(whole.description) | {"input_shape": [12, 13, 1], "preprocessing": None}
     with pytest.raises(ArtifactError, match=rf"jax {jax.__version__} cannot read it \("):

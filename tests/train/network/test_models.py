@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 from jax import lax
 
 import jaxbn.linen
-from train.config.sections import Config, NormConfig
+from train.config.sections import PRESETS, Config, NormConfig
 from train.network.build import build
 from train.network.convolution import convolve_by_products
 from train.network.models import CNN, MLP, LayerOptions
@@ -29,7 +29,7 @@ def shapes(model, *shape):
 
 def test_the_cnn_is_the_keras_one_less_the_biases_in_front_of_norms():
     """https://keras.io/examples: conv2d 320 and 18,496 with 32 and 64 biases, which a norm would subtract again."""
-    model = build(Config(), (28, 28, 1), 10, "cpu", total_steps=100)
+    model = build(PRESETS["mnist-cnn-keras"], (28, 28, 1), 10, "cpu", total_steps=100)
     layers = summarize(model, *shapes(model, 28, 28, 1))
     assert layers == [
         Layer("conv1", "Conv", (26, 26, 32), 320 - 32, 0),
@@ -86,7 +86,7 @@ def test_the_norms_are_ours_with_the_options_of_the_configuration(shape):
     variables, inputs = shapes(model, *shape)
     with nn.intercept_methods(watch):
         jax.eval_shape(partial(model.apply, train=False), variables, inputs)
-    assert seen == [(0.7, 0.25, True)] * 2
+    assert seen == [(0.7, 0.25, True)] * (3 if len(shape) == 3 else 2)
 
 
 @pytest.mark.parametrize(("platform", "expected"), [("cpu", convolve_by_products), ("gpu", lax.conv_general_dilated)])

@@ -21,7 +21,7 @@ from train.training import processes
 ROOT = Path(__file__).parents[3]
 TIMEOUT = 5  # seconds, of --process-timeout
 TAKEN = ("address already in use", "Address already in use", "Failed to bind")
-DIGITS = shlex.split("--dataset digits --channels 4 --hidden 8 --epochs 1 --batch-size 96 --no-report")
+DIGITS = shlex.split("--dataset digits --channels 4 --hidden 8 --no-norm-hidden --epochs 1 --batch-size 96 --no-report")
 IRIS = shlex.split("--dataset iris --hidden 8 --epochs 20 --checkpoint-epochs 2 --no-report")
 
 
@@ -172,7 +172,7 @@ def test_what_one_cannot_do_none_does(run, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("")
     first, second = run(*IRIS, "--runs-dir", str(tmp_path), "--name", "run")
-    message = f"{tmp_path / 'run'} holds thesis.tex, which no run writes; pass another --name\n"
+    message = f"{tmp_path / 'run'} contains thesis.tex, which no run writes; pass another --name\n"
     assert (first.code, first.errors) == (1, f"error: {message}")
     assert (second.code, second.errors) == (1, f"error: process 0 failed, and the others stop with it: {message}")
     first, second = run(*IRIS, "--runs-dir", str(tmp_path), "--name", "other", own=((), ("--seed", "1")))
