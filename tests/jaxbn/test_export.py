@@ -76,9 +76,7 @@ def test_diagnostics_of_any_batch():
 
 
 def test_ghost_batches_of_a_symbolic_batch_must_be_known_to_divide_it():
-    with pytest.raises(
-        ValueError, match=r"ghost_batch_size must divide the first axis.*got 4 for b rows.*such as 4\*b"
-    ):
+    with pytest.raises(ValueError, match=r"ghost_batch_size must divide .* got 4 for b rows.*such as 4\*b"):
         exported(lambda x: jaxbn.batch_norm(PARAMS, STATE, x, True, ghost_batch_size=4), "b, 3")
 
 

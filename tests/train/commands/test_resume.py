@@ -223,7 +223,7 @@ def stopped(tmp_path_factory):
         (["--batch-size", "9"], "--batch-size cannot change when a run is resumed: it was 8, got 9"),
         (
             ["--epochs", "4"],
-            "--epochs cannot change when a run is resumed (its schedule depends on it): it was 1.0, got",
+            "--epochs cannot change when a run is resumed (its schedule depends on it): it was 1.0",
         ),
         (["--seed", "4"], "--seed cannot change when a run is resumed: it was 0, got 4"),
         (["--norm-momentum", "0.5"], "--norm-momentum cannot change when a run is resumed: it was 0.9, got 0.5"),

@@ -143,7 +143,8 @@ def test_the_figures_are_those_of_the_network(run, written):
 
 def test_what_differs_from_the_default_is_marked(run):
     changed = {(option.section, option.name, option.value) for option in options.listed(run.config) if not option.usual}
-    assert changed == {("data", "dataset", "digits"), ("model", "channels", "3 5"), ("model", "hidden", "8")}
+    model = {("channels", "3 5"), ("hidden", "8"), ("norm-hidden", "off")}
+    assert changed == {("data", "dataset", "digits"), *(("model", *option) for option in model)}
 
 
 def test_the_norms_are_diagnosed_on_what_they_receive(run, written):
