@@ -124,21 +124,15 @@ def folded(x):
 
 ONNX: dict[str, Any] = {
     "evaluation": lambda x: jaxbn.batch_norm(PARAMS, STATE, x, False)[0],
-    "training": lambda x: jaxbn.batch_norm(PARAMS, STATE, x, True)[0],
-    "untracked": lambda x: jaxbn.batch_norm(PARAMS, None, x, False)[0],
     "relu and pooling": lambda x: jaxbn.batch_norm(PARAMS, STATE, x, False, activation="relu", max_pool=POOL)[0],
     "folded": folded,
 }
-BY_BATCH = ("training", "untracked")
-by_batch = pytest.mark.xfail(raises=NotImplementedError, reason="jax2onnx has no rule for jax.lax.platform_dependent")
 MODULES: dict[str, Any] = {"Linen": linen_evaluation, "NNX": nnx_evaluation}
 
 
 @needs_onnx
 @pytest.mark.filterwarnings("ignore")  # of jax2onnx
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[by_batch] if name in BY_BATCH else []) for name in (*ONNX, *MODULES)]
-)
+@pytest.mark.parametrize("name", [*ONNX, *MODULES])
 def test_onnx(name):
     """A program for any batch, run by onnxruntime."""
     import onnxruntime
@@ -149,3 +143,14 @@ def test_onnx(name):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {session.get_inputs()[0].name: np.asarray(x)})
     assert_close(y, run(x), condition=5)
+
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore")  # of jax2onnx
+@pytest.mark.parametrize(("state", "train"), [(STATE, True), (None, False)])
+def test_statistics_of_a_batch_cannot_be_converted_to_onnx(state, train):
+    """As docs/semantics.md says: jax2onnx has no rule for `jax.lax.platform_dependent`."""
+    from jax2onnx import to_onnx
+
+    with pytest.raises(NotImplementedError, match="platform_index"):
+        to_onnx(lambda x: jaxbn.batch_norm(PARAMS, state, x, train)[0], [("B", 4, 4, 3)], model_name="norm")

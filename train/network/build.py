@@ -1,4 +1,4 @@
-"""From a configuration to its network; what does not fit together is refused here."""
+"""Building the network of a configuration, and refusing options that do not fit together."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from train.host.errors import UsageError
 from train.network.convolution import convolution_for
 from train.network.models import CNN, MLP, LayerOptions, Norm
 
-MANY_STEPS = 1000  # enough for every schedule of the norm
+MANY_STEPS = 1000  # longer than every schedule of the norm needs
 INITIALIZERS = {
     "lecun": nn.initializers.lecun_normal(),
     "he": nn.initializers.he_normal(),
@@ -25,10 +25,10 @@ INITIALIZERS = {
 
 
 def build(config: Config, input_shape: tuple[int, ...], num_classes: int, platform: str, total_steps: int) -> CNN | MLP:
-    """The network of a configuration for inputs of a shape: by itself a CNN for images (H, W, C), else an MLP.
+    """Build the network of a configuration: by default a CNN for images (H, W, C), otherwise an MLP.
 
     Raises:
-        UsageError: the options do not make a network.
+        UsageError: the options do not fit together.
 
     """
     options, kind = config.model, network_of(config.model, input_shape)
@@ -55,7 +55,7 @@ def build(config: Config, input_shape: tuple[int, ...], num_classes: int, platfo
 
 
 def layer_options(config: Config, total_steps: int) -> LayerOptions:
-    """What the layers have in common."""
+    """The options that all layers share."""
     options = config.model
     dtype = jnp.bfloat16 if options.precision == "bfloat16" else None
     activations = [getattr(nn, name) for name in options.activation]
@@ -71,7 +71,7 @@ def layer_options(config: Config, total_steps: int) -> LayerOptions:
 
 
 def renorm_ramp(total_steps: int, r_max: float = 3.0, d_max: float = 5.0) -> jaxbn.BatchRenorm:
-    """The paper's ramp in shares of a training: plain for 5/160, d until 25/160, r until 40/160."""
+    """The paper's ramp in fractions of the steps: plain for 5/160, then d until 25/160 and r until 40/160."""
     plain, d_steps, r_steps = (total_steps * share // 160 for share in (5, 25, 40))
     if plain == d_steps:
         raise UsageError(f"--norm-renorm ramp needs a run of 7 steps or more; got {total_steps}")
@@ -79,7 +79,7 @@ def renorm_ramp(total_steps: int, r_max: float = 3.0, d_max: float = 5.0) -> jax
 
 
 def build_norm(config: NormConfig, dtype: Any, total_steps: int) -> Norm:  # noqa: ANN401
-    """The norm of a configuration, for a run of so many steps."""
+    """The norm of a configuration, for a run of this many steps."""
     momentum = {
         "constant": lambda: config.norm_momentum,
         "cumulative": jaxbn.cumulative,
@@ -103,10 +103,10 @@ def build_norm(config: NormConfig, dtype: Any, total_steps: int) -> Norm:  # noq
 
 
 def check_norm(config: NormConfig) -> None:
-    """Refuses what jaxbn refuses of the norm's options, whatever the data are; only shapes are computed.
+    """Refuse the norm's options that jaxbn refuses for any data; only shapes are computed.
 
     Raises:
-        UsageError: there is such an option.
+        UsageError: jaxbn refuses an option.
 
     """
     rows = jax.ShapeDtypeStruct((2 * (config.norm_ghost_batch or 1), 1), jnp.float32)
@@ -118,14 +118,14 @@ def check_norm(config: NormConfig) -> None:
 
 
 def network_of(options: ModelConfig, input_shape: tuple[int, ...]) -> str:
-    """Which network it is: "cnn" or "mlp"."""
+    """The kind of network, "cnn" or "mlp"."""
     if options.network != "auto":
         return options.network
     return "cnn" if len(input_shape) == 3 else "mlp"
 
 
 def least_side(convolutions: int, pool_every: int = 1, padding: str = "valid") -> int:
-    """The smallest side of an image that leaves something after so many convolutions and the poolings among them.
+    """The smallest side of an image that is not empty after this many convolutions and their poolings.
 
     Example:
         >>> [least_side(n) for n in range(4)], least_side(4, pool_every=2, padding="same")
@@ -139,7 +139,7 @@ def least_side(convolutions: int, pool_every: int = 1, padding: str = "valid") -
 
 
 def _check_activations(options: ModelConfig, layers: int) -> None:
-    """Raises where there is neither one activation for all layers nor one for each."""
+    """Raise a UsageError unless there is one activation for all layers, or one for each."""
     if len(options.activation) not in (1, layers):
         raise UsageError(
             f"--activation must be one for all layers, or one for each of the {layers} that are activated; "
@@ -148,7 +148,7 @@ def _check_activations(options: ModelConfig, layers: int) -> None:
 
 
 def _check_cnn(options: ModelConfig, channels: Sequence[int], input_shape: tuple[int, ...]) -> None:
-    """Raises where there is no such CNN for inputs of this shape."""
+    """Raise a UsageError if inputs of this shape are no images, or too small for the CNN."""
     if len(input_shape) != 3:
         raise UsageError(f"--network cnn needs images, and these inputs are of shape {input_shape}: choose mlp")
     if least_side(len(channels), options.pool_every, options.padding) > min(input_shape[:2]):

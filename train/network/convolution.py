@@ -1,4 +1,4 @@
-"""Convolution as matrix products, of patches or by Winograd's algorithm: how a CPU does it fast.
+"""Convolution as matrix products, of patches or by Winograd's algorithm, which is fast on CPUs.
 
 Inside a loop, XLA on CPU runs a convolution 8 to 18 times slower than outside (jax issue 12868); matrix products do not
 suffer, and a scanned epoch spares the allocation of every step's temporaries. On GPU and TPU `lax` is right.
@@ -19,7 +19,7 @@ WINOGRAD_FEATURES = 16  # input and output features from which Winograd's algori
 
 
 def convolution_for(platform: str) -> Convolution:
-    """The convolution for `flax.linen.Conv(conv_general_dilated=...)` that is fast on a platform ("cpu", "gpu", …)."""
+    """The fast convolution of a platform ("cpu", "gpu", …), for `flax.linen.Conv(conv_general_dilated=...)`."""
     return convolve_by_products if platform == "cpu" else lax.conv_general_dilated
 
 
@@ -37,7 +37,7 @@ def convolve_by_products(
         rhs: kernel (h, w, C, features).
         window_strides: strides.
         padding: "SAME", "VALID", or the zeros before and after H and W.
-        **options: what else `lax.conv_general_dilated` takes; `precision` goes to the product.
+        **options: further options of `lax.conv_general_dilated`; products use `precision`.
 
     Returns:
         (N, H', W', features).
@@ -63,7 +63,7 @@ def convolve_by_products(
 
 
 def _is_plain(lhs: jax.Array, rhs: jax.Array, strides: Sequence[int], padding: Any, options: dict[str, Any]) -> bool:  # noqa: ANN401
-    """Whether it is a 2-D convolution of NHWC with HWIO, without strides, dilations, groups or negative padding."""
+    """Whether this is a 2-D convolution of NHWC with HWIO, without strides, dilations, groups or negative padding."""
     dilations = [options.get(name) or (1,) for name in ("lhs_dilation", "rhs_dilation")]
     groups = [options.get(name, 1) for name in ("feature_group_count", "batch_group_count")]
     if lhs.ndim != 4 or {*strides, *groups, *(d for dilation in dilations for d in dilation)} != {1}:

@@ -21,18 +21,18 @@ LECUN = nn.initializers.lecun_normal()
 
 @dataclasses.dataclass(frozen=True)
 class LayerOptions:
-    """What the layers of a network have in common.
+    """The options that all layers of a network share.
 
     Attributes:
         norm: makes a norm module, called with (name, use_running_average), and where pooling follows, as a
             `jaxbn.linen.BatchNorm`, with (activation, max_pool); None for no norm.
         placement: the place of the norm: "before" the activation, "after" it, or "pooled": before it, and after the
             pooling where there is any.
-        activation: applied to an array; a tuple has one for each layer that is activated.
-        dropout: share of the hidden features that is set to 0 in training.
+        activation: a function of an array, or a tuple with one for each activated layer.
+        dropout: the fraction of the hidden features that is set to 0 in training.
         kernel_init: Flax's initializer of the kernels.
-        logits_init: that of the last kernel; None: as the others.
-        dtype: what is computed in; None: what the inputs and parameters give.
+        logits_init: the initializer of the last kernel; None: the same as for the others.
+        dtype: the computing dtype; None: that of the inputs and parameters.
 
     """
 
@@ -46,11 +46,11 @@ class LayerOptions:
 
     @property
     def bias(self) -> bool:
-        """Whether the layer in front has a bias; before a norm not, which would subtract it again."""
+        """Whether the layer in front has a bias; a norm right behind it would subtract it."""
         return self.norm is None or self.placement == "after"
 
     def normalize(self, x: jax.Array, train: bool, name: str, **behind: Activation) -> jax.Array:
-        """The norm, where there is any, and what is done behind it."""
+        """Apply the norm, if there is one, and the functions behind it."""
         if self.norm is not None:
             return self.norm(use_running_average=not train, name=name, **behind)(x)
         for function in behind.values():
@@ -60,7 +60,7 @@ class LayerOptions:
     def normalize_and_activate(
         self, x: jax.Array, train: bool, name: str, layer: int = 0, max_pool: Activation | None = None
     ) -> jax.Array:
-        """Norm and activation in their order, and pooling; `layer` counts from 0 those that are activated."""
+        """Apply norm, activation and pooling in their order; `layer` numbers the activated layers from 0."""
         activate = self.activation[layer] if isinstance(self.activation, tuple) else self.activation
         after = self.placement == "after"
         if self.placement == "pooled" and max_pool is not None:
@@ -72,11 +72,11 @@ class LayerOptions:
         return self.normalize(x, train, name, activation=activate, max_pool=max_pool)
 
     def drop(self, x: jax.Array, train: bool, name: str) -> jax.Array:
-        """Dropout, where there is any."""
+        """Apply dropout, if there is any."""
         return nn.Dropout(self.dropout, deterministic=not train, name=name)(x) if self.dropout else x
 
     def logits(self, x: jax.Array, num_classes: int) -> jax.Array:
-        """The last layer."""
+        """Apply the last layer."""
         return nn.Dense(num_classes, kernel_init=self.logits_init or self.kernel_init, dtype=self.dtype, name="logits")(
             x
         )
@@ -93,8 +93,8 @@ class CNN(nn.Module):
         convolution: what `flax.linen.Conv` calls; choose by platform with `convolution_for`.
         pool_every: convolutions from one pooling to the next.
         padding: of the convolutions, "VALID" or "SAME".
-        norm_input: a norm of the images comes first.
-        norm_hidden: the dense layer has norm and activation, too; else it has neither.
+        norm_input: normalize the images first.
+        norm_hidden: give the dense layer a norm and an activation; otherwise it has neither.
 
     """
 
@@ -131,7 +131,7 @@ class MLP(nn.Module):
         num_classes: logits.
         hidden: features of each hidden layer.
         layers: norm, activation and the like.
-        norm_input: a norm of the inputs comes first.
+        norm_input: normalize the inputs first.
 
     """
 

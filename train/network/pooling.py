@@ -1,7 +1,7 @@
-"""Pooling that a CPU does fast in both directions.
+"""Pooling that is fast on CPUs, forward and backward.
 
-The gradient of `reduce_window` is a scatter, which is slow there. Left to the rule for `maximum`, the gradient would be
-several arrays of the images' size, and each of their consumers would compute anew what comes from the layer behind.
+The gradient of `reduce_window` is a scatter, which is slow there. JAX's rule for `maximum` would make several arrays of
+the images' size, and each of their consumers would recompute the gradient of the layer behind.
 """
 
 import jax
@@ -28,7 +28,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 @max_pool.defjvp
 def _max_pool_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """The tangent of each window's maximum, picked by its position: the transpose is one sweep that reads no x."""
+    """The tangent of each window's maximum, selected by position: its transpose is one sweep that reads no x."""
     windows = _windows(*primals)
     a, b, c, d = (windows[:, :, i, :, j] for i in (0, 1) for j in (0, 1))
     top, bottom = jnp.maximum(a, b), jnp.maximum(c, d)
@@ -39,6 +39,6 @@ def _max_pool_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tupl
 
 
 def _windows(x: jax.Array) -> jax.Array:
-    """The 2×2 windows of NHWC images, (N, H/2, 2, W/2, 2, C); an odd row or column is left out."""
+    """The 2×2 windows of NHWC images, (N, H/2, 2, W/2, 2, C); an odd row or column is dropped."""
     n, height, width, channels = x.shape
     return x[:, : height // 2 * 2, : width // 2 * 2].reshape(n, height // 2, 2, width // 2, 2, channels)

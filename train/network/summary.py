@@ -1,4 +1,4 @@
-"""What a network consists of: one row a layer, in the order in which they are called."""
+"""A summary of a network: one row per layer, in the order in which the layers are called."""
 
 import math
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class Layer(NamedTuple):
 
 
 def summarize(model: nn.Module, variables: dict[str, Any], inputs: jax.Array | jax.ShapeDtypeStruct) -> list[Layer]:
-    """The layers, in the order in which they are called first; nothing is computed, only shapes.
+    """List the layers in the order of their first calls; only shapes are computed.
 
     Args:
         model: called as model(inputs, train=False).

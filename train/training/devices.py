@@ -1,4 +1,4 @@
-"""The devices of a run: a batch is divided among them, and everything else lies on each of them."""
+"""The devices of a run: each batch is divided among them, and everything else is copied to each of them."""
 
 import dataclasses
 import math
@@ -19,10 +19,10 @@ AXIS = "data"
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Where a run computes.
+    """The devices that a run computes on.
 
     Attributes:
-        mesh: the devices, of all processes; None: the one that JAX computes on by itself, where nothing is divided.
+        mesh: the devices of all processes; None: the default device alone, on which nothing is divided.
 
     """
 
@@ -30,11 +30,11 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """Devices, of all processes."""
+        """The number of devices of all processes."""
         return 1 if self.mesh is None else self.mesh.size
 
     def put(self, tree: Any) -> Any:  # noqa: ANN401  (a tree of the same form)
-        """Arrays of the host, the same in every process, on each device."""
+        """Copy arrays of the host, which are the same in every process, to each device."""
         if self.mesh is None:
             return jax.tree.map(jnp.asarray, tree)
         everywhere = NamedSharding(self.mesh, PartitionSpec())
@@ -45,27 +45,27 @@ class Devices:
         return jax.tree.map(lambda leaf: place(np.asarray(leaf)), tree)
 
     def fetch(self, tree: Tree) -> Tree:
-        """Arrays that lie on each device, for what this process computes alone."""
+        """Fetch arrays that are copied to each device, for a computation of this process alone."""
         return tree if self.mesh is None else jax.tree.map(np.asarray, tree)
 
     def jit(self, function: Callable[..., Any], **options: Any) -> Any:  # noqa: ANN401  (a jitted function)
-        """`jax.jit` of a function whose arguments and results lie on each device."""
+        """Apply `jax.jit` to a function whose arguments and results are copied to each device."""
         if self.mesh is None:
             return jax.jit(function, **options)
         everywhere = NamedSharding(self.mesh, PartitionSpec())
         return jax.jit(function, in_shardings=everywhere, out_shardings=everywhere, **options)
 
     def divide(self, rows: jax.Array) -> jax.Array:
-        """In a jitted function: each device has its share of the rows, and of all that is computed row by row of them.
+        """In a jitted function, give each device its shard of the rows, and of everything computed from each row.
 
-        What is summed over the rows is summed over the devices: the compiler sees to that.
+        The compiler makes sums over the rows sums over the devices.
         """
         if self.mesh is None:
             return rows
         return jax.lax.with_sharding_constraint(rows, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
     def round_up(self, rows: int) -> int:
-        """The number of rows, made divisible."""
+        """The number of rows, rounded up to a multiple of the number of devices."""
         return -(-rows // self.count) * self.count
 
 
@@ -73,10 +73,10 @@ ONE = Devices()
 
 
 def choose(wanted: int | None) -> Devices:
-    """The devices of all processes, so many of each as are wanted; None: all.
+    """Choose devices: the same number from each process; None: all.
 
     Raises:
-        UsageError: there are not so many.
+        UsageError: a process has fewer devices.
 
     """
     local = jax.local_device_count()
@@ -91,7 +91,7 @@ def choose(wanted: int | None) -> Devices:
 
 
 def check_batch(batch_size: int, examples: int, devices: int, processes: int = 1) -> None:
-    """Raises a UsageError, which says what to take instead, where a batch is not divisible among the devices.
+    """Raise a UsageError, which names alternatives, if a batch is not divisible among the devices.
 
     Example:
         >>> check_batch(64, 1000, devices=6)
@@ -113,10 +113,10 @@ def check_batch(batch_size: int, examples: int, devices: int, processes: int = 1
 
 
 def share(batch_size: int, devices: int, ghost: int | None) -> int:
-    """The examples that each device normalises for itself under `--norm-scope device`.
+    """The number of examples that each device normalizes by itself under `--norm-scope device`.
 
     Raises:
-        UsageError: they are too few, or another number was asked for.
+        UsageError: there are too few, or another number was requested.
 
     """
     own = batch_size // devices

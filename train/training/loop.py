@@ -25,7 +25,7 @@ EVALUATION_BATCH = 250
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What has been done of an epoch: the averages are over the examples since the last report."""
+    """A report within an epoch; averages are over the examples since the last report."""
 
     epoch: int
     step: int  # of the whole run
@@ -36,7 +36,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """The record of an epoch; averages over its training batches, and over the whole other sets after it."""
+    """The record of an epoch: averages over its training batches, and over the other sets after it."""
 
     epoch: int
     step: int
@@ -52,7 +52,7 @@ class Epoch:
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """How far a run has come, beside its state: all that the loop needs to go on from there."""
+    """The position of a run: together with its state, everything that the loop needs to continue."""
 
     epoch: int = 1  # the one under way
     epoch_step: int = 0  # how many of its steps are done
@@ -62,7 +62,7 @@ class Position:
 
 
 class Snapshot(NamedTuple):
-    """What the loop yields: an event, the state that it led to, and where that is."""
+    """A yield of the loop: an event, the state after it, and the position of that state."""
 
     event: Progress | Epoch
     state: TrainState
@@ -71,7 +71,7 @@ class Snapshot(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The compiled programs of a run, and how long compiling took."""
+    """The compiled programs of a run, and the seconds of compilation."""
 
     shuffle: Any
     train: Any
@@ -81,7 +81,7 @@ class Programs:
 
 
 def compile_programs(plan: Plan, state: TrainState) -> Programs:
-    """Compiles the programs that the whole run consists of; shapes are enough of a state."""
+    """Compile all programs of a run; the shapes of a state are enough."""
     start = time.perf_counter()
     devices, step = plan.devices, jax.ShapeDtypeStruct((), jnp.int32)
     order = jax.ShapeDtypeStruct(plan.train.labels.shape, jnp.int32)
@@ -98,19 +98,19 @@ def compile_programs(plan: Plan, state: TrainState) -> Programs:
 
 
 def compile_evaluation(model: nn.Module, state: TrainState, data: Examples, devices: Devices = ONE) -> Any:  # noqa: ANN401
-    """The program that measures a state on a split: (state, data) to metrics."""
+    """Compile the program that evaluates a state on a split: (state, data) to metrics."""
     batch_size = devices.round_up(min(EVALUATION_BATCH, data.labels.size))
     program = partial(evaluate, model, batch_size=batch_size, divide=devices.divide)
     return devices.jit(program).lower(state, data).compile()
 
 
 def initial_state(plan: Plan) -> TrainState:
-    """The state before the first step, from the seed alone."""
+    """The state before the first step; it depends on the seed only."""
     return initializer(plan)(plan.train.inputs[:1])
 
 
 def initializer(plan: Plan) -> Any:  # noqa: ANN401  (a jitted function)
-    """The program that makes the initial state from one example; its `eval_shape` tells the state's form."""
+    """The program that makes the initial state from one example; its `eval_shape` gives the state's shapes."""
     return plan.devices.jit(partial(init_state, plan.model, plan.tx, seed=plan.seed))
 
 
@@ -120,15 +120,15 @@ def run(
     state: TrainState,
     position: Position = Position(),
 ) -> Iterator[Snapshot]:
-    """Trains, and yields what happened as it happens, with the state that it led to.
+    """Train, and yield each event with the state after it.
 
-    The state of an earlier yield is gone when the next one arrives: its memory is used again.
+    The next step reuses the memory of the state that was yielded last.
 
     Args:
-        plan: what is trained.
-        programs: the plan's, compiled.
-        state: where it begins; its memory is used again, too.
-        position: where that is; only what an earlier run yielded together with the state goes on as that would have.
+        plan: the plan of the run.
+        programs: the compiled programs of the plan.
+        state: the initial state; its memory is reused.
+        position: its position. To continue an earlier run exactly, pass what it yielded together with the state.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -137,7 +137,7 @@ def run(
     while position.epoch <= plan.last_epoch:
         order = programs.shuffle(np.int32(position.epoch))
         for span in spans(plan.steps_in(position.epoch)):
-            if span[0] < position.epoch_step:  # done before: a run stops between spans only
+            if span[0] < position.epoch_step:  # already done: a run stops between spans only
                 continue
             began = time.perf_counter()
             state, metrics = programs.train(state, plan.train, order, tuple(np.int32(i) for i in span))
@@ -161,7 +161,7 @@ def run(
 
 
 def _record(plan: Plan, programs: Programs, state: TrainState, position: Position) -> Epoch:
-    """The record of an epoch whose steps are done."""
+    """Evaluate an epoch whose steps are done, and return its record."""
     steps = plan.steps_in(position.epoch)
     step = (position.epoch - 1) * plan.steps_per_epoch + steps
     train, test = _averages(position.reports), loss_and_accuracy(programs.evaluate, state, plan.test)
@@ -174,19 +174,19 @@ def _record(plan: Plan, programs: Programs, state: TrainState, position: Positio
 
 
 def loss_and_accuracy(evaluation: Any, state: TrainState, data: Examples) -> tuple[float, float]:  # noqa: ANN401
-    """The mean loss and the accuracy of a state on a split, by its compiled program."""
+    """Evaluate a state on a split by a compiled program; return the mean loss and the accuracy."""
     metrics = evaluation(state, data)
     return _averages([(float(metrics.loss), int(metrics.correct), int(metrics.count))])
 
 
 def epoch_order(plan: Plan, epoch: int | jax.Array) -> jax.Array:
-    """The order in which an epoch visits the training set, from the seed and the epoch alone."""
+    """The order in which an epoch visits the training set; it depends on the seed and the epoch only."""
     key = jax.random.fold_in(jax.random.key(plan.seed), epoch)
     return jax.random.permutation(key, plan.train.labels.size).astype(jnp.int32)
 
 
 def spans(steps: int) -> list[tuple[int, int]]:
-    """The steps of an epoch, cut into about REPORTS_PER_EPOCH spans of one length but for the last."""
+    """The steps of an epoch as at most REPORTS_PER_EPOCH spans of equal length, except for the last."""
     length = -(-steps // REPORTS_PER_EPOCH)
     return [(start, min(start + length, steps)) for start in range(0, steps, length)]
 

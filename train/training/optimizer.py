@@ -1,15 +1,15 @@
-"""The optimiser: what turns gradients into updates, at a learning rate that follows a schedule."""
+"""The optimizer, with a learning rate that follows a schedule."""
 
 import optax
 
 import jaxbn
 from train.config.sections import OptimizerConfig
 
-ONE_CYCLE_LEAST = 5  # steps: in fewer, Optax's schedule has no room to go up and down
+ONE_CYCLE_LEAST = 5  # steps: Optax's schedule needs this many to rise and fall
 
 
 def optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """The optimiser of a configuration for a run of so many steps, clipping included."""
+    """The optimizer of a configuration for a run of this many steps, including clipping."""
     rate = schedule(config, total_steps)
     match config.optimizer:
         case "sgd":
@@ -39,7 +39,7 @@ def schedule(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
             steps = max(total_steps, ONE_CYCLE_LEAST)
             return optax.cosine_onecycle_schedule(steps, config.learning_rate, pct_start=0.2)
         case "warmup-cosine":
-            # The first step counts as one of the way up, so that it learns already.
+            # The first step already has a rate above 0.
             up = max(round(config.warmup * total_steps), 1)
             rise = optax.linear_schedule(config.learning_rate / up, config.learning_rate, max(up - 1, 1))
             fall = optax.cosine_decay_schedule(config.learning_rate, max(total_steps - up, 1))

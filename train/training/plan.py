@@ -1,4 +1,4 @@
-"""A run before its first step: the data in their splits, the network, the optimiser, and whether they fit."""
+"""The plan of a run: its splits, network and optimizer, checked against each other."""
 
 import dataclasses
 from typing import NamedTuple, cast
@@ -23,7 +23,7 @@ VALIDATION_SEED = 0  # of the split: the same for every run, so that runs compar
 
 
 class Splits(NamedTuple):
-    """The parts of a dataset, on the device."""
+    """The splits of a dataset, on the devices."""
 
     train: Examples
     validation: Examples | None
@@ -32,7 +32,7 @@ class Splits(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A run before its first step: what is trained on what, for how long."""
+    """The plan of a run: what is trained, on which data, and for how long."""
 
     model: CNN | MLP
     tx: optax.GradientTransformation
@@ -47,12 +47,12 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in the training set."""
+        """The number of full batches in the training set."""
         return self.train.labels.size // self.batch_size
 
     @property
     def steps(self) -> int:
-        """The steps of the whole run."""
+        """The number of steps of the whole run."""
         return steps_of(self.epochs, self.steps_per_epoch)
 
     @property
@@ -61,25 +61,25 @@ class Plan:
         return -(-self.steps // self.steps_per_epoch)
 
     def steps_in(self, epoch: int) -> int:
-        """The steps of an epoch, counted from 1."""
+        """The number of steps of an epoch; epochs count from 1."""
         return min(self.steps_per_epoch, self.steps - (epoch - 1) * self.steps_per_epoch)
 
     @property
     def left_out(self) -> int:
-        """Examples that sit out an epoch."""
+        """The number of examples that each epoch drops."""
         return self.train.labels.size % self.batch_size
 
 
 def resolve(config: Config, dataset: Dataset, devices: Devices = ONE) -> Config:
-    """The configuration with what it leaves to the dataset and the devices filled in.
+    """Fill in the options that a configuration leaves to the dataset and the devices.
 
     Raises:
-        UsageError: the devices' shares of a batch cannot be normalised as it says.
+        UsageError: the shards of a batch cannot be normalized as requested.
 
     """
     options, norm = config.optimizer, config.norm
     batch_size = DATASETS[dataset.name].batch_size if options.batch_size is None else options.batch_size
-    if norm.norm_scope == "device" and config.run.resume is None:  # a resumed run goes on as it began
+    if norm.norm_scope == "device" and config.run.resume is None:  # a resumed run keeps its number
         norm = dataclasses.replace(norm, norm_ghost_batch=share(batch_size, devices.count, norm.norm_ghost_batch))
     return dataclasses.replace(
         config,
@@ -94,10 +94,10 @@ def resolve(config: Config, dataset: Dataset, devices: Devices = ONE) -> Config:
 
 
 def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:
-    """Puts the data on the devices and builds the network and the optimiser.
+    """Put the data on the devices, and build the network and the optimizer.
 
     Raises:
-        UsageError: there is nothing to do, or the options do not fit each other or the training set.
+        UsageError: the options do not fit each other or the training set.
 
     """
     config = resolve(config, dataset, devices)
@@ -131,7 +131,7 @@ def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:
 
 
 def steps_of(epochs: float, steps_per_epoch: int) -> int:
-    """The steps of so many epochs, at least one.
+    """The number of steps in this many epochs, at least one.
 
     Example:
         >>> steps_of(2, 937), steps_of(0.5, 937), steps_of(1e-9, 937)
@@ -142,16 +142,16 @@ def steps_of(epochs: float, steps_per_epoch: int) -> int:
 
 
 def splits(dataset: Dataset, validation: float, devices: Devices = ONE) -> Splits:
-    """The test set, and the training set without a share of it, and that share: the same examples at any time.
+    """Split a dataset: hold out a fraction of the training set, always the same examples.
 
     Raises:
-        UsageError: the share is of no example.
+        UsageError: the fraction holds out no example.
 
     """
     examples = len(dataset.train_labels)
     count = round(validation * examples)
     if validation and not count:
-        raise UsageError(f"--validation {validation:g} of {examples} training examples is none: raise it")
+        raise UsageError(f"--validation {validation:g} of {examples} training examples holds out no example: raise it")
     test = _put(devices, dataset.test_inputs, dataset.test_labels)
     if not count:
         return Splits(_put(devices, dataset.train_inputs, dataset.train_labels), None, test)

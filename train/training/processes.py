@@ -1,4 +1,4 @@
-"""Processes that train together: how they find each other, hear of each other's errors, and agree when to stop."""
+"""Processes that train together: connecting them, sharing errors, and agreeing when to stop."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ PATIENCE = 60  # seconds that the first process to end waits for the others
 
 
 class OtherProcessError(UsageError):
-    """Another process has failed, and all know."""
+    """Another process has failed, and all processes know it."""
 
 
 class LostProcessError(UsageError):
-    """Another process is gone."""
+    """Another process has ended or does not answer."""
 
 
 def first() -> bool:
@@ -29,16 +29,16 @@ def first() -> bool:
 
 
 def several() -> bool:
-    """Whether there are others."""
+    """Whether there is more than one process."""
     return jax.process_count() > 1
 
 
 @contextlib.contextmanager
 def connected(options: DeviceConfig) -> Iterator[None]:
-    """The processes of a run are connected meanwhile.
+    """A context in which the processes of a run are connected.
 
     Raises:
-        UsageError: the options contradict each other, or the processes do not find each other.
+        UsageError: the options contradict each other, or the processes cannot connect.
 
     """
     if not options.distributed:
@@ -68,7 +68,7 @@ def connected(options: DeviceConfig) -> Iterator[None]:
     try:
         yield
     except (LostProcessError, KeyboardInterrupt):
-        raise  # nobody waits for those who are gone
+        raise  # without waiting for processes that have ended
     except BaseException:
         jax.distributed.shutdown()
         raise
@@ -77,10 +77,10 @@ def connected(options: DeviceConfig) -> Iterator[None]:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """What fails here in one process stops all: the others hear of it where they `exchange` next.
+    """A context in which a failure of one process stops all; the others learn of it at their next `exchange`.
 
     Raises:
-        LostProcessError: another process is gone, so that nothing can be computed together.
+        LostProcessError: another process has ended, so nothing can be computed together.
 
     """
     if not several():
@@ -89,7 +89,7 @@ def together() -> Iterator[None]:
     try:
         yield
     except (OtherProcessError, InterruptedRunError):
-        raise  # all know
+        raise  # all processes know
     except jax.errors.JaxRuntimeError as error:
         raise LostProcessError(
             f"computing together failed, probably since another process is gone: {str(error).splitlines()[0]}"
@@ -100,7 +100,9 @@ def together() -> Iterator[None]:
 
 
 def exchange(note: str = "") -> list[str]:
-    """What each process says, by its number. All processes come here, as often as each other; they wait.
+    """Exchange notes: return the note of each process, by its number.
+
+    Every process must call this equally often; each waits for the others.
 
     Raises:
         OtherProcessError: one of them has failed.
@@ -116,10 +118,10 @@ def exchange(note: str = "") -> list[str]:
 
 
 def agree(what: str, digest: Callable[[], str]) -> None:
-    """Makes sure that all processes have the same of something; one by itself computes no digest.
+    """Check that something is the same in all processes, by its digest; a single process computes none.
 
     Raises:
-        UsageError: they do not.
+        UsageError: the digests differ.
 
     """
     digests = exchange(digest()) if several() else []
@@ -129,7 +131,7 @@ def agree(what: str, digest: Callable[[], str]) -> None:
 
 
 def greatest(number: int) -> int:
-    """The greatest of the numbers that the processes have."""
+    """The greatest number among those of the processes."""
     return max(int(note) for note in exchange(str(number)))
 
 

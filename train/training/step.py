@@ -10,7 +10,7 @@ import optax
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes."""
+    """The state that a step changes."""
 
     step: jax.Array  # int32 scalar: steps taken
     params: Any  # what is learned
@@ -19,7 +19,7 @@ class TrainState(NamedTuple):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The network's, as its `apply` takes them."""
+        """The variables of the network, for its `apply`."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -43,7 +43,7 @@ class Examples(NamedTuple):
 
 
 class StepOptions(NamedTuple):
-    """What a step does beyond the plain: options that are fixed for a run."""
+    """Options of a step, fixed for a run."""
 
     label_smoothing: float = 0.0  # share of the target that is spread over all classes
     seed: int = 0  # of dropout
@@ -53,12 +53,12 @@ PLAIN_STEP = StepOptions()
 
 
 def undivided(rows: jax.Array) -> jax.Array:
-    """Rows that are not divided among devices."""
+    """Return rows as they are: on one device they are not divided."""
     return rows
 
 
 def no_metrics() -> Metrics:
-    """The sums of nothing."""
+    """Sums over no examples."""
     return Metrics(loss=jnp.zeros(()), correct=jnp.zeros((), jnp.int32), count=jnp.zeros((), jnp.int32))
 
 
@@ -70,7 +70,7 @@ def init_state(model: nn.Module, tx: optax.GradientTransformation, inputs: jax.A
 
 
 def prepare(inputs: jax.Array) -> jax.Array:
-    """What the network sees: images as float32 in [0, 1]; features as they are."""
+    """Convert images to float32 in [0, 1]; leave features as they are."""
     return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
 
 
@@ -81,7 +81,7 @@ def train_step(
     batch: Examples,
     options: StepOptions = PLAIN_STEP,
 ) -> tuple[TrainState, Metrics]:
-    """One step of gradient descent on the mean cross-entropy of a batch, with smoothed labels where asked for."""
+    """One step of gradient descent on the mean cross-entropy of a batch, with optional label smoothing."""
 
     def loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:  # noqa: ANN401
         logits, updates = model.apply(
@@ -105,7 +105,7 @@ def train_step(
 
 
 def dropout_key(seed: int, step: jax.Array) -> jax.Array:
-    """The key of a step from seed and step alone, so that nothing random need be kept (orders begin at epoch 1)."""
+    """The key of a step, from seed and step only, so that no random state is stored (orders use epochs from 1)."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0), step)
 
 
@@ -120,9 +120,9 @@ def train_steps(
     options: StepOptions = PLAIN_STEP,
     divide: Callable[[jax.Array], jax.Array] = undivided,
 ) -> tuple[TrainState, Metrics]:
-    """The steps from `span[0]` to `span[1]` of the epoch that visits the data in `order`, in one loop on the devices.
+    """Take the steps from `span[0]` to `span[1]` of an epoch that visits the data in `order`, in a loop on the devices.
 
-    What follows from which examples are chosen is divided as that is: the batch, and all that is computed of it.
+    Sharding the chosen indices is enough: everything computed from them follows.
     """
 
     def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
@@ -141,12 +141,12 @@ def evaluate(
     batch_size: int,
     divide: Callable[[jax.Array], jax.Array] = undivided,
 ) -> Metrics:
-    """The metrics of every example of a split, each counted exactly once, whatever the batch size."""
+    """Sum the metrics of a split; each example counts once, whatever the batch size."""
     n = data.labels.size
 
     def body(i: jax.Array, total: Metrics) -> Metrics:
         positions = divide(i * batch_size + jnp.arange(batch_size))
-        chosen = jnp.minimum(positions, n - 1)  # the last batch repeats an example to be full; it is not counted
+        chosen = jnp.minimum(positions, n - 1)  # the last batch is filled up with an example that is not counted
         logits = cast(jax.Array, model.apply(state.variables, prepare(data.inputs[chosen]), train=False))
         return add(total, metrics_of(logits, data.labels[chosen], positions < n))
 
@@ -154,7 +154,7 @@ def evaluate(
 
 
 def metrics_of(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Metrics:
-    """The metrics of the examples that are `counted`."""
+    """Sum the metrics of the `counted` examples."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return Metrics(
@@ -165,5 +165,5 @@ def metrics_of(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Metr
 
 
 def add(a: Metrics, b: Metrics) -> Metrics:
-    """The metrics of both together."""
+    """Add the sums of two metrics."""
     return Metrics(*(x + y for x, y in zip(a, b, strict=True)))

@@ -301,7 +301,7 @@ def test_options_of_the_optimiser_that_cannot_be_are_refused(options, message):
         (Config(norm=NormConfig(norm_ghost_batch=1)), r"--norm-ghost-batch must be at least 2; got 1"),
         (Config(data=DataConfig(validation=1.0)), r"--validation must be at least 0 and below 1; got 1"),
         (Config(data=DataConfig(validation=-0.1)), r"--validation must be at least 0 and below 1; got -0\.1"),
-        (Config(data=DataConfig(validation=0.001)), r"--validation 0\.001 of 50 training examples is none: raise it"),
+        (Config(data=DataConfig(validation=0.001)), r"--validation 0\.001 of 50 training examples holds out no"),
         (Config(run=RunConfig(seed=-1)), r"--seed must be from 0 to 4294967295; got -1"),
     ],
 )
