@@ -76,7 +76,7 @@ def programs(plan: Plan) -> loop.Programs:
 
 
 class Recorded(NamedTuple):
-    """What a run yielded, with the state of each event on the host."""
+    """The events of a run, each with its state on the host."""
 
     snapshots: list[loop.Snapshot]
 
@@ -119,7 +119,7 @@ def recorded(plan: Plan, programs: loop.Programs, record: Callable[..., Recorded
 
 
 class Finished(NamedTuple):
-    """What a command left behind."""
+    """The results of a command."""
 
     code: int
     output: str

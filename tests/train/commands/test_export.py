@@ -63,7 +63,7 @@ def run(tmp_path_factory):
 
 
 def logits_of(folder, inputs):
-    """What the network of a run says, with its norms, by Flax alone."""
+    """The logits of the network of a run, with its norms, computed by Flax alone."""
     found = restored.restore(folder, folder.parent)
     inputs = inputs / np.float32(255) if inputs.dtype == np.uint8 else inputs
     variables = {"params": found.state.params, "batch_stats": found.state.batch_stats}

@@ -386,7 +386,7 @@ class Runs:
 
 
 def phase(folder):
-    """What a run was at when it was killed, by what it left behind."""
+    """The point at which a run was killed, judged by the files that it left."""
     if not (folder / results.CONFIG).exists():
         return "before anything was written"
     if list(folder.glob(f"*/{checkpoint.TEMPORARY}*")):

@@ -25,7 +25,7 @@ SECTIONS = (DataConfig, ModelConfig, NormConfig, OptimizerConfig, RunConfig, Dev
 
 
 def refused(arguments, capsys):
-    """What is said to arguments that are refused while they are parsed."""
+    """The message for arguments that the parser refuses."""
     assert main(arguments) == 2
     output, errors = capsys.readouterr()
     assert output == ""

@@ -57,7 +57,7 @@ def drawn(folder, draw):
 
 @pytest.fixture
 def outcome(cached, small_set, small_mnist, monkeypatch):
-    """What comes of loading with another content of a file: the right data, with a word on the damage or without."""
+    """The result of loading with a changed file: the right data, with or without a note on the damage."""
     monkeypatch.setattr(preparation, "_prepare", lambda *_: small_mnist)  # what is rebuilt is tested below
 
     def load_with(path, content):
@@ -136,7 +136,7 @@ def test_flipped_bits_in_gzipped_files_that_were_given(mnist_folder, small_mnist
 
 
 def test_every_flipped_bit_of_a_header_is_caught(tmp_path, idx_bytes, small_mnist):
-    """What stands in plain IDX files has no digest: only the header, the length and the labels' range can tell."""
+    """Plain IDX files have no digest, so only the header, the length and the range of the labels can show damage."""
     for name, array, read in (
         ("images", small_mnist.test_inputs, idx.read_images),
         ("labels", small_mnist.test_labels, idx.read_labels),

@@ -42,7 +42,7 @@ DATASET = Dataset(
 
 
 class Page(html.parser.HTMLParser):
-    """What a page holds: its elements with their attributes, its text, and that its elements are closed in order."""
+    """The content of a page: its elements with their attributes, and its text. Elements must be closed in order."""
 
     EMPTY = ("meta", "link", "img")
 
@@ -324,7 +324,7 @@ def browse(path, folder):
 
 
 def probe(path, folder):
-    """What the page tells of itself, by a copy of it that may run one script."""
+    """Measure the page in a browser, by a copy with one script."""
     text = path.read_text(encoding="utf-8").replace(
         "default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'"
     )

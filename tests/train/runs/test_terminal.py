@@ -20,7 +20,7 @@ RECORD = Epoch(2, 12, 0.25, 0.9, None, None, 0.5, 0.75, 12345.6, 3.21)
 
 
 def show(plan, **options):
-    """What a monitor writes in the course of a run."""
+    """The output of a monitor during a run."""
     stream = io.StringIO()
     console = Console(file=stream, width=100, **options)
     with terminal.Monitor(console, plan) as monitor:

@@ -1,4 +1,4 @@
-"""What the tests of the studies have in common."""
+"""Fixtures that the tests of the studies share."""
 
 from collections.abc import Iterator
 

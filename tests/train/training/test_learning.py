@@ -7,7 +7,7 @@ from train.training.plan import make_plan
 
 
 def least_loss(classes):
-    """What a network that is right about every example costs in nats if it is as sure as smoothed labels want it."""
+    """The loss, in nats, of a network that is right about every example and as sure as smoothed labels ask for."""
     return -math.log(1 - OptimizerConfig().label_smoothing * (1 - 1 / classes))
 
 

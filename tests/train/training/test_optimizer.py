@@ -14,7 +14,7 @@ CONSTANT = {"schedule": "constant", "learning_rate": 0.5}
 
 
 def steps(config, gradients, params=None):
-    """What each gradient subtracts."""
+    """The updates of the optimizer, with the sign changed."""
     tx = optimizer(config, 20)
     state, taken = tx.init(params if params is not None else gradients[0]), []
     for gradient in gradients:

@@ -44,7 +44,7 @@ NAMES = {
 
 
 class Draft(NamedTuple):
-    """What the float64 reference holds after a step."""
+    """The state of the float64 reference after a step."""
 
     params: dict[str, np.ndarray]
     mean: np.ndarray
