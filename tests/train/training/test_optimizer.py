@@ -14,7 +14,7 @@ CONSTANT = {"schedule": "constant", "learning_rate": 0.5}
 
 
 def steps(config, gradients, params=None):
-    """The updates of the optimizer, with the sign changed."""
+    """The update for each gradient."""
     tx = optimizer(config, 20)
     state, taken = tx.init(params if params is not None else gradients[0]), []
     for gradient in gradients:
