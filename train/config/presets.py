@@ -16,6 +16,16 @@ KERAS = {  # the defaults of Keras, which the tutorials use
     "epochs": 5,
     "batch_size": 32,
 }
+BFLOAT16 = {"precision": "bfloat16"}
+# What the fastest CIFAR-10 programs do (airbench): conv → pool → norm → activation, no scale, short averages.
+AIRBENCH = {
+    "padding": "same",
+    "activation": ("gelu",),
+    "norm_placement": "pooled",
+    "norm_scale": False,
+    "norm_epsilon": 1e-12,
+    "norm_momentum": 0.6,
+}
 # For runs of some hundred steps, after which Keras's 0.99 lags so far behind that evaluation is off.
 FAST = {"norm_momentum": 0.9}
 MNIST_MLP = {"dataset": "mnist", "network": "mlp", "hidden": (300, 100), "norm_input": True, "kernel_init": "he"}
@@ -92,5 +102,19 @@ RECORDS = {
             "epochs": 10,
             "batch_size": 256,
         },
+    ),
+    "mnist-cnn-bfloat16": Record(
+        "the default, computed in bfloat16",
+        "MNIST, else digits",
+        (),
+        None,
+        BFLOAT16,
+    ),
+    "cifar10-airbench": Record(
+        "CNN 32-64-128-256, pooling, norm without scale, gelu; 8 epochs",
+        "CIFAR-10: a fifth of it",
+        (),
+        None,
+        AIRBENCH | {"dataset": "cifar10", "network": "cnn", "channels": (32, 64, 128), "epochs": 8},
     ),
 }

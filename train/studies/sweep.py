@@ -63,16 +63,39 @@ def product(run: Callable[..., Tree], *axes: Sequence[Any] | np.ndarray) -> Tree
     """
     columns = tuple(jnp.asarray(column) for column in zip(*itertools.product(*axes), strict=True))
     shape, count = tuple(len(axis) for axis in axes), len(columns[0])
+    called, captured = with_captured(run, *(column[0] for column in columns))
     if jax.default_backend() == "cpu":
-        compiled, each = jax.jit(run), []
+        compiled, each = jax.jit(called), []
         for point in zip(*columns, strict=True):
-            each.append(jax.device_get(compiled(*point)))
+            each.append(jax.device_get(compiled(captured, *point)))
             _listener.get()(1)
         results = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
     else:
-        results = jax.device_get(jax.jit(jax.vmap(run))(*columns))
+        axes_in = (None, *(0 for _ in columns))
+        results = jax.device_get(jax.jit(jax.vmap(called, axes_in))(captured, *columns))
         _listener.get()(count)
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[1:]), results)
+
+
+def with_captured(run: Callable[..., Tree], *example: jax.Array) -> tuple[Callable[..., Tree], Sequence[jax.Array]]:
+    """Return a function that takes the arrays that `run` captures as its first argument, and these arrays.
+
+    As constants of the program, a whole test set would be converted by the compiler, which takes minutes.
+
+    Example:
+        >>> data = jnp.arange(3)
+        >>> called, captured = with_captured(lambda factor: factor * data, jnp.array(2))
+        >>> called(captured, 5).tolist()
+        [0, 5, 10]
+
+    """
+    traced, shapes = jax.make_jaxpr(run, return_shape=True)(*example)
+
+    def called(captured: Sequence[jax.Array], *point: jax.Array) -> Tree:
+        leaves = jax.core.eval_jaxpr(traced.jaxpr, captured, *point)
+        return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+    return called, traced.consts
 
 
 def orders(seed: jax.Array, examples: int, steps: int, batch_size: int) -> jax.Array:
