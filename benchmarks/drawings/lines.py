@@ -99,8 +99,10 @@ def _points(axes: "Axes", records: Records, shapes: Sequence[str]) -> None:
 def time_to_accuracy(path: Path, records: Records) -> None:
     """Draw the accuracy of each seed by its training time, and the mean for each number of epochs."""
     lengths = {n: [r for r in records if r["epochs"] == n] for n in sorted({r["epochs"] for r in records})}
-    means = [[mean(r[key] for r in each) for key in ("accuracy", "train_seconds")] for each in lengths.values()]
-    reached = ", ".join(f"{accuracy:.2%} after {seconds:.1f} s" for accuracy, seconds in means)
+    reached = ", ".join(
+        f"{mean(100 * r['accuracy'] for r in each):.2f}% after {mean(r['train_seconds'] for r in each):.1f} s"
+        for each in lengths.values()
+    )
     title = f"Training on MNIST, on average: {reached}"
     with style.new_figure(path, 4.4, title) as figure:
         axes = figure.subplots()

@@ -13,7 +13,7 @@ from train.config.sections import PRESETS, Config
 from train.host.console import Console
 
 NOTES = (
-    "Test accuracy: mean, lowest and highest over the seeds from 0 on (without a preset: from 100 on). Seconds: "
+    "Test accuracy: mean, lowest and highest over the seeds from 0 on, or from 100 on where there are ten. Seconds: "
     "training time on 2 CPU cores. Each dataset is downloaded once; or pass --data-dir DIR, the folder with its own "
     "files. Other options on the command line take precedence over the preset.",
     "Not measured on Fashion-MNIST. Measured on 10,000 training and 2,000 test images of CIFAR-10 that had been "
