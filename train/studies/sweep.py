@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import eval_jaxpr
 
 import jaxbn.linen
 from train.training.step import (
@@ -92,7 +93,7 @@ def with_captured(run: Callable[..., Tree], *example: jax.Array) -> tuple[Callab
     traced, shapes = jax.make_jaxpr(run, return_shape=True)(*example)
 
     def called(captured: Sequence[jax.Array], *point: jax.Array) -> Tree:
-        leaves = jax.core.eval_jaxpr(traced.jaxpr, captured, *point)
+        leaves = eval_jaxpr(traced.jaxpr, captured, *point)
         return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
     return called, traced.consts
