@@ -19,12 +19,12 @@ def study(options: StudyOptions) -> None:
     console, data = Console(highlight=False), run.load_data(options.data_dir)
     names = NAMES if options.name == "all" else (options.name,)
     for i, name in enumerate(names, 1):
-        found = run.find(name)
+        found, folder = run.find(name), options.output / run.called(name, full=options.full)
         number = f" ({i} of {len(names)})" if len(names) > 1 else ""
         networks = found.networks(run.settings_of(found, full=options.full))
         with Monitor(console, f"{name}{number}, on {data.name}", networks) as monitor:
-            finding = run.run(found, data, options.output / name, full=options.full, tell=monitor.advance)
-        record = json.loads((options.output / name / run.RESULTS).read_text(encoding="utf-8"))
-        show(console, name, finding, record["seconds"], options.output / name)
+            finding = run.run(found, data, folder, full=options.full, tell=monitor.advance)
+        record = json.loads((folder / run.RESULTS).read_text(encoding="utf-8"))
+        show(console, name, finding, record["seconds"], folder)
     if options.docs is not None:
         console.print(f"written: {page.write(options.output, options.docs)}")

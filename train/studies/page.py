@@ -6,7 +6,7 @@ from typing import Any
 
 from train.host import files
 from train.studies.names import NAMES
-from train.studies.run import FIGURE, RESULTS, find
+from train.studies.run import FIGURE, RESULTS, called, find
 
 COMMAND = "python -m train study"
 PURPOSE = {"quick": "explores", "full": "confirms"}
@@ -17,17 +17,21 @@ def write(results: Path, docs: Path) -> Path:
     records = read(results)
     with files.naming(docs):
         (docs / "studies").mkdir(parents=True, exist_ok=True)
-    for record in records:
-        name = record["study"]
+    for name in map(name_of, records):
         files.write(docs / "studies" / f"{name}.png", (results / name / FIGURE).read_bytes())
     files.write(docs / "studies.md", render(records))
     return docs / "studies.md"
 
 
 def read(results: Path) -> list[dict[str, Any]]:
-    """The records of the studies that have results, in order."""
-    paths = [results / name / RESULTS for name in NAMES]
+    """The records of the studies that have results, in order; the full form after the quick one."""
+    paths = [results / called(name, full=full) / RESULTS for name in NAMES for full in (False, True)]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
+def name_of(record: dict[str, Any]) -> str:
+    """The name of a record's folder, figure and section."""
+    return called(record["study"], full=record["form"] == "full")
 
 
 def render(records: list[dict[str, Any]]) -> str:
@@ -56,7 +60,8 @@ studies were changed after a first look at quick results: learning-rate (with a 
 reproduced; that variant is still shown), smoothness (a second rate, which showed the opposite, was added),
 regularization (a comparison that ignored the noise was corrected, to the claim's disadvantage) and vanishing (another
 measure, with the same verdict). The full form (`--full`) confirms: its criteria were fixed before it was first run, and
-its ten seeds, from 100 on, were not used before. Each section names its form.
+its ten seeds, from 100 on, were not used before. A study's full form has a section of its own behind the quick one;
+where there is none, it has not been run yet.
 """
 
 
@@ -64,9 +69,9 @@ def verdicts(records: list[dict[str, Any]]) -> str:
     """Return the table at the top."""
     lines = ["| claim | verdict | finding | seeds | seconds |", "| :--- | :--- | :--- | ---: | ---: |"]
     for record in records:
-        name = record["study"]
+        title = find(record["study"]).title + (", confirmation" if record["form"] == "full" else "")
         lines.append(
-            f"| [{find(name).title}](#{name}) | **{record['verdict']}** | {record['headline']} | {record['seeds']} | "
+            f"| [{title}](#{name_of(record)}) | **{record['verdict']}** | {record['headline']} | {record['seeds']} | "
             f"{record['seconds']:.0f} |"
         )
     return "\n".join(lines) + "\n"
@@ -82,11 +87,11 @@ def section(record: dict[str, Any]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (header, [":---", *["---:"] * (len(header) - 1)], *rows)]
     return "\n".join(
         [
-            f"## {name}",
+            f"## {name_of(record)}",
             "",
             f"**{study.title}: {record['verdict']}.** {record['summary']}",
             "",
-            f"![{record['headline']}](studies/{name}.png)",
+            f"![{record['headline']}](studies/{name_of(record)}.png)",
             "",
             f"*Claim.* {study.claim} ({study.source}.)",
             "",

@@ -44,6 +44,17 @@ def settings_of(study: Study, *, full: bool) -> Any:  # noqa: ANN401
     return study.full if full else study.quick
 
 
+def called(name: str, *, full: bool) -> str:
+    """Return the name of a study's results, which are one folder for each form, and one section of the page.
+
+    Example:
+        >>> called("vanishing", full=False), called("vanishing", full=True)
+        ('vanishing', 'vanishing-full')
+
+    """
+    return f"{name}-full" if full else name
+
+
 def run(
     study: Study, data: Data, folder: Path, *, full: bool = False, tell: Callable[[int], None] = lambda _: None
 ) -> Finding:

@@ -107,11 +107,12 @@ def test_the_command_runs_a_study_with_progress(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def results(tmp_path):
-    """A folder with made-up results of every study."""
-    for name in NAMES:
+    """A folder with made-up results of every study, and of the full form of one."""
+    for name in (*NAMES, "vanishing-full"):
+        full = name == "vanishing-full"
         record = {
-            "study": name,
-            "form": "full" if name == "vanishing" else "quick",
+            "study": "vanishing" if full else name,
+            "form": "full" if full else "quick",
             "verdict": "partly reproduced",
             "headline": f"The finding of {name}",
             "summary": f"All that {name} found.",
@@ -120,7 +121,7 @@ def results(tmp_path):
             "criterion": "Reproduced: yes.",
             "data": "digits",
             "seeds": 2,
-            "first_seed": 100 if name == "vanishing" else 0,
+            "first_seed": 100 if full else 0,
             "seconds": 12.3,
             "machine": {"device": "cpu", "cores": 2, "jax": "0.10"},
         }
@@ -134,15 +135,17 @@ def test_the_page_is_made_of_the_results(results, tmp_path):
     path = page.write(results, tmp_path / "docs")
     text = path.read_text(encoding="utf-8")
     assert path == tmp_path / "docs" / "studies.md"
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(NAMES)
-    for name in NAMES:
-        title = run.find(name).title
-        assert f"| [{title}](#{name}) | **partly reproduced** | The finding of {name} | 2 | 12 |" in text
+    names = [name for each in NAMES for name in (each, f"{each}-full") if name in (*NAMES, "vanishing-full")]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == names
+    for name in names:
+        full, title = name == "vanishing-full", run.find(name.removesuffix("-full")).title
+        shown = f"{title}, confirmation" if full else title
+        assert f"| [{shown}](#{name}) | **partly reproduced** | The finding of {name} | 2 | 12 |" in text
         assert f"**{title}: partly reproduced.** All that {name} found." in text
         assert f"![The finding of {name}](studies/{name}.png)" in text
         assert (tmp_path / "docs" / "studies" / f"{name}.png").read_bytes() == name.encode()
-    assert text.count("| a | b |\n| :--- | ---: |\n| 1 | 2.0 ± 0.1 |") == len(NAMES)
-    assert text.count("*Criterion.* Reproduced: yes.") == len(NAMES)
+    assert text.count("| a | b |\n| :--- | ---: |\n| 1 | 2.0 ± 0.1 |") == len(names)
+    assert text.count("*Criterion.* Reproduced: yes.") == len(names)
     assert "`python -m train study vanishing --full` (confirms), on digits, seeds 100 to 101 in every cell" in text
     assert "`python -m train study placement` (explores), on digits, seeds 0 to 1 in every cell" in text
     assert str(tmp_path) not in text
@@ -150,10 +153,9 @@ def test_the_page_is_made_of_the_results(results, tmp_path):
 
 def test_the_page_has_what_there_is(results, tmp_path):
     for name in NAMES:
-        if name != "vanishing":
-            (results / name / "results.json").unlink()
+        (results / name / "results.json").unlink()
     text = page.write(results, tmp_path).read_text(encoding="utf-8")
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["vanishing"]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["vanishing-full"]
 
 
 def test_the_command_reads_its_options():
