@@ -16,6 +16,7 @@ from train.network.pooling import max_pool
 from train.network.summary import Layer, summarize
 
 SHAPES = {"iris": (4,), "cifar10": (32, 32, 3)}  # the others are of 28×28
+TUTORIALS = [name for name in PRESETS if name not in ("default", "mnist-cnn-bfloat16", "cifar10-airbench")]
 KERNELS = ("conv", "dense", "logits")
 
 
@@ -100,6 +101,10 @@ def test_two_of_the_four_parameters_of_a_norm_are_trained():
             "logits",
         ),
         ("fashion-mnist-cnn", "conv1 norm1 relu max_pool conv2 norm2 relu max_pool dense logits"),
+        (
+            "cifar10-airbench",
+            "conv1 max_pool norm1 gelu conv2 max_pool norm2 gelu conv3 max_pool norm3 gelu dense norm4 gelu logits",
+        ),
     ],
 )
 def test_the_order_of_everything(name, expected, monkeypatch):
@@ -113,7 +118,7 @@ def test_the_order_of_everything(name, expected, monkeypatch):
             seen.append(context.module.name)
         return call(*args, **kwargs)
 
-    for activation in ("relu", "elu"):
+    for activation in ("relu", "elu", "gelu"):
         monkeypatch.setattr(nn, activation, watched(getattr(nn, activation), activation))
     monkeypatch.setattr("train.network.models.max_pool", watched(max_pool, "max_pool"))
     model, shape = network(name)
@@ -122,7 +127,13 @@ def test_the_order_of_everything(name, expected, monkeypatch):
     assert " ".join(seen) == expected
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "default"])
+def test_cifar10_airbench_has_no_scales():
+    model, shape = network("cifar10-airbench")
+    params = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jnp.zeros((2, *shape)))["params"]
+    assert [set(params[f"norm{i}"]) for i in (1, 2, 3, 4)] == [{"bias"}] * 4
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
 def test_kernels_begin_as_in_keras(name):
     """`he_normal` where it is asked for; else `glorot_uniform`, the default, as for the last layer in any case."""
     model, shape = network(name)
