@@ -9,7 +9,7 @@ from benchmarks.harness import torch_device
 
 @cache
 def installed(name: str) -> bool:
-    """Whether a module can be imported (Keras with JAX), or `torch.compile` works; prints the reason if not, once."""
+    """True if a module can be imported (Keras with JAX), or `torch.compile` works; prints the reason if not, once."""
     reason = _compiler_missing() if name == "torch.compile" else _module_missing(name)
     if reason:
         print(f"left out: {name} ({reason})")

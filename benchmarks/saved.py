@@ -14,12 +14,12 @@ class Saved(NamedTuple):
 
     @property
     def quick(self) -> bool:
-        """Whether the run was shorter than those behind the figures of the documentation."""
+        """True if the run was shorter than those behind the figures of the documentation."""
         return bool(self.options.get("quick"))
 
     @property
     def on_gpu(self) -> bool:
-        """Whether JAX computed on a GPU."""
+        """True if JAX computed on a GPU."""
         return self.environment["device"].endswith("(gpu)")
 
 

@@ -145,7 +145,7 @@ def _in_units(
 
 
 def _is_far(found: Centred, offset2: jax.Array, var: jax.Array) -> jax.Array:
-    """Whether a nearer guess exists and would make the variance more accurate."""
+    """True if a nearer guess exists and would make the variance more accurate."""
     return ~(offset2 <= NEAR * var) & (_moved(found) != found.shift)
 
 

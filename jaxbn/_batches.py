@@ -52,7 +52,7 @@ def joined(batches: Iterable[Weighted]) -> Iterator[Weighted]:
 
 
 def _can_join(held: Weighted, current: Weighted) -> bool:
-    """Whether one batch has a single row and the other several, with equal weights and the rows on the first axis."""
+    """True if one batch has a single row and the other several, with equal weights and the rows on the first axis."""
     (a, weight), (b, other_weight) = held, current
     leaves, others = jax.tree.leaves(a), jax.tree.leaves(b)
     return (

@@ -51,7 +51,7 @@ def decay_mask(params: Any) -> Any:  # noqa: ANN401
 
 
 def _is_of_norm(path: tuple, groups: dict[tuple, set]) -> bool:
-    """Whether the array is in a group of only scale and bias, with or without running statistics."""
+    """True if the array is in a group of only scale and bias, with or without running statistics."""
     if path and path[-1] == "value":  # of an NNX variable
         path = path[:-1]
     if not path or not _LEARNED & groups[path[:-1]]:

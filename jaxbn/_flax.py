@@ -47,7 +47,7 @@ def running(use_running_average: object, choice: str) -> bool:
 
 
 def updating(constructed: bool, called: bool | None) -> bool:
-    """Whether the running statistics are updated: the argument of the call, or else of the constructor."""
+    """True if the running statistics are updated: the argument of the call, or else of the constructor."""
     update = constructed if called is None else called
     check.known("update_statistics", update, "momentum=jnp.where(update_statistics, momentum, 1.0)")
     return bool(update)

@@ -26,7 +26,7 @@ def hyperparameter(value: object) -> float | jax.Array | None:
 
 
 def within(value: float | jax.Array, least: float, most: float) -> bool:
-    """Whether every known value lies between `least` and `most`, inclusive. A traced value passes; NaN does not."""
+    """True if every known value lies between `least` and `most`, inclusive. A traced value passes; NaN does not."""
     if isinstance(value, Tracer):
         return True
     known = np.asarray(value)

@@ -34,12 +34,12 @@ class Case:
 
     @property
     def updates(self) -> bool:
-        """Whether the case returns a new state."""
+        """True if the case returns a new state."""
         return self.train and self.tracked
 
     @property
     def pools_first(self) -> bool:
-        """Whether pooling comes before the normalization."""
+        """True if pooling comes before the normalization."""
         rising = self.options.get("activation") in (None, "relu", "tanh")
         return "max_pool" in self.options and rising and "residual" not in self.arrays
 

@@ -30,7 +30,7 @@ class Array(NamedTuple):
 
     @property
     def in_main_memory(self) -> bool:
-        """Whether it is in main memory: a layout names any other memory, `S(1)` being that on a TPU's chip."""
+        """True if it is in main memory: a layout names any other memory, `S(1)` being that on a TPU's chip."""
         return "S(" not in self.layout
 
     @property

@@ -35,7 +35,7 @@ class Kernel(NamedTuple):
 
     @property
     def always_runs(self) -> bool:
-        """Whether it runs exactly once."""
+        """True if it runs exactly once."""
         return "/" not in self.name
 
 

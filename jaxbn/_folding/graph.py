@@ -54,7 +54,7 @@ class Constant:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the array has the full shape."""
+        """True if the array has the full shape."""
         return self.array.shape == self.shape
 
 
@@ -68,7 +68,7 @@ class Value:
 
     @property
     def is_floating(self) -> bool:
-        """Whether the value holds floating or complex numbers."""
+        """True if the value holds floating or complex numbers."""
         return jnp.issubdtype(self.dtype, jnp.inexact)
 
 
@@ -270,7 +270,7 @@ def _body(operation: Operation) -> tuple[core.Jaxpr, Sequence[Any]]:
 
 
 def _is_of_interest(operation: Operation) -> bool:
-    """Whether a call has weights among its arguments, or is a max pooling that a norm's multiplier may pass."""
+    """True if a call has weights among its arguments, or is a max pooling that a norm's multiplier may pass."""
     body, consts = _body(operation)
     constants = [o for o in operation.operands if isinstance(o, Constant)]
     weights = any(np.shape(array) for array in consts) or any(o.shape for o in constants)
@@ -278,7 +278,7 @@ def _is_of_interest(operation: Operation) -> bool:
 
 
 def _is_transparent(jaxpr: core.Jaxpr) -> bool:
-    """Whether it contains only operations of a max pooling."""
+    """True if it contains only operations of a max pooling."""
     for equation in jaxpr.eqns:
         if equation.primitive.name in _INLINED:
             inner = equation.params["jaxpr"]
@@ -290,5 +290,5 @@ def _is_transparent(jaxpr: core.Jaxpr) -> bool:
 
 
 def _is_number(atom: Any) -> bool:  # noqa: ANN401
-    """Whether it is a floating literal, such as the 0 of relu, and not an index."""
+    """True if it is a floating literal, such as the 0 of relu, and not an index."""
     return isinstance(atom, core.Literal) and jnp.issubdtype(np.result_type(atom.val), jnp.inexact)

@@ -48,22 +48,22 @@ class Term(NamedTuple):
 
     @property
     def has_multiplier(self) -> bool:
-        """Whether the multiplier differs from 1 anywhere."""
+        """True if the multiplier differs from 1 anywhere."""
         return bool((self.multiplier != 1).any())
 
     @property
     def has_offset(self) -> bool:
-        """Whether the offset differs from 0 anywhere."""
+        """True if the offset differs from 0 anywhere."""
         return bool((self.offset != 0).any())
 
     @property
     def is_finite(self) -> bool:
-        """Whether all coefficients are finite; otherwise the term stays as it was traced."""
+        """True if all coefficients are finite; otherwise the term stays as it was traced."""
         return bool(np.isfinite(self.multiplier).all() and np.isfinite(self.offset).all())
 
     @property
     def is_trivial(self) -> bool:
-        """Whether the term is the base itself."""
+        """True if the term is the base itself."""
         return not self.has_multiplier and not self.has_offset
 
     def times(self, factor: Any) -> "Term":  # noqa: ANN401
@@ -249,7 +249,7 @@ def _shaped(constant: Constant, term: Term) -> np.ndarray:
 
 
 def _has_channels(constant: Constant) -> bool:
-    """Whether the constant is an array, and not one number for all entries."""
+    """True if the constant is an array, and not one number for all entries."""
     return constant.array.ndim > 0
 
 

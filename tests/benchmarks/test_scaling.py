@@ -22,7 +22,7 @@ def test_global_statistics_take_two_collectives_a_norm_whatever_the_devices(coun
 
 
 def test_those_of_a_device_take_one_of_a_byte():
-    """Whether the guess was good on every device."""
+    """True if the guess was good on every device."""
     *agreements, metric, gradients = sorted(collectives(compiled(choose(8), SMALL, "device"), loops=1))
     assert (agreements, metric) == ([1, 1], 4)
     assert gradients >= 4 * PARAMETERS  # with the running statistics and the loss

@@ -35,7 +35,7 @@ class Public(NamedTuple):
 
     @property
     def is_function(self) -> bool:
-        """Whether the name is defined by `def`, and not by an assignment."""
+        """True if the name is defined by `def`, and not by an assignment."""
         return inspect.isfunction(self.value) and self.value.__module__.startswith("jaxbn")
 
 

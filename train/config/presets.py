@@ -16,7 +16,6 @@ KERAS = {  # the defaults of Keras, which the tutorials use
     "epochs": 5,
     "batch_size": 32,
 }
-BFLOAT16 = {"precision": "bfloat16"}
 # What the fastest CIFAR-10 programs do (airbench): conv → pool → norm → activation, no scale, short averages.
 AIRBENCH = {
     "padding": "same",
@@ -108,7 +107,7 @@ RECORDS = {
         "MNIST, else digits",
         (98.99, 99.08, 99.14, 99.26, 99.05, 99.17, 99.17, 99.04, 99.17, 99.21),
         13,
-        BFLOAT16,
+        {"precision": "bfloat16"},
     ),
     "cifar10-airbench": Record(
         "CNN 32-64-128-256, pooling, norm without scale, gelu; 8 epochs",

@@ -36,7 +36,7 @@ def tolerate(stream: TextIO) -> None:
 
 
 def is_text(name: str) -> bool:
-    r"""Whether a name is free of bytes that are not UTF-8.
+    r"""True if a name is free of bytes that are not UTF-8.
 
     Example:
         >>> is_text("café"), is_text("caf\udce9")

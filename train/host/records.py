@@ -87,7 +87,7 @@ def _record(line: bytes, kind: type, whole: bool) -> Record:
 
 
 def _is_cut(line: bytes) -> bool:
-    """Whether an unfinished line is the beginning of an object."""
+    """True if an unfinished line is the beginning of an object."""
     try:
         json.JSONDecoder().raw_decode(line.decode(errors="replace"))
     except (ValueError, RecursionError):

@@ -76,7 +76,7 @@ def read_digit(values: np.ndarray, setting: Setting, dark: bool | None = None) -
 
 
 def is_set(strength: np.ndarray, setting: Setting) -> bool:
-    """Whether an image already has the setting of the dataset, so that it stays unchanged to the bit."""
+    """True if an image already has the setting of the dataset, so that it stays unchanged to the bit."""
     if strength.shape != (SIDE, SIDE) or strength.max() < 250:
         return False
     sides = [part.stop - part.start for part in box_of(strength)]

@@ -37,7 +37,7 @@ def find_ink(values: np.ndarray, dark: bool | None = None) -> Ink:
 
 
 def is_dark(values: np.ndarray) -> bool:
-    """Whether the pixels that differ from the border's colour are mostly darker."""
+    """True if the pixels that differ from the border's colour are mostly darker."""
     difference = values - find_paper(values)[0]
     distance = np.sqrt((difference**2).mean(-1))
     return bool(_direction(difference, distance) @ luminance_weights(values) < 0)
@@ -82,7 +82,7 @@ def _densest(values: np.ndarray) -> tuple[float, float]:
 
 
 def is_blank(ink: Ink) -> bool:
-    """Whether no ink stands out from paper and noise."""
+    """True if no ink stands out from paper and noise."""
     window = max(3, round(SHARP * max(ink.strength.shape)))
     swing = ndimage.maximum_filter(ink.strength, window) - ndimage.minimum_filter(ink.strength, window)
     return bool(swing.max() < max(LEAST_CONTRAST, 6 * ink.noise))

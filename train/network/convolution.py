@@ -63,7 +63,7 @@ def convolve_by_products(
 
 
 def _is_plain(lhs: jax.Array, rhs: jax.Array, strides: Sequence[int], padding: Any, options: dict[str, Any]) -> bool:  # noqa: ANN401
-    """Whether this is a 2-D convolution of NHWC with HWIO, without strides, dilations, groups or negative padding."""
+    """True if this is a 2-D convolution of NHWC with HWIO, without strides, dilations, groups or negative padding."""
     dilations = [options.get(name) or (1,) for name in ("lhs_dilation", "rhs_dilation")]
     groups = [options.get(name, 1) for name in ("feature_group_count", "batch_group_count")]
     if lhs.ndim != 4 or {*strides, *groups, *(d for dilation in dilations for d in dilation)} != {1}:

@@ -46,7 +46,7 @@ class LayerOptions:
 
     @property
     def bias(self) -> bool:
-        """Whether the layer in front has a bias; a norm right behind it would subtract it."""
+        """True if the layer in front has a bias; a norm right behind it would subtract it."""
         return self.norm is None or self.placement == "after"
 
     def normalize(self, x: jax.Array, train: bool, name: str, **behind: Activation) -> jax.Array:

@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
     @property
     def right(self) -> bool:
-        """Whether the prediction is right."""
+        """True if the prediction is right."""
         return self.true == self.predicted
 
 

@@ -51,6 +51,6 @@ def best(epochs: Sequence[Epoch]) -> Epoch | None:
 
 
 def out_of_patience(epochs: Sequence[Epoch], patience: int | None) -> bool:
-    """Whether `patience` epochs in a row did not improve on the best epoch before them."""
+    """True if `patience` epochs in a row did not improve on the best epoch before them."""
     first = best(epochs)
     return patience is not None and first is not None and epochs[-1].epoch - first.epoch >= patience

@@ -89,7 +89,7 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
 
 
 def compare(a: np.ndarray, b: np.ndarray) -> str:
-    """Whether the mean of a is "smaller" or "larger" than that of b, or "the same" within the noise.
+    """Compare the mean of a with that of b: "smaller", "larger", or "the same" within the noise.
 
     Example:
         >>> compare(np.array([1.0, 1.1]), np.array([2.0, 2.1])), compare(np.array([1.0, 3.0]), np.array([2.0, 4.0]))

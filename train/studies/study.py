@@ -112,7 +112,7 @@ def spread(values: np.ndarray, digits: int = 1) -> str:
 
 
 def smaller(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether the mean of a is smaller than that of b, beyond the noise.
+    """True if the mean of a is smaller than that of b, beyond the noise.
 
     Example:
         >>> smaller(np.array([1.0, 1.1]), np.array([2.0, 2.1])), smaller(np.array([1.0, 3.0]), np.array([2.0, 4.0]))
@@ -123,7 +123,7 @@ def smaller(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def differs(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two means over seeds differ by more than twice the standard error of their difference.
+    """True if two means over seeds differ by more than twice the standard error of their difference.
 
     Example:
         >>> differs(np.array([1.0, 1.1, 0.9]), np.array([2.0, 2.1, 1.9]))

@@ -62,7 +62,7 @@ class Position:
 
 
 class Snapshot(NamedTuple):
-    """A yield of the loop: an event, the state after it, and the position of that state."""
+    """An event of the loop, with the state after it and the position of that state."""
 
     event: Progress | Epoch
     state: TrainState

@@ -24,12 +24,12 @@ class LostProcessError(UsageError):
 
 
 def first() -> bool:
-    """Whether this is the process that writes and prints."""
+    """True if this is the process that writes and prints."""
     return jax.process_index() == 0
 
 
 def several() -> bool:
-    """Whether there is more than one process."""
+    """True if there is more than one process."""
     return jax.process_count() > 1
 
 
