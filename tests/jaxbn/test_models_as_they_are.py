@@ -78,6 +78,28 @@ def test_substituted_ends():
     np.testing.assert_array_equal(applied(Model(), FAR)[0], before[0])
 
 
+@pytest.mark.filterwarnings("ignore")  # of transformers
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", ["resnet", "regnet"])
+def test_substituted_in_a_published_model(name, train):
+    """Models with Flax's norms, imported long before: near mean 0, Flax's own statistics are exact enough."""
+    reason = "no FlaxResNet: pip install 'transformers<5'"
+    module = pytest.importorskip(f"transformers.models.{name}.modeling_flax_{name}", reason=reason)
+    transformers = pytest.importorskip("transformers")
+    kind, sizes = {"resnet": "ResNet", "regnet": "RegNet"}[name], {"embedding_size": 8, "hidden_sizes": [8, 16]}
+    config = getattr(transformers, f"{kind}Config")(**sizes, depths=[1, 1], groups_width=8)
+    model = getattr(module, f"Flax{kind}Model")(config, input_shape=(1, 32, 32, 3))
+    images = np.random.default_rng(0).normal(0, 1, (4, 3, 32, 32)).astype(np.float32)
+
+    def run():
+        found = model(images, train=train)
+        return found[0].last_hidden_state if train else found.last_hidden_state
+
+    with jaxbn.linen.substituted():
+        found = run()
+    assert_close(found, run(), condition=10)  # the norms on the way
+
+
 def test_substituted_options():
     with jaxbn.linen.substituted(update_statistics=False):
         _, updates = applied(Model(), X)
