@@ -80,7 +80,7 @@ class StudyOptions:
     data_dir: Path | None = None
     """Folder with the four MNIST files in IDX form; without it, scikit-learn's digits."""
     output: Path = Path("runs/studies")
-    """Folder for one folder per study, with results.json and figure.png; earlier results of a study are replaced."""
+    """Folder for the results: NAME, or NAME-full, with results.json and figure.png; earlier results are replaced."""
     docs: Path | None = None
     """Write the page studies.md and its figures to this folder, from all results in --output."""
 
