@@ -75,8 +75,8 @@ class StudyOptions:
     name: Annotated[StudyName, tyro.conf.Positional]
     """The study of one claim, or all studies."""
     full: bool = False
-    """Confirm: larger networks, and ten seeds that no quick run has used; minutes to hours a study. The quick form explores, in
-    about a minute per study."""
+    """Confirm: larger networks, and ten seeds that no quick run has used; minutes to hours a study. The quick form
+    explores, in about a minute per study."""
     data_dir: Path | None = None
     """Folder with the four MNIST files in IDX form; without it, scikit-learn's digits."""
     output: Path = Path("runs/studies")
