@@ -100,7 +100,7 @@ def value_of(hint: Any) -> str:  # noqa: ANN401
 def _option(name: str, hint: Any, default: Any, explanation: str) -> Option:  # noqa: ANN401
     words = name.replace("_", "-")
     if "{each}" in explanation:
-        own = (f"{dataset} {getattr(recipe, name)}" for dataset, recipe in DATASETS.items())
+        own = (f"{dataset} {text(getattr(recipe, name))}" for dataset, recipe in DATASETS.items())
         explanation = explanation.format(each=", ".join(own))
     if get_origin(hint) is Annotated:  # without a name on the command line
         inner = value_of(get_args(hint)[0])

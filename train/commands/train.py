@@ -102,7 +102,7 @@ def begin(run: Run) -> Start:
 def carry_out(run: Run, start: Start) -> None:
     """Train from the start to the end, or until told to stop, and write all files of the run."""
     inputs = jax.eval_shape(prepare, run.dataset.test_inputs[:1])
-    layers = operations(run.config.model, summarize(run.plan.model, start.state.variables, inputs))
+    layers = operations(run.config.model, summarize(run.plan.model, start.state.variables, inputs), inputs.shape[1:])
     terminal.print_start(run.console, run.config, run.dataset, run.plan, layers)
     answer = functools.partial(stopping.answer, run.console)
     with Interruption(answer, functools.partial(stopping.end, run.console, run.folder)) as interruption:

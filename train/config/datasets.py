@@ -1,19 +1,21 @@
 """The datasets, by their names on the command line, with their default training recipes (data: `train.data`)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Recipe(NamedTuple):
-    """The default epochs and batch size of a dataset."""
+    """The default options of a dataset."""
 
-    epochs: float
+    epochs: float = 10
     batch_size: int = 64
+    deslant: Literal["on", "off"] = "off"
+    crop: int = 0  # pixels
 
 
 DATASETS = {
-    "mnist": Recipe(epochs=0.5),
+    "mnist": Recipe(epochs=0.33, deslant="on", crop=3),
     "fashion_mnist": Recipe(epochs=5),
-    "cifar10": Recipe(epochs=10),
+    "cifar10": Recipe(),
     "digits": Recipe(epochs=15),
     "iris": Recipe(epochs=150, batch_size=24),
 }

@@ -13,12 +13,14 @@ class Option(NamedTuple):
     name: str
     value: str
     usual: bool  # the same as in the configuration that it is compared with
+    is_flag: bool  # typed without a value
 
     @property
     def typed(self) -> str:
         """The option as it is typed on the command line."""
-        flags = {"on": f"--{self.name}", "off": f"--no-{self.name}"}
-        return flags.get(self.value, f"--{self.name} {self.value}")
+        if self.is_flag:
+            return f"--{'no-' if self.value == 'off' else ''}{self.name}"
+        return f"--{self.name} {self.value}"
 
 
 DEFAULT = Config()
@@ -33,7 +35,7 @@ def listed(config: Config, usual_config: Config = DEFAULT) -> list[Option]:
             for option in dataclasses.fields(part):
                 value = getattr(part, option.name)
                 name, same = option.name.replace("_", "-"), value == getattr(usual, option.name)
-                found.append(Option(section.name, name, text(value), same))
+                found.append(Option(section.name, name, text(value), same, isinstance(value, bool)))
     return found
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 KERAS = {  # the defaults of Keras, which the tutorials use
+    "deslant": "off",
+    "crop": 0,
     "norm_hidden": False,
     "kernel_init": "glorot",
     "norm_momentum": 0.99,

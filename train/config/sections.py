@@ -19,6 +19,7 @@ Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmo
 Padding = Literal["valid", "same"]
 KernelInit = Literal["lecun", "he", "glorot", "normal"]
 Precision = Literal["float32", "bfloat16"]
+Deslant = Literal["auto", "on", "off"]
 Average = Literal["constant", "cumulative", "debiased"]
 Renorm = Literal["off", "constant", "ramp"]
 Scope = Literal["global", "device"]
@@ -56,6 +57,10 @@ class ModelConfig:
     """Number of convolutions of a cnn from one pooling to the next."""
     padding: Padding = "valid"
     """Padding of a cnn's convolutions. valid: none, and each shrinks the image by 2; same: zeros around the image."""
+    deslant: Deslant = "auto"
+    """Shear each image so that handwriting stands upright; for light strokes on black. auto: by dataset ({each})."""
+    crop: int | None = None
+    """Pixels cut off at each side of the images; none: by dataset ({each})."""
     norm_placement: Placement = "before"
     """Norm before or after the activation; pooled: before it, and after the pooling of a cnn; none: no norm at all, not
     even of the inputs."""

@@ -15,6 +15,7 @@ from train.config.sections import Config, ModelConfig, NormConfig
 from train.host.errors import UsageError
 from train.network.convolution import convolution_for
 from train.network.models import CNN, MLP, LayerOptions, Norm
+from train.network.view import View
 
 MANY_STEPS = 1000  # longer than every schedule of the norm needs
 INITIALIZERS = {
@@ -33,13 +34,14 @@ def build(config: Config, input_shape: tuple[int, ...], num_classes: int, platfo
     """
     options, kind = config.model, network_of(config.model, input_shape)
     check_network(options, kind)
-    layers = layer_options(config, total_steps)
+    layers, view = layer_options(config, total_steps), View(options.deslant == "on", options.crop or 0)
+    _check_view(view, input_shape)
     if kind == "mlp":
-        network = MLP(num_classes, options.hidden or MLP.hidden, layers, options.norm_input)
+        network = MLP(num_classes, options.hidden or MLP.hidden, layers, options.norm_input, view)
         _check_activations(options, len(network.hidden))
         return network
     channels = options.channels or CNN.channels
-    _check_cnn(options, channels, input_shape)
+    _check_cnn(options, channels, input_shape, view.crop)
     _check_activations(options, len(channels) + options.norm_hidden)
     return CNN(
         num_classes,
@@ -51,6 +53,7 @@ def build(config: Config, input_shape: tuple[int, ...], num_classes: int, platfo
         padding=options.padding.upper(),
         norm_input=options.norm_input,
         norm_hidden=options.norm_hidden,
+        view=view,
     )
 
 
@@ -147,13 +150,28 @@ def _check_activations(options: ModelConfig, layers: int) -> None:
         )
 
 
-def _check_cnn(options: ModelConfig, channels: Sequence[int], input_shape: tuple[int, ...]) -> None:
+def _check_view(view: View, input_shape: tuple[int, ...]) -> None:
+    """Raise a UsageError if inputs of this shape cannot be prepared as requested."""
+    if len(input_shape) == 3:
+        if 2 * view.crop >= min(input_shape[:2]):
+            raise UsageError(
+                f"--crop must leave a part of images of {input_shape[0]}x{input_shape[1]}, and it takes "
+                f"{view.crop} from each of two sides"
+            )
+    elif view != View():
+        option = "--deslant on" if view.deslant else "--crop"
+        raise UsageError(f"{option} needs images, and these inputs are of shape {input_shape}: leave it out")
+
+
+def _check_cnn(options: ModelConfig, channels: Sequence[int], input_shape: tuple[int, ...], crop: int) -> None:
     """Raise a UsageError if inputs of this shape are no images, or too small for the CNN."""
     if len(input_shape) != 3:
         raise UsageError(f"--network cnn needs images, and these inputs are of shape {input_shape}: choose mlp")
-    if least_side(len(channels), options.pool_every, options.padding) > min(input_shape[:2]):
+    height, width = (side - 2 * crop for side in input_shape[:2])
+    if least_side(len(channels), options.pool_every, options.padding) > min(height, width):
         less = "" if options.padding == "same" else "each convolution takes 2 from each side, and "
+        left = " (after --crop)" if crop else ""
         raise UsageError(
-            f"--channels has {len(channels)} entries, too many for images of {input_shape[0]}x{input_shape[1]}: "
+            f"--channels has {len(channels)} entries, too many for images of {height}x{width}{left}: "
             f"{less}each pooling halves it"
         )

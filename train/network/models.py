@@ -12,6 +12,7 @@ from jax import lax
 import jaxbn.linen
 from train.network.convolution import Convolution
 from train.network.pooling import max_pool
+from train.network.view import View
 
 Norm = Callable[..., nn.Module]
 Activation = Callable[[jax.Array], jax.Array]
@@ -95,6 +96,7 @@ class CNN(nn.Module):
         padding: of the convolutions, "VALID" or "SAME".
         norm_input: normalize the images first.
         norm_hidden: give the dense layer a norm and an activation; otherwise it has neither.
+        view: how the images are prepared.
 
     """
 
@@ -107,12 +109,14 @@ class CNN(nn.Module):
     padding: str = "VALID"
     norm_input: bool = False
     norm_hidden: bool = False
+    view: View = View()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images (N, H, W, C) to logits (N, num_classes)."""
         layers, options = self.layers, {"kernel_init": self.layers.kernel_init, "dtype": self.layers.dtype}
         conv = partial(nn.Conv, padding=self.padding, conv_general_dilated=self.convolution, **options)
+        x = self.view.of(x)
         x = layers.normalize(x, train, "norm0") if self.norm_input else x
         for i, features in enumerate(self.channels):
             x = conv(features, (3, 3), use_bias=layers.bias, name=f"conv{i + 1}")(x)
@@ -132,6 +136,7 @@ class MLP(nn.Module):
         hidden: features of each hidden layer.
         layers: norm, activation and the like.
         norm_input: normalize the inputs first.
+        view: how images are prepared.
 
     """
 
@@ -139,12 +144,13 @@ class MLP(nn.Module):
     hidden: Sequence[int] = (512, 512)
     layers: LayerOptions = LayerOptions()
     norm_input: bool = False
+    view: View = View()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features (N, …) to logits (N, num_classes)."""
         layers, options = self.layers, {"kernel_init": self.layers.kernel_init, "dtype": self.layers.dtype}
-        x = x.reshape(x.shape[0], -1)
+        x = self.view.of(x).reshape(x.shape[0], -1)
         x = layers.normalize(x, train, "norm0") if self.norm_input else x
         for i, features in enumerate(self.hidden):
             x = nn.Dense(features, use_bias=layers.bias, name=f"dense{i + 1}", **options)(x)

@@ -56,7 +56,7 @@ def render(run: Restored, dataset: Dataset, logits: np.ndarray) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     inputs = prepare(jnp.asarray(dataset.test_inputs[:1]))
-    layers = operations(run.config.model, summarize(run.model, run.state.variables, inputs))
+    layers = operations(run.config.model, summarize(run.model, run.state.variables, inputs), inputs.shape[1:])
     diagnoses = norms.diagnose(run.model, run.state, jnp.asarray(dataset.test_inputs[:NORM_BATCH]))
     return surroundings.from_string(source).render(
         name=run.folder.name,

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from train.config.checks import check_ghost_batch
-from train.config.datasets import DATASETS
+from train.config.datasets import DATASETS, Recipe
 from train.config.sections import Config
 from train.data import Dataset
 from train.host.errors import UsageError
@@ -77,17 +77,24 @@ def resolve(config: Config, dataset: Dataset, devices: Devices = ONE) -> Config:
         UsageError: the shards of a batch cannot be normalized as requested.
 
     """
-    options, norm = config.optimizer, config.norm
-    batch_size = DATASETS[dataset.name].batch_size if options.batch_size is None else options.batch_size
+    options, norm, model, recipe = config.optimizer, config.norm, config.model, DATASETS.get(dataset.name, Recipe())
+    batch_size = recipe.batch_size if options.batch_size is None else options.batch_size
+    if config.run.resume is None:  # a run that was started without these options continues without them
+        model = dataclasses.replace(
+            model,
+            deslant=recipe.deslant if model.deslant == "auto" else model.deslant,
+            crop=recipe.crop if model.crop is None else model.crop,
+        )
     if norm.norm_scope == "device" and config.run.resume is None:  # a resumed run keeps its number
         norm = dataclasses.replace(norm, norm_ghost_batch=share(batch_size, devices.count, norm.norm_ghost_batch))
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, dataset=dataset.name),
+        model=model,
         norm=norm,
         optimizer=dataclasses.replace(
             options,
-            epochs=DATASETS[dataset.name].epochs if options.epochs is None else options.epochs,
+            epochs=recipe.epochs if options.epochs is None else options.epochs,
             batch_size=batch_size,
         ),
     )

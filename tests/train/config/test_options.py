@@ -72,8 +72,8 @@ def test_without_arguments_the_configuration_is_the_default():
 def test_every_option_reaches_the_configuration(tmp_path):
     arguments = (
         f"--dataset mnist --data-dir {tmp_path} --validation 0.1 "
-        "--network mlp --channels 3 5 --hidden 7 --pool-every 2 --padding same --norm-placement after --norm-input "
-        "--no-norm-hidden --activation elu relu --dropout 0.5 "
+        "--network mlp --channels 3 5 --hidden 7 --pool-every 2 --padding same --deslant on --crop 6 "
+        "--norm-placement after --norm-input --no-norm-hidden --activation elu relu --dropout 0.5 "
         "--kernel-init normal --kernel-std 0.5 --precision bfloat16 "
         "--norm-momentum 0.5 --norm-epsilon 0.25 --norm-average debiased --norm-unbiased --norm-ghost-batch 4 "
         "--norm-renorm ramp --norm-r-max 2 --norm-d-max 1 --norm-scope device --no-norm-scale "
@@ -84,13 +84,14 @@ def test_every_option_reaches_the_configuration(tmp_path):
         "--devices 2 --distributed --coordinator host:1 --num-processes 3 --process-id 1 --process-timeout 9"
     )
     config = parse(arguments.split())
+    model = ModelConfig(
+        "mlp", (3, 5), (7,), 2, "same", "on", 6, "after", True, False, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
+    )
     run = RunConfig(tmp_path, "n", True, 11, None, None, 2.0, 3, 4, 5, True, True, True)
     assert config == Config(
         "default",
         DataConfig("mnist", tmp_path, 0.1),
-        ModelConfig(
-            "mlp", (3, 5), (7,), 2, "same", "after", True, False, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
-        ),
+        model,
         NormConfig(0.5, 0.25, "debiased", True, 4, "ramp", 2.0, 1.0, "device", False),
         OptimizerConfig(7, 9, "momentum", 0.125, "cosine", 0.2, 0.5, 0.5, 0.5, 2.0, 3.0, 0.5),
         run,
@@ -108,7 +109,7 @@ def test_a_preset_sets_options_and_single_ones_override_it(spelling):
     preset = parse(spelling)
     assert preset == Config(
         preset="mnist-cnn-keras",
-        model=ModelConfig(norm_hidden=False, kernel_init="glorot"),
+        model=ModelConfig(deslant="off", crop=0, norm_hidden=False, kernel_init="glorot"),
         norm=NormConfig(norm_momentum=0.99, norm_epsilon=1e-3),
         optimizer=OptimizerConfig(5, 32, "adam", 1e-3, "constant", adam_epsilon=1e-7, label_smoothing=0.0),
     )

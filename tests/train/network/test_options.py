@@ -250,6 +250,16 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
         ),
         ({"network": "cnn"}, {}, (4,), r"--network cnn needs images, and these inputs are of shape \(4,\): choose mlp"),
         ({"hidden": (3, 4)}, {}, (12, 12, 1), r"--hidden of a cnn must be one number, as in --hidden 256; got 3 4"),
+        (
+            {"channels": (3, 3), "crop": 2},
+            {},
+            (12, 12, 1),
+            r"--channels has 2 entries, too many for images of 8x8 \(after --crop\): each",
+        ),
+        ({"crop": 6}, {}, (14, 12, 1), "--crop must leave a part of images of 14x12, and it takes 6 from each of two"),
+        ({"crop": -1}, {}, (12, 12, 1), "--crop must be at least 0; got -1"),
+        ({"crop": 1}, {}, (4,), r"--crop needs images, and these inputs are of shape \(4,\): leave it out"),
+        ({"deslant": "on"}, {}, (4,), r"--deslant on needs images, and these inputs are of shape \(4,\): leave it"),
         ({"channels": (3, 3, 3)}, {}, (12, 12, 1), r"--channels has 3 entries, too many for images of 12x12: each"),
         (
             {"channels": (3, 3, 3, 3), "padding": "same"},

@@ -18,7 +18,7 @@ def listed(options: ModelConfig, shape: tuple[int, ...]):
     inputs = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), inputs)
     layers = summarize(model, variables, inputs)
-    return [(each.name, each.kind, each.output_shape) for each in operations(options, layers)], layers
+    return [(each.name, each.kind, each.output_shape) for each in operations(options, layers, shape)], layers
 
 
 CNN = ModelConfig(network="cnn", channels=(4, 6), hidden=(5,), norm_hidden=False)
@@ -74,6 +74,15 @@ def test_pooling_after_every_second_convolution_and_a_normalized_hidden_layer():
         ("norm3", "BatchNorm"),
         ("", "tanh"),
         ("logits", "Dense"),
+    ]
+
+
+def test_the_preparation_of_images_comes_first():
+    rows, _ = listed(dataclasses.replace(CNN, deslant="on", crop=2), (18, 16, 1))
+    assert rows[:3] == [
+        ("", "deslanting", (18, 16, 1)),
+        ("", "cropping", (14, 12, 1)),
+        ("conv1", "Conv", (12, 10, 4)),
     ]
 
 
