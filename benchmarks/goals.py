@@ -124,7 +124,8 @@ def best_within(records: Records, seconds: float) -> Finding:
 
 
 def _lengths(records: Records) -> dict[float, Records]:
-    return {n: [r for r in records if r["epochs"] == n] for n in sorted({r["epochs"] for r in records})}
+    ours = [r for r in records if r["library"] == OURS]
+    return {n: [r for r in ours if r["epochs"] == n] for n in sorted({r["epochs"] for r in ours})}
 
 
 def _describe(epochs: float, records: Records) -> str:

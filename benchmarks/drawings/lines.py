@@ -98,31 +98,44 @@ def _points(axes: "Axes", records: Records, shapes: Sequence[str]) -> None:
 
 def time_to_accuracy(path: Path, records: Records) -> None:
     """Draw the accuracy of each seed by its training time, and the mean for each number of epochs."""
-    lengths = {n: [r for r in records if r["epochs"] == n] for n in sorted({r["epochs"] for r in records})}
-    reached = ", ".join(
-        f"{mean(100 * r['accuracy'] for r in each):.2f}% after {mean(r['train_seconds'] for r in each):.1f} s"
-        for each in lengths.values()
-    )
-    title = f"Training on MNIST, on average: {reached}"
-    with style.new_figure(path, 4.4, title) as figure:
+    ours = _by_length(records, OURS)
+    reached = ", ".join(f"{accuracy:.2f}% after {seconds:.1f} s" for seconds, accuracy in map(_means, ours.values()))
+    with style.new_figure(path, 4.4, f"Training on MNIST, on average: {reached}") as figure:
         axes = figure.subplots()
-        for n, each in lengths.items():
-            times, accuracies = [r["train_seconds"] for r in each], [100 * r["accuracy"] for r in each]
-            axes.plot(
-                times, accuracies, "o", color=style.BLUE, alpha=0.35, label="_" if n > min(lengths) else "one seed"
-            )
-            label = "_" if n > min(lengths) else "mean over the seeds"
-            axes.plot(mean(times), mean(accuracies), "D", color=style.BLUE, markersize=10, label=label)
-            text = f"{n:g} epoch{'s' * (n != 1)}: {mean(accuracies):.2f}%"
-            axes.annotate(text, (mean(times), mean(accuracies)), (12, 0), textcoords="offset points", va="center")
-        axes.axhline(99, color=style.QUIET, linewidth=1)
-        axes.text(0, 99, " 99%", color=style.QUIET, va="bottom")
+        for library in _names(records):
+            colour, marker, _ = look(library)
+            for n, each in _by_length(records, library).items():
+                times, accuracies = [r["train_seconds"] for r in each], [100 * r["accuracy"] for r in each]
+                axes.plot(times, accuracies, marker, color=colour, alpha=0.35, markersize=4.5)
+                label = f"{library}: mean over the seeds" if n == min(ours) else "_"
+                axes.plot(*_means(each), marker, color=colour, markersize=10, label=label)
+                text = f"{n:g} epoch{'s' * (n != 1)}: {_means(each)[1]:.2f}%"
+                below = library != OURS
+                axes.annotate(
+                    *(text, _means(each), (0, -14 if below else 10)),
+                    textcoords="offset points",
+                    ha="center",
+                    va="top" if below else "bottom",
+                    color=colour,
+                )
+        for mark in (99, 99.4, 99.5):
+            axes.axhline(mark, color=style.QUIET, linewidth=1, zorder=0)
+            axes.text(0, mark, f" {mark:g}%", color=style.QUIET, va="bottom")
         axes.set(xlabel="seconds of training (excluding compilation)", ylabel="test accuracy (%)")
-        axes.set_xlim(0, 1.35 * max(r["train_seconds"] for r in records))
+        axes.set_xlim(0, 1.15 * max(r["train_seconds"] for r in records))
         axes.margins(y=0.15)
         axes.yaxis.get_major_formatter().set_useOffset(False)  # pyright: ignore[reportAttributeAccessIssue]
-        axes.grid(axis="y")
         figure.legend(loc="outside lower center", ncols=2)
+
+
+def _by_length(records: Records, library: str) -> dict[float, Records]:
+    chosen = [r for r in records if r["library"] == library]
+    return {n: [r for r in chosen if r["epochs"] == n] for n in sorted({r["epochs"] for r in chosen})}
+
+
+def _means(records: Records) -> tuple[float, float]:
+    """Seconds of training and accuracy in percent."""
+    return mean(r["train_seconds"] for r in records), mean(100 * r["accuracy"] for r in records)
 
 
 def _above(value: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import plots
+from benchmarks.case import OURS
 from benchmarks.drawings.bars import lead
 from benchmarks.drawings.libraries import look
 from benchmarks.plots import DRAWINGS, Options
@@ -32,7 +33,11 @@ def records() -> dict[str, list[dict[str, Any]]]:
             for name, variant, shape in layers
         ],
         "train_step": [{"name": name, **steps} for name in NAMES],
-        "time_to_accuracy": [{"epochs": 1, "accuracy": 0.99, "train_seconds": 10.0 + seed} for seed in range(3)],
+        "time_to_accuracy": [
+            {"library": library, "epochs": 1, "accuracy": 0.99, "train_seconds": 10.0 + seed}
+            for library in (OURS, "PyTorch")
+            for seed in range(3)
+        ],
         "memory": [{"name": name, "bytes": 2**20, "of_flax": 1.0} for name in NAMES],
         "startup": [{"name": name, "processor": 0.5} for name in starts],
         "accelerators": [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import goals, summary
+from benchmarks.case import OURS
 from benchmarks.goals import Goal, judge
 from benchmarks.layer import SHAPES
 from benchmarks.saved import Saved, load_folder
@@ -99,7 +100,7 @@ def test_training_step():
 def accuracies(*of_length: tuple[float, float, float]) -> Records:
     """Records of two seeds per length, a tenth of a percent apart."""
     return [
-        {"epochs": epochs, "accuracy": accuracy + by, "train_seconds": seconds}
+        {"library": OURS, "epochs": epochs, "accuracy": accuracy + by, "train_seconds": seconds}
         for epochs, accuracy, seconds in of_length
         for by in (-0.0005, 0.0005)
     ]
@@ -132,6 +133,11 @@ def test_time_to_accuracy_on_a_gpu():
     for seconds, verdict in ((0.3, "met"), (0.5, "not met")):
         records = accuracies((1, 0.991, seconds))
         assert find("time_to_accuracy", "GPU, MNIST", records, environment=GPU)[0].verdict == verdict
+
+
+def test_the_time_of_another_library_is_not_ours():
+    records = accuracies((1, 0.991, 2.0)) + [{**r, "library": "PyTorch"} for r in accuracies((0.5, 0.999, 1.0))]
+    assert find("time_to_accuracy", "MNIST", records)[0].figure.startswith("99.10")
 
 
 def test_the_best_within_a_minute_is_a_figure_without_a_goal():

@@ -23,9 +23,9 @@ def test_a_seed_repeats_its_run():
 
 def test_runs(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(time_to_accuracy, "load", lambda name, data_dir: load("iris"))
-    main(Options(epochs=(1, 20), seeds=2, targets=(0.5, 1.1), json=tmp_path / "out.json", markdown=True))
+    main(Options(epochs=(1, 20), seeds=2, targets=(0.5, 1.1), torch=False, json=tmp_path / "out.json", markdown=True))
     lines = capsys.readouterr().out.splitlines()
-    (row,) = (line.split(" | ") for line in lines if line.startswith("| 20 epochs"))
+    (row,) = (line.split(" | ") for line in lines if line.startswith("| jaxbn, 20 epochs"))
     assert row[2:4] == ["2 of 2", "0 of 2"]
     records = json.loads((tmp_path / "out.json").read_text())["records"]
     assert [(record["epochs"], record["seed"]) for record in records] == [(1, 100), (1, 101), (20, 100), (20, 101)]
