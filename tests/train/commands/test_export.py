@@ -94,6 +94,17 @@ def test_it_computes_the_same_without_norms(name, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_the_preparation_of_images_is_a_part_of_the_network(tmp_path, capsys):
+    folder = small_run.write(tmp_path / "run", model=dataclasses.replace(small_run.CNN, deslant="on", crop=1))
+    export(Export(folder))
+    assert "norms: folded into the layers next to them" in capsys.readouterr().out
+    classifier = classify.of_file(folder / "network.jaxbn")
+    for count in (1, 5):
+        inputs = small_run.images_of(small_run.DIGITS, count)
+        expected = logits_of(folder, inputs)
+        np.testing.assert_allclose(classifier.logits(inputs), expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(
     ("options", "norms", "remark"),
     [
