@@ -201,8 +201,8 @@ class Config:
     """Train a network with batch normalization, and write the results to RUNS_DIR/NAME."""
 
     preset: Preset = "default"
-    """Starting values for all other options. default: reaches 99% on MNIST in a third of an epoch; the others are networks of
-    tutorials. `python -m train presets` lists them with their results."""
+    """Starting values for all other options. default: reaches 99% on MNIST in a third of an epoch; the others are
+    networks of tutorials. `python -m train presets` lists them with their results."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     norm: NormConfig = NormConfig()
