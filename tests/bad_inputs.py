@@ -211,6 +211,8 @@ OPTIONS = [
     Case("Options", "out of range", IRIS + "--keep-checkpoints 0"),
     Case("Options", "out of range", IRIS + "--label-smoothing 1"),
     Case("Options", "for another kind of network", IRIS + "--channels 8"),
+    Case("Options", "images prepared where there are none", IRIS + "--deslant on"),
+    Case("Options", "nothing left of the images", "--dataset digits --crop 14"),
     Case("Options", "no validation set", IRIS + "--patience 3"),
     Case("Options", "for another dataset", IRIS + "--data-dir data"),
     Case("Options", "not the name of a folder", IRIS + "--name a/b"),
