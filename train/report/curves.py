@@ -91,9 +91,9 @@ def title(dataset: str, last: Epoch, steps_per_epoch: int) -> str:
 
 
 def _ticks(axes: Axes, epochs: float) -> None:
-    """Set ticks at whole epochs, and write losses as plain numbers."""
+    """Set ticks at whole epochs, or within the first if it is not complete, and write losses as plain numbers."""
     axes.grid()
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=epochs >= 1, min_n_ticks=1))
     axes.set_xlim(0, 1.02 * epochs)
     if axes.get_yscale() == "log":
         axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 3.0)))

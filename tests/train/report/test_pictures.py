@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from train.report import confusion, curves, mistakes, style
@@ -192,6 +193,15 @@ def test_the_curves_are_a_picture_with_all_of_them(held_out, tmp_path, recorded)
         for colour in (style.TRAINING, style.TEST):
             assert colour_count(panel, colour) > 100
         assert (colour_count(panel, style.VALIDATION) > 100) == held_out
+
+
+@pytest.mark.parametrize(("epochs", "whole"), [(0.32, False), (1, True), (1.5, True), (20, True)])
+def test_the_epochs_have_two_ticks_or_more(epochs, whole):
+    axes = Figure().subplots()
+    curves._ticks(axes, epochs)
+    ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= epochs]
+    assert len(ticks) >= 2
+    assert all(float(tick).is_integer() for tick in ticks) == whole
 
 
 def test_the_curves_of_a_single_epoch_without_loss(tmp_path):
