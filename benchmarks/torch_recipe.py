@@ -35,11 +35,8 @@ def train(config: Config, dataset: Dataset) -> Trained:
         torch.from_numpy(array.copy()).to(device)
         for array in (dataset.train_inputs, dataset.train_labels, dataset.test_inputs, dataset.test_labels)
     )
-    labels, test_labels, loss_of = (
-        labels.long(),
-        test_labels.long(),
-        nn.CrossEntropyLoss(label_smoothing=options.label_smoothing),
-    )
+    labels, test_labels = labels.long(), test_labels.long()
+    loss_of = nn.CrossEntropyLoss(label_smoothing=options.label_smoothing)
 
     def trained(steps: int) -> tuple[Any, float]:
         model = _network(plan.model, images.shape[1:]).to(device)  # pyright: ignore[reportArgumentType]

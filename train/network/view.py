@@ -1,4 +1,4 @@
-"""What a network sees of its images: handwriting made upright, and the border cut off."""
+"""The images as a network sees them: handwriting made upright, and the border cut off."""
 
 from typing import NamedTuple
 

@@ -56,7 +56,7 @@ def operations(model: ModelConfig, layers: Iterable[Layer], input_shape: tuple[i
 
 
 def _preparation(model: ModelConfig, input_shape: tuple[int, ...]) -> list[Layer]:
-    """What is done to images before the first layer."""
+    """The rows of the operations on images before the first layer."""
     rows = []
     if model.deslant == "on":
         rows.append(Layer("", "deslanting", input_shape, 0, 0))
