@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
 
 
 class View(NamedTuple):
@@ -62,8 +61,11 @@ def deslant(images: jax.Array) -> jax.Array:
     # Σ b (y − ȳ) x̄ is 0, so x need not be centred about x̄.
     slant = _ratio(((brightness * x).sum(2) * down).sum(1), (of_row * down**2).sum(1))
     shift = slant[:, None] * down
-    columns = jnp.arange(width) + shift[:, :, None]
-    return jax.vmap(jax.vmap(_interpolated))(images, columns)
+    # jax.scipy.ndimage.map_coordinates gives the same, but a whole training step on CPU takes 1.2 times as long.
+    whole = jnp.floor(shift)
+    column = jnp.arange(width) + whole.astype(jnp.int32)[:, :, None]
+    share = (shift - whole)[:, :, None, None]
+    return (1 - share) * _at(images, column) + share * _at(images, column + 1)
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -71,6 +73,9 @@ def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return numerator / jnp.where(denominator > 0, denominator, jnp.inf)
 
 
-def _interpolated(row: jax.Array, columns: jax.Array) -> jax.Array:
-    """The pixels of a row (W, C) at fractional columns (W,); 0 beyond the border."""
-    return jax.vmap(lambda values: map_coordinates(values, [columns], order=1), 1, 1)(row)
+def _at(images: jax.Array, column: jax.Array) -> jax.Array:
+    """The pixels of the given columns (N, H, W); 0 beyond the border."""
+    width = images.shape[2]
+    inside = (column >= 0) & (column < width)
+    pixels = jnp.take_along_axis(images, jnp.clip(column, 0, width - 1)[..., None], axis=2)
+    return jnp.where(inside[..., None], pixels, 0)
