@@ -26,6 +26,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from train.host.machine import usable_processors
+
 _LIBRARIES = ("jax", "jaxlib", "numpy", "jaxbn", "flax", "dm-haiku", "equinox", "keras", "torch")
 _FEWEST_TURNS, _MOST_TURNS = 5, 200
 _REHEARSAL_SECONDS = 0.005
@@ -152,10 +154,9 @@ def environment() -> dict[str, str]:
     """The device, the processor, the threads and the versions, without which a time means nothing."""
     device = jax.devices()[0]
     others = psutil.cpu_percent(interval=0.5) / 100  # while this process waits
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {
         "device": f"{device.device_kind} ({device.platform})",
-        "processor": f"{_processor()}, {usable} of {os.cpu_count()} CPUs usable",
+        "processor": f"{_processor()}, {usable_processors()} of {os.cpu_count()} CPUs usable",
         "other work": f"{others:.0%} of the CPUs" + (", busy: trust no time" if others > 0.15 else ""),
         "threads": " ".join(f"{name}={os.environ.get(name, '')!r}" for name in ("OMP_NUM_THREADS", "XLA_FLAGS")),
     }

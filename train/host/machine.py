@@ -7,11 +7,19 @@ from importlib.metadata import version
 import jax
 
 import jaxbn
+from train.host import words
+
+
+def usable_processors() -> int:
+    """The number of processors that this process may use; `taskset` and containers allow fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processors() -> str:
     """The number of processors, to follow the name of the device, if JAX computes on the CPU; otherwise nothing."""
-    return f", {os.cpu_count()} processors" if jax.devices()[0].platform == "cpu" else ""
+    if jax.devices()[0].platform != "cpu":
+        return ""
+    return f", {words.count(usable_processors(), 'processor')}"
 
 
 def versions(*libraries: str) -> dict[str, str]:

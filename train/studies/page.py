@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train.host import files
+from train.host import files, words
 from train.studies.names import NAMES
 from train.studies.run import FIGURE, RESULTS, called, find
 
@@ -102,8 +102,8 @@ def section(record: dict[str, Any]) -> str:
             *lines,
             "",
             f"`{COMMAND} {name}{full}` ({PURPOSE[record['form']]}), on {record['data']}, seeds {first} to {last} in "
-            f"every cell, {record['seconds']:.0f} s on {machine['cores']} cores of {machine['device']}, jax "
-            f"{machine['jax']}.",
+            f"every cell, {record['seconds']:.0f} s on {words.count(machine['cores'], 'core')} of {machine['device']}, "
+            f"jax {machine['jax']}.",
             "",
         ]
     )

@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from train.data import Dataset, load
 from train.host import files
-from train.host.machine import versions
+from train.host.machine import usable_processors, versions
 from train.studies import figures, sweep
 from train.studies.study import Data, Finding, Numbers, Study
 from train.training.plan import splits
@@ -115,7 +114,7 @@ def filled(text: str, settings: Any) -> str:  # noqa: ANN401
 
 def machine() -> dict[str, Any]:
     """The device and the software versions."""
-    return {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), **versions("jax")}
+    return {"device": jax.devices()[0].device_kind, "cores": usable_processors(), **versions("jax")}
 
 
 def words(value: Any) -> str:  # noqa: ANN401
