@@ -4,6 +4,8 @@
     python -m benchmarks.accelerators --targets h100 --cases residual --shapes 256x14x14x256 --detail
     python -m benchmarks.accelerators --json .bench/accelerators.json               # everything: hours on two cores
 
+An interrupted run goes on: a program that the JSON file already has, to the letter, is not compiled again.
+
 A layer is a convolution, the norm with what follows it, and a convolution, forward and backward, the convolutions' own
 traffic included. A *pass* is as many bytes as x has. Only main memory counts: arrays that a TPU keeps on the chip are
 excluded, its padding of arrays is included. Kernels are the launched operations; temporaries are the memory beyond
@@ -12,7 +14,10 @@ images of 224×224 in bfloat16, that of the MNIST CNN 128 images in float32. The
 `make bench-accelerators` installs in a virtual environment of its own: pip install 'jaxbn[accelerators]'.
 """
 
+import hashlib
 import itertools
+import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -24,7 +29,7 @@ import jax.numpy as jnp
 import tyro
 
 from benchmarks import harness
-from benchmarks.compiled.layer import VARIANTS, VariantName, compile_layer
+from benchmarks.compiled.layer import VARIANTS, VariantName, lower_layer
 from benchmarks.compiled.step import Remat, mnist_cnn, resnet50, resnet50_inference
 from benchmarks.compiled.targets import TARGETS, TargetName, compilers, place, without_devices
 from benchmarks.compiled.traffic import Traffic, traffic
@@ -82,8 +87,8 @@ class Case(NamedTuple):
         """True for a layer, False for a whole program."""
         return self.name in VARIANTS
 
-    def compile(self) -> jax.stages.Compiled:
-        """Compile the program for its target, which need not be present."""
+    def lower(self) -> jax.stages.Lowered:
+        """Trace and lower the program for its target, which need not be present."""
         where = place(self.target)
         if self.name == "resnet-50":
             return resnet50(where, self.norm, self.remat, self.shape[0], self.shape[1], self.dtype)
@@ -92,7 +97,7 @@ class Case(NamedTuple):
             return resnet50_inference(where, self.norm, folded, self.shape[0], self.shape[1], self.dtype)
         if self.name == "mnist-cnn":
             return mnist_cnn(where, self.norm, self.shape[0])
-        return compile_layer(where, self.norm, VARIANTS[self.name], self.shape, self.dtype)
+        return lower_layer(where, self.norm, VARIANTS[self.name], self.shape, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ class Measurement:
     kernels: int
     bytes_in_loops: float
     temporary_bytes: int
+    digest: str  # of the program as it is handed to the compiler
 
     @property
     def program(self) -> tuple[str, ...]:
@@ -135,9 +141,9 @@ def cases(options: Options) -> Iterator[Case]:
                 yield Case(target, name, shape, dtype, remat, norm)
 
 
-def measure(case: Case) -> tuple[Measurement, Traffic]:
+def measure(case: Case, lowered: jax.stages.Lowered, digest: str) -> tuple[Measurement, Traffic]:
     """Compile and count."""
-    compiled = case.compile()
+    compiled = lowered.compile()
     memory: Any = compiled.memory_analysis()
     counted = traffic(compiled.as_text() or "")
     x_bytes = prod(case.shape) * jnp.dtype(case.dtype).itemsize
@@ -155,8 +161,21 @@ def measure(case: Case) -> tuple[Measurement, Traffic]:
         kernels=len(counted.launched),
         bytes_in_loops=counted.bytes_in_loops,
         temporary_bytes=memory.temp_size_in_bytes,
+        digest=digest,
     )
     return measurement, counted
+
+
+def digest_of(target: TargetName, lowered: jax.stages.Lowered) -> str:
+    """What the counts depend on: the target, its compilers' versions and flags, and the program."""
+    parts = (target, str(compilers(target)), os.environ.get("XLA_FLAGS", ""), lowered.as_text())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def known_measurements(path: Path | None) -> dict[str, Measurement]:
+    """The measurements in the file of an earlier run, by digest; empty where there is none."""
+    records = json.loads(path.read_text())["records"] if path and path.exists() else []
+    return {record["digest"]: Measurement(**record) for record in records}
 
 
 def show_detail(measurement: Measurement, counted: Traffic) -> None:
@@ -200,20 +219,24 @@ def main(options: Options) -> None:
         norms = tuple(norm for norm in options.norms if norm != "flax-two-pass")
         types, shapes, first = options.types[:1], options.shapes[:1], options.cases[:2]
         options = replace(options, types=types, shapes=shapes, cases=first, norms=norms)
-    measurements = []
-    for case in cases(options):
-        measurement, counted = measure(case)
-        measurements.append(measurement)
-        if options.detail and case.is_layer:
-            show_detail(measurement, counted)
-    versions = {name: version for target in options.targets for name, version in compilers(target).items()}
+    versions = {name: version for target in TARGETS for name, version in compilers(target).items()}
     facts = harness.environment() | {"compilers": ", ".join(f"{name} {each}" for name, each in versions.items())}
     harness.show_facts(facts)
+    measurements, known = [], {} if options.detail else known_measurements(options.json)
+    for case in cases(options):
+        lowered = case.lower()
+        digest = digest_of(case.target, lowered)
+        if (measurement := known.get(digest)) is None:
+            measurement, counted = measure(case, lowered, digest)
+            if options.detail and case.is_layer:
+                show_detail(measurement, counted)
+        measurements.append(measurement)
+        known = {d: m for d, m in known.items() if (m.program, m.norm) != (measurement.program, measurement.norm)}
+        harness.save_json(options.json, options, facts, [asdict(m) for m in (*measurements, *known.values())])
     columns = ("", "passes over x", "of Flax's bytes", "GiB", "GiB in loops", "kernels", "MiB temporary")
     for target in dict.fromkeys(m.target for m in measurements):
         rows = [row(m, measurements) for m in measurements if m.target == target]
         harness.show_table(target, columns, rows, options.markdown)
-    harness.save_json(options.json, options, facts, [asdict(m) for m in measurements])
 
 
 if __name__ == "__main__":

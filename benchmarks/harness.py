@@ -26,6 +26,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from train.host import files
 from train.host.machine import usable_processors
 
 _LIBRARIES = ("jax", "jaxlib", "numpy", "jaxbn", "flax", "dm-haiku", "equinox", "keras", "torch")
@@ -210,4 +211,4 @@ def save_json(
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         saved = {"options": vars(options), "environment": facts, "records": records}
-        path.write_text(json.dumps(saved, indent=1, default=str) + "\n")
+        files.write(path, json.dumps(saved, indent=1, default=str) + "\n")

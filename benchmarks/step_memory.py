@@ -44,7 +44,7 @@ def main(options: Options) -> None:
     }
     records = []
     for name, (norm, remat) in cases.items():
-        program: Any = resnet50(None, norm, remat, options.batch_size, options.image_size, options.dtype)
+        program: Any = resnet50(None, norm, remat, options.batch_size, options.image_size, options.dtype).compile()
         size = program.memory_analysis().temp_size_in_bytes
         records.append({"name": name, "bytes": size, "of_flax": size / (records[0]["bytes"] if records else size)})
     rows = [(r["name"], f"{r['bytes'] / 2**20:,.0f}", f"{r['of_flax']:.2f}") for r in records]

@@ -49,9 +49,9 @@ class Layer(nn.Module):
         return convolution()(NormAct(self.norm, activation, max_pool)(convolution()(x), residual))
 
 
-def compile_layer(
+def lower_layer(
     place: Sharding, norm: NormName, variant: Variant, shape: tuple[int, ...], dtype: str
-) -> jax.stages.Compiled:
+) -> jax.stages.Lowered:
     """Forward and backward with all gradients, of the loss |result|² / 2: so backward can begin only after forward."""
     model = Layer(norm, variant)
     x = jax.ShapeDtypeStruct(shape, dtype)
@@ -65,4 +65,4 @@ def compile_layer(
         y, backward, statistics = jax.vjp(forward, variables["params"], x, residual, has_aux=True)
         return y, statistics, backward(y)
 
-    return jax.jit(run, in_shardings=place).lower(variables, x, residual).compile()
+    return jax.jit(run, in_shardings=place).lower(variables, x, residual)

@@ -78,7 +78,7 @@ class ResNet50(nn.Module):
 
 def resnet50(
     place: Sharding | None, norm: NormName, remat: Remat, batch_size: int, image_size: int, dtype: str
-) -> jax.stages.Compiled:
+) -> jax.stages.Lowered:
     """Forward, backward and SGD with momentum, in one program."""
     model, tx = ResNet50(norm, remat), optax.sgd(0.1, momentum=0.9)
     shape = (batch_size, image_size, image_size, 3)
@@ -103,12 +103,12 @@ def resnet50(
     variables: Any = jax.eval_shape(model.init, jax.random.key(0), images)
     momenta = jax.eval_shape(tx.init, variables["params"])
     program = jax.jit(step, donate_argnums=(0, 1), in_shardings=place)
-    return program.lower(variables, momenta, images, labels).compile()
+    return program.lower(variables, momenta, images, labels)
 
 
 def resnet50_inference(
     place: Sharding | None, norm: NormName, folded: bool, batch_size: int, image_size: int, dtype: str
-) -> jax.stages.Compiled:
+) -> jax.stages.Lowered:
     """Logits of images, with 53 norms that evaluate, or with these folded into the convolutions."""
     model: Any = ResNet50(norm, use_running_average=True, shortcut_norm=True)
     images = jax.ShapeDtypeStruct((batch_size, image_size, image_size, 3), dtype)
@@ -119,10 +119,10 @@ def resnet50_inference(
         assert (len(report.folded), len(report.kept)) == (53, 0)
     network = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network)
     program = jax.jit(lambda network, images: network(images), in_shardings=place)
-    return program.lower(network, images).compile()
+    return program.lower(network, images)
 
 
-def mnist_cnn(place: Sharding, norm: NormName, batch_size: int) -> jax.stages.Compiled:
+def mnist_cnn(place: Sharding, norm: NormName, batch_size: int) -> jax.stages.Lowered:
     """The training program's step with Adam, in float32, on a batch that is on the device."""
 
     def norm_act(activation: Any = None, max_pool: Any = None, **options: Any) -> nn.Module:
@@ -134,4 +134,4 @@ def mnist_cnn(place: Sharding, norm: NormName, batch_size: int) -> jax.stages.Co
     batch: Any = jax.eval_shape(Examples, images, labels)
     state = jax.eval_shape(lambda inputs: init_state(model, tx, inputs, seed=0), images)
     program = jax.jit(partial(train_step, model, tx), donate_argnums=0, in_shardings=place)
-    return program.lower(state, batch).compile()
+    return program.lower(state, batch)

@@ -2,9 +2,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import accelerators
 from benchmarks.accelerators import Options, cases
 from benchmarks.compiled.goals import floors, layers, steps, temporaries
 from benchmarks.compiled.program import Array, parse
@@ -135,6 +137,38 @@ def test_the_goals():
     )
     assert temporaries(records, "H100", 0.4) == ("0.40 (jaxbn, blocks)", "met")
     assert temporaries(records[1:2], "H100", 0.4) is None
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compiled = []
+
+    def lower(case: accelerators.Case) -> SimpleNamespace:
+        return SimpleNamespace(as_text=lambda: f"{case} {program}")
+
+    def measure(case: accelerators.Case, _: object, digest: str) -> tuple[accelerators.Measurement, None]:
+        if len(compiled) == room:
+            raise KeyboardInterrupt
+        compiled.append(case.norm)
+        counts = {"bytes": 1.0, "passes": 1.0, "floor": 20, "kernels": 1, "bytes_in_loops": 0.0, "temporary_bytes": 1}
+        about = {"target": case.target, "case": case.name, "shape": "8×4", "dtype": case.dtype, "remat": case.remat}
+        return accelerators.Measurement(**about, norm=case.norm, **counts, digest=digest), None
+
+    for name, replacement in (("measure", measure), ("compilers", lambda _: {"xla": "1"})):
+        monkeypatch.setattr(accelerators, name, replacement)
+    monkeypatch.setattr(accelerators, "without_devices", lambda: None)
+    monkeypatch.setattr(accelerators.Case, "lower", lower)
+    path = tmp_path / "counts.json"
+    options = Options(targets=("h100",), cases=("relu",), types=("float32",), shapes=("8x4",), json=path)
+    program, room = "before", 2
+    with pytest.raises(KeyboardInterrupt):
+        accelerators.main(options)
+    room = 100
+    accelerators.main(options)
+    assert compiled == ["flax", "flax-two-pass", "jaxbn", "jaxbn-fused"]
+    program = "after"  # the library has changed: every count is taken anew, and stands alone
+    accelerators.main(options)
+    assert compiled == [*options.norms, *options.norms]
+    assert [each["norm"] for each in json.loads(path.read_text())["records"]] == list(options.norms)
 
 
 @pytest.mark.parametrize(("target", "flax", "ours"), [("h100", 24.0, 23.1), ("v5e", 18.0, 17.1)])
