@@ -135,7 +135,6 @@ STUDY = Study(
         first_seed=CONFIRMING,
         train_images=1000,
         test_images=10_000,
-        hidden=(512, 512),
         dropouts=(0.0, 0.2, 0.35, 0.5),
         steps=4000,
     ),
