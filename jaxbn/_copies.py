@@ -24,6 +24,6 @@ def copy_above(vector: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, inline=True)
-def copy_on_accelerators(vector: jax.Array) -> jax.Array:
-    """The vector itself on a CPU, a copy elsewhere: values computed from both are then computed twice, not shared."""
-    return jax.lax.platform_dependent(vector, cpu=lambda v: v, default=copy_above)
+def copy_on_gpu(vector: jax.Array) -> jax.Array:
+    """A copy on a GPU, the vector itself elsewhere: values computed from both are then computed twice, not shared."""
+    return jax.lax.platform_dependent(vector, cuda=copy_above, rocm=copy_above, default=lambda v: v)

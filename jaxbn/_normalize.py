@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jaxbn._axes import expand
-from jaxbn._copies import copy_above, copy_on_accelerators
+from jaxbn._copies import copy_above, copy_on_gpu
 from jaxbn._dtypes import described
 from jaxbn._placement import like
 from jaxbn._policy import recomputed
@@ -107,11 +107,11 @@ def _tangent(
 def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
     """z_dot + uniform_dot where z > 0, else 0.
 
-    In the transpose, the cotangent passes two gates before it is widened: one for its sum, the other for everything
-    else. On a GPU and a TPU each gate is fused into the kernel that needs it, and the cotangent of the residual is the
-    only array written between them. A single gate in the wider type would write up to four arrays of the size of `x`.
+    In the transpose, the cotangent is gated before it is widened, so that the gated one, the residual's cotangent, is
+    the only array written. In the wider type it would be up to four arrays of the size of `x`. A GPU has two gates, one
+    for the cotangent's sum, the other for everything else, and fuses each into the kernel that needs it.
     """
-    gates = (vectors, vectors._replace(offset=copy_on_accelerators(vectors.offset)))
+    gates = (vectors, vectors._replace(offset=copy_on_gpu(vectors.offset)))
     open_, other = (_affine(form.axes, inputs, each) > 0 for each in gates)
     parts = ((open_, z_dot.astype(form.dtype)), (other, uniform_dot.astype(form.dtype)))
     first, second = (jax.lax.select(gate, dot, jnp.zeros_like(dot)) for gate, dot in parts)
