@@ -74,21 +74,22 @@ def arguments(
     check_renorm(renorm, state, array.dtype)
     check.shapes(vectors, array.shape, features)
     rows = check.ghost_batch_size(ghost_batch_size, array.shape, features, train, axis_name is not None)
-    inputs = Inputs(name_input(array), check.mask(mask, array.shape), check.residual(residual, array))
+    mask, residual = check.mask(mask, array.shape), check.residual(residual, array)
 
     by_batch = train or state is None
     shared = sharing(axis_name, axis_index_groups) if by_batch or axis_name is None else None
     params, placed = jax.tree.map(lambda v: beside(array, v, features[: jnp.ndim(v)]), (params, state))
     number = size(array.shape, axes)
     empty = is_known(number) and number == 0
+    statistics = [] if by_batch or placed is None else [placed.mean]
+    computed = promote(*(a.dtype for a in (array, residual, *params, *statistics) if a is not None))
+    inputs = Inputs(name_input(array), mask, residual, carrier=array.astype(computed))
     rows = rows if train and not empty else None
     if rows is not None:
         inputs = jax.tree.map(partial(split_first, rows=rows), inputs)
         params, axes = jax.tree.map(lambda vector: vector[None], params), tuple(a + 1 for a in axes)
 
     values = check.count(inputs.x.shape, axes, shared.sharers if shared else 1) if by_batch and not empty else 0
-    statistics = [] if by_batch or placed is None else [placed.mean]
-    computed = promote(*(a.dtype for a in (inputs.x, inputs.residual, *params, *statistics) if a is not None))
     return Arguments(
         params=params,
         state=placed,

@@ -141,7 +141,15 @@ def batch_norm(
     # μ and σ²: those of the batch, which also update the running ones; or the running ones themselves.
     if running is None or given.by_batch:
         guess = None if running is None else running.mean
-        used = batch_moments(inputs.x, form.axes, inputs.mask, given.shared, guess=guess, epsilon=epsilon)
+        used = batch_moments(
+            inputs.x,
+            form.axes,
+            inputs.mask,
+            given.shared,
+            guess=guess,
+            epsilon=epsilon,
+            carrier=inputs.carrier,
+        )
         if running is not None and not given.empty:
             updated = update(
                 running, used, given.momentum, unbiased=unbiased, grouped=given.grouped, values=given.values

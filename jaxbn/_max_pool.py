@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxbn._axes import expand
 from jaxbn._dtypes import described
-from jaxbn._normalize import ACTIVATIONS, Form, Inputs, Vectors, normalize, readable
+from jaxbn._normalize import ACTIVATIONS, Dots, Form, Inputs, Vectors, linearized, normalize, readable, tangent
 from jaxbn._placement import beside, join_first, split_first
 from jaxbn._policy import recomputed
 
@@ -27,9 +27,9 @@ _NEVER_DECREASE = (None, *(ACTIVATIONS[name] for name in ("relu", "leaky_relu", 
 
 
 def normalize_and_pool(
-    max_pool: MaxPool | None, form: Form, inputs: Inputs, vectors: Vectors, x: jax.Array
+    max_pool: MaxPool | None, form: Form, inputs: Inputs, vectors: Vectors, given: jax.Array
 ) -> jax.Array:
-    """max_pool(normalize(form, inputs, vectors)), with ghost batches joined, sharded like `x`.
+    """max_pool(normalize(form, inputs, vectors)), with ghost batches joined, sharded like the given `x`.
 
     Args:
         max_pool: a function from an array of the shape of `x` to the greatest entry of each window; None for no
@@ -37,7 +37,7 @@ def normalize_and_pool(
         form: the form of the normalization.
         inputs: the inputs of the normalization, whose first axis may be split into ghost batches.
         vectors: the vectors of the normalization.
-        x: the input as given by the user.
+        given: `x` as given by the user.
 
     Raises:
         TypeError: `max_pool` does not return an array.
@@ -45,14 +45,44 @@ def normalize_and_pool(
 
     """
     if max_pool is None:
-        return beside(x, join_first(normalize(form, inputs, vectors), x.ndim), range(x.ndim))
-    pool = partial(_pool, max_pool, form.axes, x.shape)
+        return beside(given, join_first(normalize(form, inputs, vectors), given.ndim), range(given.ndim))
+    pool = partial(_pool, max_pool, form.axes, given.shape)
     if inputs.residual is not None or form.activation not in _NEVER_DECREASE:
-        y = recomputed(lambda *given: pool(normalize(form, *given)))(inputs, vectors)
+        y = _normalize_then_pool(pool, form, inputs, vectors)
     else:
-        picked = _pick(pool, form.axes, inputs, vectors)
-        y = normalize(form, Inputs(picked, mask=None, residual=None), vectors)
-    return join_first(y, x.ndim)
+        x = _carried(inputs.x, inputs.carrier)
+        picked = _pick(pool, form.axes, inputs._replace(x=x, carrier=x), vectors)
+        carrier = picked.astype(inputs.carrier.dtype)
+        y = normalize(form, Inputs(picked, mask=None, residual=None, carrier=carrier), vectors)
+    return join_first(y, given.ndim)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _normalize_then_pool(pool: MaxPool, form: Form, inputs: Inputs, vectors: Vectors) -> jax.Array:
+    """The backward pass keeps the inputs and the vectors, as that of `normalize` does."""
+    return pool(normalize(form, inputs, vectors))
+
+
+@partial(_normalize_then_pool.defjvp, symbolic_zeros=True)
+def _(pool: MaxPool, form: Form, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    def pooled(inputs: Inputs, vectors: Vectors, dots: Dots) -> jax.Array:
+        z, z_dot = normalize(form, inputs, vectors), tangent(form, inputs, vectors, dots)
+        return jax.jvp(pool, (z,), (z_dot,))[1]
+
+    return _normalize_then_pool(pool, form, *primals), recomputed(pooled)(*linearized(primals, tangents))
+
+
+@jax.custom_jvp
+def _carried(x: jax.Array, carrier: jax.Array) -> jax.Array:
+    """`x`, whose gradient goes to its carrier."""
+    del carrier
+    return x
+
+
+@_carried.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (x, _), (_, dot) = primals, tangents
+    return x, dot.astype(x.dtype)
 
 
 @partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors

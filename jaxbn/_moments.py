@@ -69,8 +69,9 @@ def batch_moments(
     *,
     guess: jax.Array | None = None,
     epsilon: ArrayLike = 0.0,
+    carrier: jax.Array | None = None,
 ) -> Moments:
-    """The moments of `x` along `axes`, in float32 or wider, differentiable with respect to `x`.
+    """The moments of `x` along `axes`, in float32 or wider, differentiable with respect to `x`, or to its carrier.
 
     The backward pass keeps `x`, `mask` and per-channel vectors.
 
@@ -83,12 +84,14 @@ def batch_moments(
         guess: an estimate of the mean, broadcastable to the result; 0 by default. It decides how often x is read, not
             the result.
         epsilon: the number that will be added to the variance; no accuracy is needed far below it.
+        carrier: the same numbers as `x`, to which the gradient goes (see `_normalize.Inputs`); `x` by default.
 
     """
     if mask is None and is_known(n := size(x.shape, axes)) and n == 0:  # no entries: treated as all masked out
         mask = jnp.zeros((1,) * x.ndim, bool)
     mask = None if mask is None else beside(x, mask, range(x.ndim))
-    part = _moments(axes, shared, x, mask, _start(x, axes, guess), jnp.asarray(epsilon))
+    carrier = x if carrier is None else carrier
+    part = _moments(axes, shared, x, carrier, mask, _start(x, axes, guess), jnp.asarray(epsilon))
     found = part.moments._replace(weight=without_unit(part.moments.weight, part.unit))
     return Moments(*name_statistics(tuple(found)))
 
@@ -137,6 +140,7 @@ def _moments(
     axes: tuple[int, ...],
     shared: Sharing | None,
     x: jax.Array,
+    carrier: jax.Array,
     mask: jax.Array | None,
     guess: jax.Array,
     epsilon: jax.Array,
@@ -177,8 +181,8 @@ def _of_shards(part: _Part, shared: Sharing, masked: bool) -> _Part:
 
 @_moments.defjvp
 def _(axes: tuple[int, ...], shared: Sharing | None, primals: tuple, tangents: tuple) -> tuple[_Part, _Part]:
-    (x, mask, guess, epsilon), (x_dot, *_) = primals, tangents
-    result = _moments(axes, shared, x, mask, guess, epsilon)
+    (x, _, mask, *_), (_, x_dot, *_) = primals, tangents
+    result = _moments(axes, shared, *primals)
     offset_dot, var_dot = _tangent(axes, shared, x, mask, result, x_dot)
     constant = jax.tree.map(jnp.zeros_like, result)
     return result, constant._replace(moments=constant.moments._replace(offset=offset_dot, var=var_dot))

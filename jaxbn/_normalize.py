@@ -48,11 +48,17 @@ class Form(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """The arrays of the size of `x`."""
+    """The arrays of the size of `x`.
+
+    Values are read from `x`, in the type in which it is stored. Its gradient goes to `carrier`, the same numbers in the
+    computing dtype: there the parts of the gradient, which may be far larger than their sum, are added before they are
+    rounded to the type of `x`.
+    """
 
     x: jax.Array
     mask: jax.Array | None  # masked-out entries of x and residual may be NaN or inf; they are then replaced
     residual: jax.Array | None
+    carrier: jax.Array  # its values are never read
 
 
 class Vectors(NamedTuple):
@@ -71,20 +77,33 @@ def normalize(form: Form, inputs: Inputs, vectors: Vectors) -> jax.Array:
 
 @partial(normalize.defjvp, symbolic_zeros=True)
 def _(form: Form, primals: tuple[Inputs, Vectors], tangents: tuple[Inputs, Vectors]) -> tuple[jax.Array, jax.Array]:
+    return normalize(form, *primals), tangent(form, *linearized(primals, tangents))
+
+
+class Dots(NamedTuple):
+    """The tangents that `tangent` combines; None where an input is not differentiated."""
+
+    x: jax.Array | None
+    residual: jax.Array | None
+    multiplier: jax.Array
+    offset: jax.Array
+
+
+def linearized(primals: tuple[Inputs, Vectors], tangents: tuple) -> tuple[Inputs, Vectors, Dots]:
+    """The arguments of `tangent`, from those of a rule with symbolic zeros."""
     inputs, vectors = primals
     # If x or the residual is not differentiated, zeros of the size of x would be kept for the backward pass.
-    x_dot, _, residual_dot = (None if isinstance(dot, SymbolicZero) else dot for dot in tangents[0])
+    _, _, residual_dot, x_dot = (None if isinstance(dot, SymbolicZero) else dot for dot in tangents[0])
     shift_dot, multiplier_dot, offset_dot = (
         jnp.zeros_like(v) if isinstance(dot, SymbolicZero) else dot for v, dot in zip(vectors, tangents[1], strict=True)
     )
-    dots = (x_dot, residual_dot, multiplier_dot, offset_dot - vectors.multiplier * shift_dot)
-    return normalize(form, inputs, vectors), _tangent(form, inputs, vectors, dots)
+    dots = Dots(x_dot, residual_dot, multiplier_dot, offset_dot - vectors.multiplier * shift_dot)
+    return inputs._replace(carrier=inputs.x), vectors, dots  # a carrier that is read is kept
 
 
 @partial(recomputed, static_argnums=0)
-def _tangent(
-    form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
-) -> jax.Array:
+def tangent(form: Form, inputs: Inputs, vectors: Vectors, dots: Dots) -> jax.Array:
+    """The tangent of `normalize`."""
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
     x, x_given = readable(form.axes, inputs, vectors)
     centred = x - expand(copy_above(vectors.shift), form.axes)

@@ -3,6 +3,9 @@
 float32 is tested by all of `test_contract.py`, float64 and complex128 by `test_gradients.py`.
 """
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,18 +56,47 @@ def test_gradients_have_the_types_of_what_they_are_of(dtype):
         assert jax.tree.map(jnp.result_type, gradients) == jax.tree.map(jnp.result_type, (e.params, e.x))
 
 
+@pytest.mark.parametrize("mean", [0, 16, 256])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_gradients_in_half_precision(dtype):
-    """Sums are taken in float32 and rounded at the end: within two roundings of the exact gradient's terms."""
+def test_gradients_in_half_precision(dtype, mean):
+    """All is computed in float32 and rounded once, even where the terms of the gradient are larger than their sum."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(1, 2, (64, 5, 4)), dtype)
-    g = jnp.asarray(rng.normal(size=x.shape), dtype)
+    g = jnp.asarray(rng.normal(mean, 1, x.shape), dtype)
     params = BatchNormParams(jnp.asarray(rng.uniform(0.5, 2, 4), jnp.float32), jnp.zeros(4))
     _, pull = jax.vjp(lambda params, x: batch_norm(params, None, x, True)[0], params, x)
     g_params, g_x = pull(g)
     exact = oracle.gradients(params, x, g)
-    np.testing.assert_allclose(oracle.wide(g_x), exact.x, rtol=0, atol=2 * jnp.finfo(dtype).eps * np.abs(exact.x).max())
-    assert_close(g_params, (exact.scale, exact.bias), condition=10)
+    terms = 2 * np.abs(oracle.wide(g)).max()  # γ / σ < 2
+    within = jnp.finfo(dtype).eps / 2 * np.abs(exact.x).max() + 4 * jnp.finfo(jnp.float32).eps * terms
+    np.testing.assert_allclose(oracle.wide(g_x), exact.x, rtol=0, atol=within)
+    assert_close(g_params, (exact.scale, exact.bias), condition=10 * (1 + mean))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "relu"},
+        {"activation": "silu", "max_pool": partial(nn.max_pool, window_shape=(1,), strides=(1,))},
+        {"ghost_batch_size": 16},
+        {"mask": np.arange(64).reshape(64, 1, 1) % 5 > 0},
+        {"residual": np.random.default_rng(1).normal(size=(64, 5, 4)), "activation": "tanh"},
+    ],
+    ids=" ".join,
+)
+def test_each_path_rounds_the_gradient_once(options):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(1, 2, (64, 5, 4)), jnp.bfloat16)
+    g = jnp.asarray(rng.normal(256, 1, x.shape), jnp.bfloat16)
+
+    def gradient(x):
+        given = {k: jnp.asarray(v, jnp.bfloat16) if k == "residual" else v for k, v in options.items()}
+        y, pull = jax.vjp(lambda x: batch_norm(*init(4), x, True, **given)[0], x)
+        return oracle.wide(pull(g.astype(y.dtype))[0])
+
+    rounded, wide = gradient(x), gradient(x.astype(jnp.float32))
+    within = jnp.finfo(jnp.bfloat16).eps / 2 * np.abs(wide).max() + 4 * jnp.finfo(jnp.float32).eps * 256
+    np.testing.assert_allclose(rounded, wide, rtol=0, atol=within)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
