@@ -136,7 +136,7 @@ STUDY = Study(
         train_images=1000,
         test_images=10_000,
         dropouts=(0.0, 0.2, 0.35, 0.5),
-        steps=4000,
+        steps=2000,
     ),
     networks=lambda settings: 3 * len(settings.dropouts) * settings.seeds,
     measure=measure,
