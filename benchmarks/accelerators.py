@@ -127,7 +127,7 @@ class Measurement:
 def cases(options: Options) -> Iterator[Case]:
     """All programs, those of one comparison after each other."""
     for target, name in itertools.product(options.targets, options.cases):
-        shapes: Sequence[tuple[int, ...]] = [tuple(map(int, shape.split("x"))) for shape in options.shapes]
+        shapes: Sequence[tuple[int, ...]] = [harness.parse_shape(shape) for shape in options.shapes]
         dtypes: Sequence[str] = options.types
         remats: Sequence[Remat] = ("none",)
         if name == "resnet-50":

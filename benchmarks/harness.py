@@ -204,6 +204,17 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     Console(width=width).print(table)
 
 
+def parse_shape(text: str) -> tuple[int, ...]:
+    """The shape that an option gives as text.
+
+    Example:
+        >>> parse_shape("128x26x26x32")
+        (128, 26, 26, 32)
+
+    """
+    return tuple(map(int, text.split("x")))
+
+
 def save_json(
     path: Path | None, options: Any, facts: Mapping[str, object], records: Sequence[Mapping[str, object]]
 ) -> None:

@@ -1,6 +1,7 @@
 """How fast is one layer, forward and backward, in each library, and how much memory does it keep between the two?
 
     python -m benchmarks.layer [--quick] [--markdown] [--seconds S] [--json FILE]
+    python -m benchmarks.layer --types bfloat16 --shapes 128x28x28x32 4096x512
 
 Training mode: the result, the updated running statistics and the gradients of input, scale, bias (and residual).
 Variants: the norm alone; a relu after it; a residual added and then a relu. Columns:
@@ -23,7 +24,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,16 +34,10 @@ from benchmarks import harness, peers
 from benchmarks.case import OURS, Case, Peer
 
 SHAPES = (
-    (128, 28, 28, 32),
-    (32, 26, 26, 32),
-    (128, 26, 26, 32),
-    (256, 32, 32, 64),
-    (128, 11, 11, 64),
-    (4096, 512),
-    (128, 14, 14, 256),
-    (32, 7, 7, 512),
+    *("128x28x28x32", "32x26x26x32", "128x26x26x32", "256x32x32x64"),
+    *("128x11x11x64", "4096x512", "128x14x14x256", "32x7x7x512"),
 )
-QUICK_SHAPES = ((32, 26, 26, 32), (4096, 512))
+QUICK_SHAPES = ("32x26x26x32", "4096x512")
 VARIANTS = ("norm", "norm + relu", "norm + residual + relu")
 
 
@@ -52,6 +47,10 @@ class Options:
 
     quick: bool = False
     """Two shapes, float32 only."""
+    types: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+    """Of x."""
+    shapes: tuple[str, ...] = SHAPES
+    """Of x."""
     seconds: float = 2.0
     """How long to measure each shape, type and variant, after compilation; half of it with --quick."""
     markdown: bool = False
@@ -172,11 +171,12 @@ def main(options: Options) -> None:
     libraries = peers.available()
     facts = harness.environment() | harness.machine_rates()
     harness.show_facts(facts)
-    shapes = QUICK_SHAPES if options.quick else SHAPES
-    dtypes = (jnp.float32,) if options.quick else (jnp.float32, jnp.bfloat16)
+    shapes = QUICK_SHAPES if options.quick else options.shapes
+    types = ("float32",) if options.quick else options.types
     measurements: list[Measurement] = []
-    for dtype, variant, shape in itertools.product(dtypes, VARIANTS, shapes):
-        measured = measure(shape, dtype, variant, libraries, options.seconds / (2 if options.quick else 1))
+    for dtype, variant, shape in itertools.product(types, VARIANTS, map(harness.parse_shape, shapes)):
+        seconds = options.seconds / (2 if options.quick else 1)
+        measured = measure(shape, jnp.dtype(dtype), variant, libraries, seconds)
         if not options.markdown:
             show_details(measured)
         measurements += measured

@@ -30,7 +30,7 @@ def test_ratios(monkeypatch: pytest.MonkeyPatch):
 
 def test_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(peers, "PEERS", OURS_AND_FLAX)
-    monkeypatch.setattr(layer, "QUICK_SHAPES", ((16, 4),))
+    monkeypatch.setattr(layer, "QUICK_SHAPES", ("16x4",))
     monkeypatch.setattr(harness, "machine_rates", lambda: {"copy, GB/s": 1.0})
     path = tmp_path / "layer.json"
     layer.main(Options(quick=True, seconds=0, json=path))

@@ -40,7 +40,7 @@ def layer(ratios: list[float], variant: str = "norm", dtype: str = "float32", fl
     """Records in which the fastest peer's times over ours, per shape, are these; another peer is twice as slow."""
     records = []
     for shape, ratio in zip(SHAPES, ratios, strict=False):
-        common = {"shape": "×".join(map(str, shape)), "variant": variant, "dtype": dtype, "vs_floor": floor}
+        common = {"shape": shape.replace("x", "×"), "variant": variant, "dtype": dtype, "vs_floor": floor}
         times = {"jaxbn": 1.0, "Flax": ratio, "Haiku": 2 * ratio}
         records += [common | {"library": name, "vs_ours": time} for name, time in times.items()]
     return records
