@@ -75,7 +75,7 @@ class StudyOptions:
     name: Annotated[StudyName, tyro.conf.Positional]
     """The study of one claim, or all studies."""
     full: bool = False
-    """Confirm: larger networks, and ten seeds that no quick run has used; minutes to hours a study. The quick form
+    """Confirm: longer training, and ten seeds that no quick run has used; up to an hour per study. The quick form
     explores, in about a minute per study."""
     data_dir: Path | None = None
     """Folder with the four MNIST files in IDX form; without it, scikit-learn's digits."""

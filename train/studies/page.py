@@ -48,7 +48,7 @@ mean ± standard deviation, and a verdict computed from the numbers by a criteri
 python -m train study all --docs docs                  # on the digits that come with scikit-learn
 python -m train study all --docs docs --data-dir data  # on MNIST: a folder with its four IDX files
 python -m train study small-batch                      # one of them
-python -m train study init-scale --full                # larger, with ten seeds that no quick run has used
+python -m train study init-scale --full                # longer, with ten seeds that no quick run has used
 ```
 
 In every figure blue is with the norm and vermilion without. Lines, bars and squares are means over the seeds; bands and
@@ -59,9 +59,9 @@ error of their difference.
 studies were changed after a first look at quick results: learning-rate (with a hidden layer without norm it was not
 reproduced; that variant is still shown), smoothness (a second rate, which showed the opposite, was added),
 regularization (a comparison that ignored the noise was corrected, to the claim's disadvantage) and vanishing (another
-measure, with the same verdict). The full form (`--full`) confirms: its criteria were fixed before it was first run, and
-its ten seeds, from 100 on, were not used before. A study's full form has a section of its own behind the quick one;
-where there is none, it has not been run yet.
+measure, with the same verdict). The full form (`--full`) confirms, with more images and longer training: its criteria
+were fixed before it was first run, and its ten seeds, from 100 on, were not used before. A study's full form has a
+section of its own behind the quick one.
 """
 
 

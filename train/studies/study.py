@@ -53,7 +53,7 @@ class Study:
         procedure: the method, in a paragraph; `{field}` stands for a field of the settings.
         criterion: the results that count as reproduced, fixed before the full form is run; may contain `{field}`.
         quick: settings for a run of about a minute, which explores; a frozen dataclass with `seeds` and `first_seed`.
-        full: settings for the run that confirms: the sizes of the source, and seeds that no quick run has used.
+        full: settings for the run that confirms: more images, longer training, and seeds that no quick run has used.
         networks: returns the number of networks that the settings train.
         measure: trains the networks and returns the numbers.
         conclude: returns the finding, from the numbers alone.
