@@ -109,20 +109,23 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         largest[kind] = max(np.array(settings.rates)[usable], default=0.0)
         fewest[kind] = float(values.mean(1).min())
     higher, faster = largest["with"] > largest["without"], fewest["with"] < fewest["without"]
+    rate_of = {kind: f"{rate:g}" if rate else "none" for kind, rate in largest.items()}
+    beyond = f"more than {settings.steps:,} steps for some seed"
+    steps_of = {kind: f"{count:.0f} steps" if np.isfinite(count) else beyond for kind, count in fewest.items()}
+    without = f"up to {largest['without']:g}" if largest["without"] else "no rate does"
     rows = tuple(
         (f"{rate:g}", *(cell for k in KINDS for cell in _cells(steps[k][i], numbers[k][i, :, -1])))
         for i, rate in enumerate(settings.rates)
     )
     return Finding(
         verdict(higher, faster),
-        f"With the norm, rates up to {largest['with']:g} reach {settings.target:g}%; without, up to "
-        f"{largest['without']:g}",
+        f"With the norm, rates up to {largest['with']:g} reach {settings.target:g}%; without, {without}",
         f"The largest rate at which every seed reaches {settings.target:g}% test accuracy within {settings.steps} "
-        f"steps is {largest['with']:g} with the norm and {largest['without']:g} without; at its own best rate the "
-        f"norm needs {fewest['with']:.0f} steps, the network without it {fewest['without']:.0f}. With the norm behind "
-        f"the convolutions only, it is {largest['partly']:g} and {fewest['partly']:.0f} "
-        "steps: one layer without norm sets the limit for all. (The paper, Inception on ImageNet: 31.0 million steps "
-        "to 72.2% without, 13.3 with at the same rate, 2.1 with at five times the rate.)",
+        f"steps is {rate_of['with']} with the norm and {rate_of['without']} without; at its own best rate the norm "
+        f"needs {steps_of['with']}, the network without it {steps_of['without']}. With the norm behind the "
+        f"convolutions only, it is {rate_of['partly']} and {steps_of['partly']}: one layer without norm sets the limit "
+        "for all. (The paper, Inception on ImageNet: 31.0 million steps to 72.2% without, 13.3 with at the same rate, "
+        "2.1 with at five times the rate.)",
         Table(
             ("rate", *(f"{LABELS[kind]}: {what}" for kind in KINDS for what in ("steps", "last accuracy (%)"))), rows
         ),
