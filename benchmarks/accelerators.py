@@ -167,7 +167,7 @@ def measure(case: Case, lowered: jax.stages.Lowered, digest: str) -> tuple[Measu
 
 
 def digest_of(target: TargetName, lowered: jax.stages.Lowered) -> str:
-    """What the counts depend on: the target, its compilers' versions and flags, and the program."""
+    """The digest of all that the counts depend on: the target, its compilers' versions and flags, and the program."""
     parts = (target, str(compilers(target)), os.environ.get("XLA_FLAGS", ""), lowered.as_text())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -61,7 +61,7 @@ reproduced; that variant is still shown), smoothness (a second rate, which showe
 regularization (a comparison that ignored the noise was corrected, to the claim's disadvantage) and vanishing (another
 measure, with the same verdict). The full form (`--full`) confirms, with more images and longer training: its criteria
 were fixed before it was first run, and its ten seeds, from 100 on, were not used before. A study's full form has a
-section of its own behind the quick one.
+section of its own behind the quick one. Seconds include what else the machine did meanwhile.
 """
 
 
