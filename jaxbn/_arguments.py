@@ -13,7 +13,7 @@ from jaxbn._axes import feature_axes, is_known, reduction_axes, size
 from jaxbn._dtypes import promote
 from jaxbn._max_pool import MaxPool
 from jaxbn._momentum import check_momentum
-from jaxbn._normalize import Activation, ActivationName, Form, Inputs
+from jaxbn._normalize import Activation, ActivationName, Form, Inputs, carrier_of
 from jaxbn._placement import beside, split_first
 from jaxbn._policy import name_input
 from jaxbn._renorm import BatchRenorm, check_renorm
@@ -83,7 +83,7 @@ def arguments(
     empty = is_known(number) and number == 0
     statistics = [] if by_batch or placed is None else [placed.mean]
     computed = promote(*(a.dtype for a in (array, residual, *params, *statistics) if a is not None))
-    inputs = Inputs(name_input(array), mask, residual, carrier=array.astype(computed))
+    inputs = Inputs(name_input(array), mask, residual, carrier=carrier_of(array, computed))
     rows = rows if train and not empty else None
     if rows is not None:
         inputs = jax.tree.map(partial(split_first, rows=rows), inputs)

@@ -17,7 +17,18 @@ import jax.numpy as jnp
 
 from jaxbn._axes import expand
 from jaxbn._dtypes import described
-from jaxbn._normalize import ACTIVATIONS, Dots, Form, Inputs, Vectors, linearized, normalize, readable, tangent
+from jaxbn._normalize import (
+    ACTIVATIONS,
+    Dots,
+    Form,
+    Inputs,
+    Vectors,
+    carrier_of,
+    linearized,
+    normalize,
+    readable,
+    tangent,
+)
 from jaxbn._placement import beside, join_first, split_first
 from jaxbn._policy import recomputed
 
@@ -52,7 +63,7 @@ def normalize_and_pool(
     else:
         x = _carried(inputs.x, inputs.carrier)
         picked = _pick(pool, form.axes, inputs._replace(x=x, carrier=x), vectors)
-        carrier = picked.astype(inputs.carrier.dtype)
+        carrier = carrier_of(picked, inputs.carrier.dtype)
         y = normalize(form, Inputs(picked, mask=None, residual=None, carrier=carrier), vectors)
     return join_first(y, given.ndim)
 

@@ -61,6 +61,22 @@ class Inputs(NamedTuple):
     carrier: jax.Array  # its values are never read
 
 
+def carrier_of(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """The carrier of `x` in a type: `x` itself if it has that type."""
+    return x if x.dtype == dtype else _wider(dtype, x)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _wider(dtype: jnp.dtype, x: jax.Array) -> jax.Array:
+    """0 where `x` is not finite: `jax_debug_nans` then finds nothing that a mask hides. The tangent is that of `x`."""
+    return jnp.where(jnp.isfinite(x), x, 0).astype(dtype)
+
+
+@_wider.defjvp
+def _(dtype: jnp.dtype, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    return _wider(dtype, *primals), tangents[0].astype(dtype)
+
+
 class Vectors(NamedTuple):
     """The per-channel vectors, in the computing dtype."""
 
