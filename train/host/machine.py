@@ -11,7 +11,7 @@ from train.host import words
 
 
 def usable_processors() -> int:
-    """The number of processors that this process may use; `taskset` and containers allow fewer than there are."""
+    """The number of processors that this process may use: `taskset`, for example, may allow fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

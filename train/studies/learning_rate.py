@@ -109,23 +109,20 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         largest[kind] = max(np.array(settings.rates)[usable], default=0.0)
         fewest[kind] = float(values.mean(1).min())
     higher, faster = largest["with"] > largest["without"], fewest["with"] < fewest["without"]
-    rate_of = {kind: f"{rate:g}" if rate else "none" for kind, rate in largest.items()}
-    beyond = f"more than {settings.steps:,} steps for some seed"
-    steps_of = {kind: f"{count:.0f} steps" if np.isfinite(count) else beyond for kind, count in fewest.items()}
-    without = f"up to {largest['without']:g}" if largest["without"] else "no rate does"
+    rates = {kind: f"at rates up to {rate:g}" if rate else "at no rate" for kind, rate in largest.items()}
+    best = {kind: f" ({steps:.0f} steps at the best rate)" if largest[kind] else "" for kind, steps in fewest.items()}
     rows = tuple(
         (f"{rate:g}", *(cell for k in KINDS for cell in _cells(steps[k][i], numbers[k][i, :, -1])))
         for i, rate in enumerate(settings.rates)
     )
     return Finding(
         verdict(higher, faster),
-        f"With the norm, rates up to {largest['with']:g} reach {settings.target:g}%; without, {without}",
-        f"The largest rate at which every seed reaches {settings.target:g}% test accuracy within {settings.steps} "
-        f"steps is {rate_of['with']} with the norm and {rate_of['without']} without; at its own best rate the norm "
-        f"needs {steps_of['with']}, the network without it {steps_of['without']}. With the norm behind the "
-        f"convolutions only, it is {rate_of['partly']} and {steps_of['partly']}: one layer without norm sets the limit "
-        "for all. (The paper, Inception on ImageNet: 31.0 million steps to 72.2% without, 13.3 with at the same rate, "
-        "2.1 with at five times the rate.)",
+        f"With the norm every seed reaches {settings.target:g}% {rates['with']}; without, {rates['without']}",
+        f"Every seed reaches {settings.target:g}% test accuracy within {settings.steps:,} steps {rates['with']} with "
+        f"the norm{best['with']}, {rates['without']} without{best['without']}, and {rates['partly']} with the norm "
+        f"behind the convolutions only{best['partly']}: one layer without norm sets the limit for all. (The paper, "
+        "Inception on ImageNet: 31.0 million steps to 72.2% without, 13.3 with at the same rate, 2.1 with at five "
+        "times the rate.)",
         Table(
             ("rate", *(f"{LABELS[kind]}: {what}" for kind in KINDS for what in ("steps", "last accuracy (%)"))), rows
         ),
@@ -158,7 +155,7 @@ def draw(numbers: Numbers, settings: Settings, figure: Figure) -> None:
     left.text(rates[0], settings.steps * 1.31, "×: some seed does not reach it", fontsize=9, va="bottom")
     left.set_yticks([tick for tick in left.get_yticks() if tick <= settings.steps])
     figures.plain(right, xscale="log", ylim=(0, 102), xlabel="learning rate", ylabel="test accuracy (%)")
-    right.set_title(f"accuracy after {settings.steps} steps", fontsize=10)
+    right.set_title(f"accuracy after {settings.steps:,} steps", fontsize=10)
     right.legend(frameon=False, loc="lower left")
 
 

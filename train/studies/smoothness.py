@@ -189,9 +189,8 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
         for i, rate in enumerate(settings.rates)
     ]
     named = list(zip(settings.rates, smoother, shift["with"], shift["noisy"], strict=True))
-    counts = [f"{n} of {len(TITLES)} measures at rate {rate:g}" for rate, n, _, _ in named]
+    counts = ", ".join(f"{n} of {len(TITLES)} at rate {rate:g}" for rate, n, _, _ in named)
     shifts = [f"{own:.2g} and {noisy:.2g} times at rate {rate:g}" for rate, _, own, noisy in named]
-    brief = ", ".join(f"{n} of {len(TITLES)} at {rate:g}" for rate, n, _, _ in named)
     rough = [
         f"At rate {rate:g}, where the landscape is not smoother, the network without norm ends at "
         f"{spread(last['without'][i])}% and the one with it at {spread(last['with'][i])}%."
@@ -200,9 +199,8 @@ def conclude(numbers: Numbers, settings: Settings) -> Finding:
     ]
     return Finding(
         verdict(*parts, smoother.any()),
-        f"Smoother with the norm: {brief.replace(' at', ' measures at rate', 1)}; shift "
-        + ", ".join(f"× {own:.2g}" for own in shift["with"]),
-        f"Averaged over the training, the landscape is smoother with the norm by {', and by '.join(counts)}. Internal "
+        f"Measures smoother with the norm: {counts}; shift {', '.join(f'× {own:.2g}' for own in shift['with'])}",
+        f"Averaged over the training, so many measures find the landscape smoother with the norm: {counts}. Internal "
         f"covariate shift with the norm, and with noise behind it, is {'; '.join(shifts)} that without. "
         + " ".join([SHIFT[parts[1]], *rough, *([PLATEAU] if rough else [])]),
         Table(("mean over the training", *LABELS.values()), tuple(rows)),
