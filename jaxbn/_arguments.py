@@ -10,10 +10,11 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxbn import _check as check
 from jaxbn._axes import feature_axes, is_known, reduction_axes, size
+from jaxbn._carrier import carrier_of
 from jaxbn._dtypes import promote
 from jaxbn._max_pool import MaxPool
 from jaxbn._momentum import check_momentum
-from jaxbn._normalize import Activation, ActivationName, Form, Inputs, carrier_of
+from jaxbn._normalize import Activation, ActivationName, Form, Inputs
 from jaxbn._placement import beside, split_first
 from jaxbn._policy import name_input
 from jaxbn._renorm import BatchRenorm, check_renorm

@@ -16,19 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxbn._axes import expand
+from jaxbn._carrier import carried
 from jaxbn._dtypes import described
-from jaxbn._normalize import (
-    ACTIVATIONS,
-    Dots,
-    Form,
-    Inputs,
-    Vectors,
-    carrier_of,
-    linearized,
-    normalize,
-    readable,
-    tangent,
-)
+from jaxbn._normalize import ACTIVATIONS, Form, Inputs, Vectors, normalize, readable
 from jaxbn._placement import beside, join_first, split_first
 from jaxbn._policy import recomputed
 
@@ -59,41 +49,12 @@ def normalize_and_pool(
         return beside(given, join_first(normalize(form, inputs, vectors), given.ndim), range(given.ndim))
     pool = partial(_pool, max_pool, form.axes, given.shape)
     if inputs.residual is not None or form.activation not in _NEVER_DECREASE:
-        y = _normalize_then_pool(pool, form, inputs, vectors)
+        y = normalize(form._replace(max_pool=pool), inputs, vectors)
     else:
-        x = _carried(inputs.x, inputs.carrier)
+        x = carried(inputs.x, inputs.carrier)
         picked = _pick(pool, form.axes, inputs._replace(x=x, carrier=x), vectors)
-        carrier = carrier_of(picked, inputs.carrier.dtype)
-        y = normalize(form, Inputs(picked, mask=None, residual=None, carrier=carrier), vectors)
+        y = normalize(form, Inputs(picked, mask=None, residual=None, carrier=picked), vectors)
     return join_first(y, given.ndim)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _normalize_then_pool(pool: MaxPool, form: Form, inputs: Inputs, vectors: Vectors) -> jax.Array:
-    """The backward pass keeps the inputs and the vectors, as that of `normalize` does."""
-    return pool(normalize(form, inputs, vectors))
-
-
-@partial(_normalize_then_pool.defjvp, symbolic_zeros=True)
-def _(pool: MaxPool, form: Form, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    def pooled(inputs: Inputs, vectors: Vectors, dots: Dots) -> jax.Array:
-        z, z_dot = normalize(form, inputs, vectors), tangent(form, inputs, vectors, dots)
-        return jax.jvp(pool, (z,), (z_dot,))[1]
-
-    return _normalize_then_pool(pool, form, *primals), recomputed(pooled)(*linearized(primals, tangents))
-
-
-@jax.custom_jvp
-def _carried(x: jax.Array, carrier: jax.Array) -> jax.Array:
-    """`x`, whose gradient goes to its carrier."""
-    del carrier
-    return x
-
-
-@_carried.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    (x, _), (_, dot) = primals, tangents
-    return x, dot.astype(x.dtype)
 
 
 @partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors

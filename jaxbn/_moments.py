@@ -84,7 +84,7 @@ def batch_moments(
         guess: an estimate of the mean, broadcastable to the result; 0 by default. It decides how often x is read, not
             the result.
         epsilon: the number that will be added to the variance; no accuracy is needed far below it.
-        carrier: the same numbers as `x`, to which the gradient goes (see `_normalize.Inputs`); `x` by default.
+        carrier: the same numbers as `x`, to which the gradient goes (see `_carrier.py`); `x` by default.
 
     """
     if mask is None and is_known(n := size(x.shape, axes)) and n == 0:  # no entries: treated as all masked out

@@ -45,36 +45,16 @@ class Form(NamedTuple):
     axes: tuple[int, ...]  # the axes of x along which the vectors do not vary
     activation: Activation | None
     dtype: jnp.dtype  # the type of the result
+    max_pool: Activation | None = None  # applied last
 
 
 class Inputs(NamedTuple):
-    """The arrays of the size of `x`.
-
-    Values are read from `x`, in the type in which it is stored. Its gradient goes to `carrier`, the same numbers in the
-    computing dtype: there the parts of the gradient, which may be far larger than their sum, are added before they are
-    rounded to the type of `x`.
-    """
+    """The arrays of the size of `x`."""
 
     x: jax.Array
     mask: jax.Array | None  # masked-out entries of x and residual may be NaN or inf; they are then replaced
     residual: jax.Array | None
-    carrier: jax.Array  # its values are never read
-
-
-def carrier_of(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """The carrier of `x` in a type: `x` itself if it has that type."""
-    return x if x.dtype == dtype else _wider(dtype, x)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _wider(dtype: jnp.dtype, x: jax.Array) -> jax.Array:
-    """0 where `x` is not finite: `jax_debug_nans` then finds nothing that a mask hides. The tangent is that of `x`."""
-    return jnp.where(jnp.isfinite(x), x, 0).astype(dtype)
-
-
-@_wider.defjvp
-def _(dtype: jnp.dtype, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    return _wider(dtype, *primals), tangents[0].astype(dtype)
+    carrier: jax.Array  # the gradient of x goes to it; its values are not read
 
 
 class Vectors(NamedTuple):
@@ -88,38 +68,27 @@ class Vectors(NamedTuple):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def normalize(form: Form, inputs: Inputs, vectors: Vectors) -> jax.Array:
     """activation((x − shift) · multiplier + offset + residual); the backward pass keeps the inputs and the vectors."""
-    return _activated(form, _affine(form.axes, inputs, vectors)).astype(form.dtype)
+    y = _activated(form, _affine(form.axes, inputs, vectors)).astype(form.dtype)
+    return y if form.max_pool is None else form.max_pool(y)
 
 
 @partial(normalize.defjvp, symbolic_zeros=True)
 def _(form: Form, primals: tuple[Inputs, Vectors], tangents: tuple[Inputs, Vectors]) -> tuple[jax.Array, jax.Array]:
-    return normalize(form, *primals), tangent(form, *linearized(primals, tangents))
-
-
-class Dots(NamedTuple):
-    """The tangents that `tangent` combines; None where an input is not differentiated."""
-
-    x: jax.Array | None
-    residual: jax.Array | None
-    multiplier: jax.Array
-    offset: jax.Array
-
-
-def linearized(primals: tuple[Inputs, Vectors], tangents: tuple) -> tuple[Inputs, Vectors, Dots]:
-    """The arguments of `tangent`, from those of a rule with symbolic zeros."""
     inputs, vectors = primals
     # If x or the residual is not differentiated, zeros of the size of x would be kept for the backward pass.
     _, _, residual_dot, x_dot = (None if isinstance(dot, SymbolicZero) else dot for dot in tangents[0])
     shift_dot, multiplier_dot, offset_dot = (
         jnp.zeros_like(v) if isinstance(dot, SymbolicZero) else dot for v, dot in zip(vectors, tangents[1], strict=True)
     )
-    dots = Dots(x_dot, residual_dot, multiplier_dot, offset_dot - vectors.multiplier * shift_dot)
-    return inputs._replace(carrier=inputs.x), vectors, dots  # a carrier that is read is kept
+    dots = (x_dot, residual_dot, multiplier_dot, offset_dot - vectors.multiplier * shift_dot)
+    kept = inputs._replace(carrier=inputs.x)
+    return normalize(form, inputs, vectors), _tangent(form, kept, vectors, dots)
 
 
 @partial(recomputed, static_argnums=0)
-def tangent(form: Form, inputs: Inputs, vectors: Vectors, dots: Dots) -> jax.Array:
-    """The tangent of `normalize`."""
+def _tangent(
+    form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
+) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
     x, x_given = readable(form.axes, inputs, vectors)
     centred = x - expand(copy_above(vectors.shift), form.axes)
@@ -132,11 +101,16 @@ def tangent(form: Form, inputs: Inputs, vectors: Vectors, dots: Dots) -> jax.Arr
         z_dot = z_dot + _where_given(inputs.mask, inputs.residual, residual_dot.astype(x.dtype))
     uniform_dot = spread(offset_dot, x, form.axes)
     if form.activation is jax.nn.relu and not jnp.iscomplexobj(x):
-        return _through_relu(form, inputs, vectors, z_dot, like(z_dot, uniform_dot))
-    z_dot = z_dot + uniform_dot
-    if form.activation is not None:
-        _, z_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (z_dot,))
-    return z_dot.astype(form.dtype)
+        y_dot = _through_relu(form, inputs, vectors, z_dot, like(z_dot, uniform_dot))
+    else:
+        y_dot = z_dot + uniform_dot
+        if form.activation is not None:
+            _, y_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (y_dot,))
+        y_dot = y_dot.astype(form.dtype)
+    if form.max_pool is None:
+        return y_dot
+    y = normalize(form._replace(max_pool=None), inputs, vectors)
+    return jax.jvp(form.max_pool, (y,), (y_dot,))[1]
 
 
 def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
