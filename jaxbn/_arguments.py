@@ -84,7 +84,8 @@ def arguments(
     empty = is_known(number) and number == 0
     statistics = [] if by_batch or placed is None else [placed.mean]
     computed = promote(*(a.dtype for a in (array, residual, *params, *statistics) if a is not None))
-    inputs = Inputs(name_input(array), mask, residual, carrier=carrier_of(array, computed))
+    carrier = carrier_of(array, computed) if by_batch else array  # otherwise x is used once
+    inputs = Inputs(name_input(array), mask, residual, carrier)
     rows = rows if train and not empty else None
     if rows is not None:
         inputs = jax.tree.map(partial(split_first, rows=rows), inputs)

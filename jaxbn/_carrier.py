@@ -3,7 +3,8 @@
 A norm uses `x` twice, for the statistics and for the output. The two parts of its gradient may be far larger than their
 sum, so they must be added before they are rounded. JAX gives a cotangent the type of its array. So `x` comes with a
 *carrier*, an array of the computing dtype: values are read from `x`, as it is stored, and the gradient goes to the
-carrier. No rule reads the carrier's values, so none is kept, and within `jax.jit` none is computed.
+carrier. No rule reads the carrier's values, so none is kept, and within `jax.jit` none is computed. In evaluation `x`
+is used once, and is its own carrier.
 """
 
 from functools import partial

@@ -4,6 +4,7 @@ float32 is tested by all of `test_contract.py`, float64 and complex128 by `test_
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -90,13 +91,20 @@ def test_each_path_rounds_the_gradient_once(options):
     g = jnp.asarray(rng.normal(256, 1, x.shape), jnp.bfloat16)
 
     def gradient(x):
-        given = {k: jnp.asarray(v, jnp.bfloat16) if k == "residual" else v for k, v in options.items()}
+        given: dict[str, Any] = {k: jnp.asarray(v, jnp.bfloat16) if k == "residual" else v for k, v in options.items()}
         y, pull = jax.vjp(lambda x: batch_norm(*init(4), x, True, **given)[0], x)
         return oracle.wide(pull(g.astype(y.dtype))[0])
 
     rounded, wide = gradient(x), gradient(x.astype(jnp.float32))
     within = jnp.finfo(jnp.bfloat16).eps / 2 * np.abs(wide).max() + 4 * jnp.finfo(jnp.float32).eps * 256
     np.testing.assert_allclose(rounded, wide, rtol=0, atol=within)
+
+
+def test_evaluation_has_no_carrier():
+    """A conversion that nothing reads would remain in programs that are exported before a compiler has seen them."""
+    x = jnp.ones((4, 3), jnp.bfloat16)
+    assert "wider" in str(jax.make_jaxpr(lambda x: batch_norm(*init(3), x, True)[0])(x))
+    assert "wider" not in str(jax.make_jaxpr(lambda x: batch_norm(*init(3), x, False)[0])(x))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -147,6 +147,18 @@ def test_onnx(name):
 
 @needs_onnx
 @pytest.mark.filterwarnings("ignore")  # of jax2onnx
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_converted_to_onnx(dtype):
+    """Converted, not run: onnxruntime lacks bfloat16 on CPUs. The program has no test for finite numbers."""
+    from jax2onnx import to_onnx
+
+    x = jax.ShapeDtypeStruct((2, 4, 4, 3), dtype)
+    model = to_onnx(lambda x: jaxbn.batch_norm(PARAMS, STATE, x, False)[0], [x], model_name="norm")
+    assert not {"IsInf", "IsNaN"} & {node.op_type for node in model.graph.node}
+
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore")  # of jax2onnx
 @pytest.mark.parametrize(("state", "train"), [(STATE, True), (None, False)])
 def test_statistics_of_a_batch_cannot_be_converted_to_onnx(state, train):
     """As docs/semantics.md says: jax2onnx has no rule for `jax.lax.platform_dependent`."""
