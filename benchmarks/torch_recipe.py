@@ -51,7 +51,7 @@ def train(config: Config, dataset: Dataset) -> Trained:
             epoch, batch = divmod(step, plan.steps_per_epoch)
             chosen = orders[epoch][batch * plan.batch_size : (batch + 1) * plan.batch_size]
             optimizer.zero_grad()
-            loss_of(model(_seen(plan.model.view, images[chosen])), labels[chosen]).backward()
+            loss_of(model(_seen(plan.model.view, images[chosen], training=True)), labels[chosen]).backward()
             optimizer.step()
             schedule.step()
         if device == "cuda":
@@ -101,13 +101,26 @@ def _by_decay(model: Any) -> tuple[list[Any], list[Any]]:
     return [p for p in model.parameters() if all(p is not other for other in others)], others
 
 
-def _seen(view: View, images: Any) -> Any:
+def _seen(view: View, images: Any, training: bool = False) -> Any:
     """The images as `View.of` prepares them, channels first."""
     x = images.permute(0, 3, 1, 2).float() / 255
     if view.deslant:
         x = _deslanted(x)
+    if view.shift and training:
+        x = _moved(x, view.shift)
     _, _, height, width = x.shape
     return x[:, :, view.crop : height - view.crop, view.crop : width - view.crop].contiguous()
+
+
+def _moved(x: Any, furthest: int) -> Any:
+    import torch
+
+    n, _, height, width = x.shape
+    padded = torch.nn.functional.pad(x, [furthest] * 4)
+    first = torch.randint(2 * furthest + 1, (2, n, 1), device=x.device)
+    rows, columns = (first[axis] + torch.arange(side, device=x.device) for axis, side in enumerate((height, width)))
+    each = torch.arange(n, device=x.device)[:, None, None]
+    return padded[each, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
 def _deslanted(x: Any) -> Any:

@@ -213,6 +213,7 @@ OPTIONS = [
     Case("Options", "for another kind of network", IRIS + "--channels 8"),
     Case("Options", "images prepared where there are none", IRIS + "--deslant on"),
     Case("Options", "nothing left of the images", "--dataset digits --crop 14"),
+    Case("Options", "nothing left of the images", "--dataset digits --shift 28"),
     Case("Options", "no validation set", IRIS + "--patience 3"),
     Case("Options", "for another dataset", IRIS + "--data-dir data"),
     Case("Options", "not the name of a folder", IRIS + "--name a/b"),

@@ -22,7 +22,7 @@ def digits():
     return load("digits")
 
 
-CONFIG = with_options(Config(), epochs=2, deslant="on", crop=1, channels=(32, 64))
+CONFIG = with_options(Config(), epochs=2, deslant="on", crop=1, shift=1, channels=(32, 64))
 
 
 @pytest.mark.parametrize("view", [View(), View(deslant=True, crop=1)])
@@ -30,6 +30,17 @@ def test_the_images_are_prepared_in_the_same_way(view, digits):
     images = digits.train_inputs[:20]
     found = torch_recipe._seen(view, torch.from_numpy(images.copy())).permute(0, 2, 3, 1)
     np.testing.assert_allclose(found, view.of(prepare(jnp.asarray(images))), atol=1e-5)
+
+
+def test_in_training_images_are_moved_as_far_as_allowed(digits):
+    images = torch.from_numpy(digits.train_inputs[:200].copy())
+    still, moved = (torch_recipe._seen(View(shift=1), images, training).numpy() for training in (False, True))
+    padded = np.pad(still, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    height, width = still.shape[2:]
+    moves = [padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    matches = np.array([(moved == move).all(axis=(1, 2, 3)) for move in moves])
+    assert matches.any(axis=0).all()
+    assert matches.any(axis=1).all()
 
 
 def test_the_network_has_the_same_parameters(digits):

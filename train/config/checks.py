@@ -34,6 +34,7 @@ RANGES = {  # by the name of the option; None is always valid
     "hidden": WIDTHS,
     "pool_every": COUNT,
     "crop": Range("at least 0", lambda value: value >= 0),
+    "shift": Range("at least 0", lambda value: value >= 0),
     "activation": Range("one name or more", bool),
     "dropout": SHARE,
     "kernel_std": NOT_NEGATIVE,

@@ -10,10 +10,12 @@ class Recipe(NamedTuple):
     batch_size: int = 64
     deslant: Literal["on", "off"] = "off"
     crop: int = 0  # pixels
+    shift: int = 0  # pixels
+    channels: tuple[int, ...] = (32, 64)  # of a cnn
 
 
 DATASETS = {
-    "mnist": Recipe(epochs=0.32, deslant="on", crop=3),
+    "mnist": Recipe(epochs=0.5, deslant="on", crop=3, shift=1, channels=(16, 32)),
     "fashion_mnist": Recipe(epochs=5),
     "cifar10": Recipe(),
     "digits": Recipe(epochs=15),

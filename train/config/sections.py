@@ -50,7 +50,7 @@ class ModelConfig:
     """cnn: convolutions with norm and pooling, then a hidden layer; mlp: hidden layers with norm; auto: cnn for images,
     mlp for tables."""
     channels: tuple[int, ...] | None = None
-    """Features of each convolution of a cnn; none: 32 64."""
+    """Features of each convolution of a cnn; none: by dataset ({each})."""
     hidden: tuple[int, ...] | None = None
     """Features of each hidden layer; none: 256 for a cnn, which has one, and 512 512 for an mlp."""
     pool_every: int = 1
@@ -61,6 +61,8 @@ class ModelConfig:
     """Shear each image so that handwriting stands upright; for light strokes on black. auto: by dataset ({each})."""
     crop: int | None = None
     """Pixels cut off at each side of the images; none: by dataset ({each})."""
+    shift: int | None = None
+    """Pixels by which each training image is moved at most, at random, along both axes; none: by dataset ({each})."""
     norm_placement: Placement = "before"
     """Norm before or after the activation; pooled: before it, and after the pooling of a cnn; none: no norm at all, not
     even of the inputs."""
@@ -201,7 +203,7 @@ class Config:
     """Train a network with batch normalization, and write the results to RUNS_DIR/NAME."""
 
     preset: Preset = "default"
-    """Starting values for all other options. default: reaches 99% on MNIST in a third of an epoch; the others are
+    """Starting values for all other options. default: reaches 99% on MNIST in half an epoch; the others are
     networks of tutorials. `python -m train presets` lists them with their results."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

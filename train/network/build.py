@@ -34,7 +34,8 @@ def build(config: Config, input_shape: tuple[int, ...], num_classes: int, platfo
     """
     options, kind = config.model, network_of(config.model, input_shape)
     check_network(options, kind)
-    layers, view = layer_options(config, total_steps), View(options.deslant == "on", options.crop or 0)
+    layers = layer_options(config, total_steps)
+    view = View(options.deslant == "on", options.crop or 0, options.shift or 0)
     _check_view(view, input_shape)
     if kind == "mlp":
         network = MLP(num_classes, options.hidden or MLP.hidden, layers, options.norm_input, view)
@@ -158,8 +159,12 @@ def _check_view(view: View, input_shape: tuple[int, ...]) -> None:
                 f"--crop must leave a part of images of {input_shape[0]}x{input_shape[1]}, and it takes "
                 f"{view.crop} from each of two sides"
             )
+        if view.shift >= min(input_shape[:2]):
+            raise UsageError(
+                f"--shift must leave a part of images of {input_shape[0]}x{input_shape[1]} in place; got {view.shift}"
+            )
     elif view != View():
-        option = "--deslant on" if view.deslant else "--crop"
+        option = "--deslant on" if view.deslant else "--crop" if view.crop else "--shift"
         raise UsageError(f"{option} needs images, and these inputs are of shape {input_shape}: leave it out")
 
 

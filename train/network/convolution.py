@@ -15,7 +15,7 @@ from train.network import winograd
 
 Convolution = Callable[..., jax.Array]
 
-WINOGRAD_FEATURES = 16  # input and output features from which Winograd's algorithm is faster
+WINOGRAD_FEATURES = 32  # input and output features from which Winograd's algorithm is faster
 
 
 def convolution_for(platform: str) -> Convolution:

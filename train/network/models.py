@@ -96,7 +96,7 @@ class CNN(nn.Module):
         padding: of the convolutions, "VALID" or "SAME".
         norm_input: normalize the images first.
         norm_hidden: give the dense layer a norm and an activation; otherwise it has neither.
-        view: how the images are prepared.
+        view: how the images are prepared; in training, random shifts use the rng "shift".
 
     """
 
@@ -116,7 +116,7 @@ class CNN(nn.Module):
         """Images (N, H, W, C) to logits (N, num_classes)."""
         layers, options = self.layers, {"kernel_init": self.layers.kernel_init, "dtype": self.layers.dtype}
         conv = partial(nn.Conv, padding=self.padding, conv_general_dilated=self.convolution, **options)
-        x = self.view.of(x)
+        x = self.view.of(x, _key(self, train))
         x = layers.normalize(x, train, "norm0") if self.norm_input else x
         for i, features in enumerate(self.channels):
             x = conv(features, (3, 3), use_bias=layers.bias, name=f"conv{i + 1}")(x)
@@ -136,7 +136,7 @@ class MLP(nn.Module):
         hidden: features of each hidden layer.
         layers: norm, activation and the like.
         norm_input: normalize the inputs first.
-        view: how images are prepared.
+        view: how images are prepared, as for a CNN.
 
     """
 
@@ -150,10 +150,15 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features (N, …) to logits (N, num_classes)."""
         layers, options = self.layers, {"kernel_init": self.layers.kernel_init, "dtype": self.layers.dtype}
-        x = self.view.of(x).reshape(x.shape[0], -1)
+        x = self.view.of(x, _key(self, train)).reshape(x.shape[0], -1)
         x = layers.normalize(x, train, "norm0") if self.norm_input else x
         for i, features in enumerate(self.hidden):
             x = nn.Dense(features, use_bias=layers.bias, name=f"dense{i + 1}", **options)(x)
             x = layers.normalize_and_activate(x, train, f"norm{i + 1}", i)
             x = layers.drop(x, train, f"dropout{i + 1}")
         return layers.logits(x, self.num_classes)
+
+
+def _key(network: CNN | MLP, train: bool) -> jax.Array | None:
+    """The key of a training step's random shifts, if there are any."""
+    return network.make_rng("shift") if train and network.view.shift else None

@@ -1,9 +1,10 @@
-"""The images as a network sees them: handwriting made upright, and the border cut off."""
+"""The images as a network sees them: handwriting made upright, the border cut off, and moved a little in training."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
 class View(NamedTuple):
@@ -12,16 +13,20 @@ class View(NamedTuple):
     Attributes:
         deslant: make handwriting upright.
         crop: pixels cut off at each side.
+        shift: pixels by which a training image is moved at most, along both axes.
 
     """
 
     deslant: bool = False
     crop: int = 0
+    shift: int = 0
 
-    def of(self, images: jax.Array) -> jax.Array:
-        """Prepare images (N, H, W, C); features of tables remain as they are."""
+    def of(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Prepare images (N, H, W, C), for training if there is a key; features of tables remain as they are."""
         if self.deslant:
             images = deslant(images)
+        if self.shift and key is not None:
+            images = _moved(images, jax.random.randint(key, (len(images), 2), -self.shift, self.shift + 1), self.shift)
         if self.crop:
             _, height, width, _ = images.shape
             images = images[:, self.crop : height - self.crop, self.crop : width - self.crop]
@@ -66,6 +71,14 @@ def deslant(images: jax.Array) -> jax.Array:
     column = jnp.arange(width) + whole.astype(jnp.int32)[:, :, None]
     share = (shift - whole)[:, :, None, None]
     return (1 - share) * _at(images, column) + share * _at(images, column + 1)
+
+
+def _moved(images: jax.Array, by: jax.Array, furthest: int) -> jax.Array:
+    """Each image moved down and across by its row of `by`; zeros come in from beyond the border."""
+    padded = jnp.pad(images, ((0, 0), (furthest, furthest), (furthest, furthest), (0, 0)))
+    return jax.vmap(lambda image, at: lax.dynamic_slice(image, (at[0], at[1], 0), images.shape[1:]))(
+        padded, furthest - by
+    )
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

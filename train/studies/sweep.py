@@ -19,10 +19,10 @@ from train.training.step import (
     Examples,
     StepOptions,
     TrainState,
-    dropout_key,
     evaluate,
     init_state,
     prepare,
+    step_key,
     train_step,
 )
 
@@ -171,7 +171,7 @@ def training_loss(model: nn.Module, state: TrainState, batch: Examples, seed: ja
         prepare(batch.inputs),
         train=True,
         mutable=["batch_stats"],
-        rngs={"dropout": dropout_key(seed, state.step)},  # pyright: ignore[reportArgumentType]
+        rngs={"dropout": step_key(seed, state.step)},  # pyright: ignore[reportArgumentType]
     )
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 

@@ -12,7 +12,7 @@ from train.config.datasets import DATASETS, Recipe
 from train.config.sections import Config
 from train.data import Dataset
 from train.host.errors import UsageError
-from train.network.build import build
+from train.network.build import build, network_of
 from train.network.models import CNN, MLP
 from train.training.devices import ONE, Devices, check_batch, share
 from train.training.optimizer import optimizer
@@ -79,11 +79,14 @@ def resolve(config: Config, dataset: Dataset, devices: Devices = ONE) -> Config:
     """
     options, norm, model, recipe = config.optimizer, config.norm, config.model, DATASETS.get(dataset.name, Recipe())
     batch_size = recipe.batch_size if options.batch_size is None else options.batch_size
+    kind = network_of(model, dataset.train_inputs.shape[1:])
     if config.run.resume is None:  # a run that was started without these options continues without them
         model = dataclasses.replace(
             model,
             deslant=recipe.deslant if model.deslant == "auto" else model.deslant,
             crop=recipe.crop if model.crop is None else model.crop,
+            shift=recipe.shift if model.shift is None else model.shift,
+            channels=recipe.channels if model.channels is None and kind == "cnn" else model.channels,
         )
     if norm.norm_scope == "device" and config.run.resume is None:  # a resumed run keeps its number
         norm = dataclasses.replace(norm, norm_ghost_batch=share(batch_size, devices.count, norm.norm_ghost_batch))

@@ -46,7 +46,7 @@ class StepOptions(NamedTuple):
     """Options of a step, fixed for a run."""
 
     label_smoothing: float = 0.0  # share of the target that is spread over all classes
-    seed: int = 0  # of dropout
+    seed: int = 0  # of dropout and shifts
 
 
 PLAIN_STEP = StepOptions()
@@ -89,7 +89,7 @@ def train_step(
             prepare(batch.inputs),
             train=True,
             mutable=["batch_stats"],
-            rngs={"dropout": dropout_key(options.seed, state.step)},
+            rngs=dict.fromkeys(("dropout", "shift"), step_key(options.seed, state.step)),
         )
         metrics = metrics_of(logits, batch.labels, jnp.ones(batch.labels.shape, bool))
         mean = metrics.loss / batch.labels.size
@@ -104,7 +104,7 @@ def train_step(
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
 
-def dropout_key(seed: int, step: jax.Array) -> jax.Array:
+def step_key(seed: int, step: jax.Array) -> jax.Array:
     """The key of a step, from seed and step only, so that no random state is stored (orders use epochs from 1)."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0), step)
 

@@ -103,7 +103,7 @@ def test_the_files_of_a_run(digits_run):
     usual = json.loads(config_file.to_json(Config()))
     assert config == usual | {
         "data": usual["data"] | {"dataset": "digits"},
-        "model": usual["model"] | {"deslant": "off", "crop": 0},
+        "model": usual["model"] | {"channels": [32, 64], "deslant": "off", "crop": 0, "shift": 0},
         "optimizer": dataclasses.asdict(OptimizerConfig(epochs=2, batch_size=BATCH)),
         "run": usual["run"] | {"runs_dir": str(digits_run.folder.parent), "name": "run"},
     }

@@ -31,10 +31,10 @@ from train.training.loop import Epoch, Position, Progress
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("JAXBN_KILLS", "2"))
 CLOCK = {"images_per_second", "train_seconds", "crc32"}
-# Everything that a run can forget: dropout's keys, the norms' counts, an order an epoch, what was best.
+# Everything that a run can forget: the keys of dropout and shifts, the norms' counts, an order an epoch, what was best.
 TINY = shlex.split("--hidden 8 --dropout 0.2 --norm-average debiased --validation 0.2 --batch-size 8 --epochs 3")
 DIGITS = shlex.split(
-    "--dataset digits --channels 2 4 --hidden 8 --dropout 0.2 --norm-average debiased --validation 0.1 "
+    "--dataset digits --channels 2 4 --hidden 8 --shift 1 --dropout 0.2 --norm-average debiased --validation 0.1 "
     "--checkpoint-minutes 0 --epochs 2"
 )
 

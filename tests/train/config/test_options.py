@@ -72,7 +72,7 @@ def test_without_arguments_the_configuration_is_the_default():
 def test_every_option_reaches_the_configuration(tmp_path):
     arguments = (
         f"--dataset mnist --data-dir {tmp_path} --validation 0.1 "
-        "--network mlp --channels 3 5 --hidden 7 --pool-every 2 --padding same --deslant on --crop 6 "
+        "--network mlp --channels 3 5 --hidden 7 --pool-every 2 --padding same --deslant on --crop 6 --shift 2 "
         "--norm-placement after --norm-input --no-norm-hidden --activation elu relu --dropout 0.5 "
         "--kernel-init normal --kernel-std 0.5 --precision bfloat16 "
         "--norm-momentum 0.5 --norm-epsilon 0.25 --norm-average debiased --norm-unbiased --norm-ghost-batch 4 "
@@ -85,7 +85,22 @@ def test_every_option_reaches_the_configuration(tmp_path):
     )
     config = parse(arguments.split())
     model = ModelConfig(
-        "mlp", (3, 5), (7,), 2, "same", "on", 6, "after", True, False, ("elu", "relu"), 0.5, "normal", 0.5, "bfloat16"
+        "mlp",
+        (3, 5),
+        (7,),
+        2,
+        "same",
+        "on",
+        6,
+        2,
+        "after",
+        True,
+        False,
+        ("elu", "relu"),
+        0.5,
+        "normal",
+        0.5,
+        "bfloat16",
     )
     run = RunConfig(tmp_path, "n", True, 11, None, None, 2.0, 3, 4, 5, True, True, True)
     assert config == Config(
@@ -109,7 +124,7 @@ def test_a_preset_sets_options_and_single_ones_override_it(spelling):
     preset = parse(spelling)
     assert preset == Config(
         preset="mnist-cnn-keras",
-        model=ModelConfig(deslant="off", crop=0, norm_hidden=False, kernel_init="glorot"),
+        model=ModelConfig(channels=(32, 64), deslant="off", crop=0, shift=0, norm_hidden=False, kernel_init="glorot"),
         norm=NormConfig(norm_momentum=0.99, norm_epsilon=1e-3),
         optimizer=OptimizerConfig(5, 32, "adam", 1e-3, "constant", adam_epsilon=1e-7, label_smoothing=0.0),
     )

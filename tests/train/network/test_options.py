@@ -259,6 +259,9 @@ def test_the_ramp_of_renorm_is_the_papers_in_proportion():
         ({"crop": 6}, {}, (14, 12, 1), "--crop must leave a part of images of 14x12, and it takes 6 from each of two"),
         ({"crop": -1}, {}, (12, 12, 1), "--crop must be at least 0; got -1"),
         ({"crop": 1}, {}, (4,), r"--crop needs images, and these inputs are of shape \(4,\): leave it out"),
+        ({"shift": -1}, {}, (12, 12, 1), "--shift must be at least 0; got -1"),
+        ({"shift": 9}, {}, (9, 12, 1), "--shift must leave a part of images of 9x12 in place; got 9"),
+        ({"shift": 1}, {}, (4,), r"--shift needs images, and these inputs are of shape \(4,\): leave it out"),
         ({"deslant": "on"}, {}, (4,), r"--deslant on needs images, and these inputs are of shape \(4,\): leave it"),
         ({"channels": (3, 3, 3)}, {}, (12, 12, 1), r"--channels has 3 entries, too many for images of 12x12: each"),
         (

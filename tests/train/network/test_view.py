@@ -1,6 +1,9 @@
-"""The images as a network sees them: deslanted as defined, pixel by pixel, and without the border."""
+"""The images as a network sees them: deslanted as defined, without the border, moved as far as allowed in training."""
 
+import collections
 import dataclasses
+import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +78,58 @@ def test_the_border_is_cut_off():
     assert View().of(images) is images
 
 
+def moves(images, seen, shift):
+    """The move (down, across) of each image, by comparison with all moves there are."""
+    n, height, width, _ = images.shape
+    padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
+    found = []
+    for i in range(n):
+        matches = [
+            (down, across)
+            for down, across in itertools.product(range(-shift, shift + 1), repeat=2)
+            if np.array_equal(padded[i, shift - down :, shift - across :][:height, :width], seen[i])
+        ]
+        assert len(matches) == 1, "this image was not moved as allowed"
+        found += matches
+    return found
+
+
+def test_in_training_each_image_is_moved_on_its_own_and_all_moves_are_as_frequent():
+    shift, n = 2, 5000
+    images = np.random.default_rng(0).uniform(size=(n, 6, 7, 2)).astype(np.float32)
+    seen = jax.jit(lambda key: View(shift=shift).of(jnp.asarray(images), key))(jax.random.key(3))
+    counts = collections.Counter(moves(images, np.asarray(seen), shift))
+    assert len(counts) == 25
+    expected = n / 25
+    assert sum((count - expected) ** 2 for count in counts.values()) / expected < 52  # χ², 24 degrees: p = 0.001
+    still = jnp.asarray(images)
+    assert View(shift=shift).of(still) is still, "without a key, as in evaluation, nothing moves"
+
+
+def test_what_was_cut_off_moves_in():
+    """An image is moved before its border is cut off: no zero comes in where the border is as wide as the move."""
+    images = 1 + jnp.arange(40 * 6 * 8.0).reshape(40, 6, 8, 1)
+    key = jax.random.key(0)
+    seen = View(crop=1, shift=1).of(images, key)
+    np.testing.assert_array_equal(seen, View(shift=1).of(images, key)[:, 1:-1, 1:-1])
+    assert float(seen.min()) > 0
+
+
+@pytest.mark.parametrize("network", ["cnn", "mlp"])
+def test_both_networks_see_moved_images_in_training_alone(network):
+    options = ModelConfig(network=network, channels=(2,) if network == "cnn" else None, hidden=(3,))
+    moving = build(dataclasses.replace(Config(), model=dataclasses.replace(options, shift=1)), (8, 8, 1), 3, "cpu", 10)
+    still = moving.clone(view=View())
+    images = jax.random.uniform(jax.random.key(0), (16, 8, 8, 1))
+    variables = moving.init(jax.random.key(1), images, train=False)
+    apply = partial(moving.apply, variables, images)
+    np.testing.assert_array_equal(apply(train=False), still.apply(variables, images, train=False))
+    train = partial(apply, train=True, mutable=["batch_stats"])
+    first, again, other = (train(rngs={"shift": jax.random.key(seed)})[0] for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
 @pytest.mark.parametrize("network", ["cnn", "mlp"])
 def test_both_networks_see_the_prepared_images(network):
     options = ModelConfig(network=network, channels=(2,) if network == "cnn" else None, hidden=(3,))
@@ -99,12 +154,16 @@ def dataset(name: str) -> Dataset:
 
 
 def test_the_dataset_decides_unless_an_option_does():
-    assert (DATASETS["mnist"].deslant, DATASETS["mnist"].crop) == ("on", 3)
+    assert DATASETS["mnist"].deslant == "on"
+    assert min(DATASETS["mnist"].crop, DATASETS["mnist"].shift) > 0
     for name, recipe in DATASETS.items():
         model = resolve(Config(), dataset(name)).model
-        assert (model.deslant, model.crop) == (recipe.deslant, recipe.crop)
-    given = dataclasses.replace(Config(), model=ModelConfig(deslant="off", crop=0))
+        assert (model.deslant, model.crop, model.shift) == (recipe.deslant, recipe.crop, recipe.shift)
+        assert model.channels == recipe.channels
+    given = dataclasses.replace(Config(), model=ModelConfig(deslant="off", crop=0, shift=0, channels=(5,)))
     assert resolve(given, dataset("mnist")).model == given.model
+    mlp = dataclasses.replace(Config(), model=ModelConfig(network="mlp"))
+    assert resolve(mlp, dataset("mnist")).model.channels is None
 
 
 def test_a_run_that_was_started_without_these_options_continues_without_them(tmp_path):

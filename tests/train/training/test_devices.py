@@ -22,7 +22,7 @@ from train.training.plan import make_plan, resolve
 from train.training.step import Examples, train_steps
 
 DIGITS = Config(
-    model=ModelConfig(channels=(4,), hidden=(8,), dropout=0.2, norm_hidden=False),
+    model=ModelConfig(channels=(4,), hidden=(8,), shift=1, dropout=0.2, norm_hidden=False),
     norm=NormConfig(norm_average="debiased"),
     optimizer=OptimizerConfig(epochs=2, batch_size=64, label_smoothing=0.1),
 )
