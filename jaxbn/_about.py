@@ -4,7 +4,7 @@
 
 `x − guess` does not round where it matters: nearby floating-point numbers subtract exactly. The two sums round, with
 an error of δ times `square` = var + |offset|², so the relative error of var is at most about δ (1 + |offset|²/var). A
-guess is good if |offset|² ≤ 4 (var + ε). If not, the guess moves to the mean and the sums are taken again. Each pass
+guess is good if |offset|² ≤ var + ε. If not, the guess moves to the mean and the sums are taken again. Each pass
 brings the guess nearer by a factor of about 10⁷, so one or two passes are enough. See docs/math.md.
 """
 
@@ -21,7 +21,7 @@ from jaxbn._sample import remedian, sample
 from jaxbn._sum import abs2, mean
 from jaxbn._weights import in_units, power_of_two
 
-NEAR = 4  # |offset|² over var + ε up to which a guess is good
+NEAR = 1  # |offset|² over var + ε up to which a guess is good
 PASSES = 12  # at most: from one end of the numbers to the other
 
 
