@@ -11,7 +11,7 @@ class Recipe(NamedTuple):
     deslant: Literal["on", "off"] = "off"
     crop: int = 0  # pixels
     shift: int = 0  # pixels
-    channels: tuple[int, ...] = (32, 64)  # of a cnn
+    channels: tuple[int, ...] | None = (32, 64)  # of a cnn; None for tables
 
 
 DATASETS = {
@@ -19,5 +19,5 @@ DATASETS = {
     "fashion_mnist": Recipe(epochs=5),
     "cifar10": Recipe(),
     "digits": Recipe(epochs=15),
-    "iris": Recipe(epochs=150, batch_size=24),
+    "iris": Recipe(epochs=150, batch_size=24, channels=None),
 }
