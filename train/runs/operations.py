@@ -60,6 +60,8 @@ def _preparation(model: ModelConfig, input_shape: tuple[int, ...]) -> list[Layer
     rows = []
     if model.deslant == "on":
         rows.append(Layer("", "deslanting", input_shape, 0, 0))
+    if model.shift:
+        rows.append(Layer("", "random shift", input_shape, 0, 0))
     if model.crop:
         height, width, channels = input_shape
         rows.append(Layer("", "cropping", (height - 2 * model.crop, width - 2 * model.crop, channels), 0, 0))

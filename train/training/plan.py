@@ -1,7 +1,7 @@
 """The plan of a run: its splits, network and optimizer, checked against each other."""
 
 import dataclasses
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ import optax
 
 from train.config.checks import check_ghost_batch
 from train.config.datasets import DATASETS, Recipe
-from train.config.sections import Config
+from train.config.sections import Config, ModelConfig, OptimizerConfig
 from train.data import Dataset
 from train.host.errors import UsageError
 from train.network.build import build, network_of
@@ -20,6 +20,8 @@ from train.training.step import PLAIN_STEP, Examples, StepOptions
 
 MOST_STEPS = 2**31 - 1
 VALIDATION_SEED = 0  # of the split: the same for every run, so that runs compare
+
+Section = TypeVar("Section", ModelConfig, OptimizerConfig)
 
 
 class Splits(NamedTuple):
@@ -77,30 +79,28 @@ def resolve(config: Config, dataset: Dataset, devices: Devices = ONE) -> Config:
         UsageError: the shards of a batch cannot be normalized as requested.
 
     """
-    options, norm, model, recipe = config.optimizer, config.norm, config.model, DATASETS.get(dataset.name, Recipe())
-    batch_size = recipe.batch_size if options.batch_size is None else options.batch_size
-    kind = network_of(model, dataset.train_inputs.shape[1:])
+    norm, model, recipe = config.norm, config.model, DATASETS.get(dataset.name, Recipe())
+    if network_of(model, dataset.train_inputs.shape[1:]) != "cnn":
+        recipe = recipe._replace(channels=None)
+    options = _filled(config.optimizer, recipe)
     if config.run.resume is None:  # a run that was started without these options continues without them
-        model = dataclasses.replace(
-            model,
-            deslant=recipe.deslant if model.deslant == "auto" else model.deslant,
-            crop=recipe.crop if model.crop is None else model.crop,
-            shift=recipe.shift if model.shift is None else model.shift,
-            channels=recipe.channels if model.channels is None and kind == "cnn" else model.channels,
-        )
+        model = _filled(model, recipe)
     if norm.norm_scope == "device" and config.run.resume is None:  # a resumed run keeps its number
-        norm = dataclasses.replace(norm, norm_ghost_batch=share(batch_size, devices.count, norm.norm_ghost_batch))
+        ghost_batch = share(cast(int, options.batch_size), devices.count, norm.norm_ghost_batch)
+        norm = dataclasses.replace(norm, norm_ghost_batch=ghost_batch)
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, dataset=dataset.name),
         model=model,
         norm=norm,
-        optimizer=dataclasses.replace(
-            options,
-            epochs=recipe.epochs if options.epochs is None else options.epochs,
-            batch_size=batch_size,
-        ),
+        optimizer=options,
     )
+
+
+def _filled(section: Section, recipe: Recipe) -> Section:
+    """A section of a configuration, with the recipe's values for the options that were left open."""
+    own = {name: value for name, value in recipe._asdict().items() if getattr(section, name, name) in (None, "auto")}
+    return dataclasses.replace(section, **own)
 
 
 def make_plan(config: Config, dataset: Dataset, devices: Devices = ONE) -> Plan:

@@ -78,9 +78,10 @@ def test_pooling_after_every_second_convolution_and_a_normalized_hidden_layer():
 
 
 def test_the_preparation_of_images_comes_first():
-    rows, _ = listed(dataclasses.replace(CNN, deslant="on", crop=2), (18, 16, 1))
-    assert rows[:3] == [
+    rows, _ = listed(dataclasses.replace(CNN, deslant="on", shift=1, crop=2), (18, 16, 1))
+    assert rows[:4] == [
         ("", "deslanting", (18, 16, 1)),
+        ("", "random shift", (18, 16, 1)),
         ("", "cropping", (14, 12, 1)),
         ("conv1", "Conv", (12, 10, 4)),
     ]
