@@ -33,12 +33,11 @@ def table() -> Table:
     """One row per preset; the heading of the first column and its cells form the command."""
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_lines=True)
     shown.add_column("python -m train\n--preset", no_wrap=True)
-    shown.add_column("network")
-    shown.add_column("data")
-    shown.add_column("test accuracy", justify="right")
-    shown.add_column("seconds", justify="right")
+    shown.add_column("network\ndata")
+    shown.add_column("test\naccuracy", justify="right", no_wrap=True)
+    shown.add_column("seconds", justify="right", no_wrap=True)
     for name, (network, data, accuracies, seconds, _) in RECORDS.items():
-        shown.add_row(name, network, data, expected(accuracies), "–" if seconds is None else str(seconds))
+        shown.add_row(name, f"{network}\n{data}", expected(accuracies), "–" if seconds is None else str(seconds))
     return shown
 
 

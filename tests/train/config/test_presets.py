@@ -30,7 +30,7 @@ def test_the_tutorial_has_the_same_table():
         assert row(name, record) in text
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [60, 80, 120])
 def test_the_table_fits(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["presets"]) == 0
