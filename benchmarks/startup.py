@@ -1,4 +1,4 @@
-"""How long a person waits: for an import, for --help, and from the command to the first training step.
+"""How long a person waits: for an import, for --help, and from the command to the first step and to the result.
 
     python -m benchmarks.startup [--repeat 5] [--dataset mnist --data-dir DIR] [--json FILE] [--markdown]
 
@@ -25,12 +25,12 @@ from benchmarks import harness
 
 ROOT = Path(__file__).parents[1]
 IMPORTS = ("pass", "import jax", "import jaxbn", "import flax.linen", "import jaxbn.linen")
-PHASES = ("imports", "data", "setting up", "programs", "first step")
+ENDS = ("first step", "result")  # the words of `benchmarks.started`
 
 
 @dataclass(frozen=True)
 class Options:
-    """Seconds of imports, of --help, and from the command to the first training step."""
+    """Seconds of imports, of --help, and from the command to the first step and to the result."""
 
     repeat: int = 5
     """How often each is measured."""
@@ -78,19 +78,19 @@ def least(arguments: Sequence[str], cache: Path, repeat: int) -> Measured:
     return min((run(arguments, cache) for _ in range(repeat)), key=lambda measured: measured.processor)
 
 
-def starts(options: Options, folder: Path) -> dict[str, Measured]:
+def starts(options: Options, end: str, folder: Path) -> dict[str, Measured]:
     """The first start, with nothing compiled, and the fastest of the following ones."""
     data = ["--data-dir", str(options.data_dir.absolute())] if options.data_dir else []
-    command = ["-m", "benchmarks.first_step", "--dataset", options.dataset, *data, "--runs-dir", str(folder / "runs")]
+    command = ["-m", "benchmarks.started", end, "--dataset", options.dataset, *data, "--runs-dir", str(folder / "runs")]
     arguments = [*command, "--name", "run", "--overwrite"]
-    cold = min((run(arguments, folder / f"cold{i}") for i in range(options.repeat)), key=lambda each: each.processor)
-    return {"first start": cold, "second start": least(arguments, folder / "cold0", options.repeat)}
+    caches = [folder / f"{end} {i}" for i in range(options.repeat)]
+    cold = min((run(arguments, cache) for cache in caches), key=lambda measured: measured.processor)
+    return {"first start": cold, "second start": least(arguments, caches[0], options.repeat)}
 
 
 def phases(marks: Mapping[str, float]) -> dict[str, float]:
     """The duration of each phase, from marks of the time so far."""
-    times = [0.0, *(marks[name] for name in PHASES)]
-    return {name: after - before for name, before, after in zip(PHASES, times, times[1:], strict=False)}
+    return {name: marks[name] - before for name, before in zip(marks, (0.0, *marks.values()), strict=False)}
 
 
 def main(options: Options) -> None:
@@ -107,12 +107,12 @@ def main(options: Options) -> None:
         for code in IMPORTS:
             add("python alone" if code == "pass" else code, least(["-c", code], folder, options.repeat))
         add("python -m train --help", least(["-m", "train", "--help"], folder, options.repeat))
-        for name, measured in starts(options, folder).items():
-            marks = json.loads(measured.errors.splitlines()[-1])
-            parts = phases(marks)
-            add(f"{name}, to the first step on {options.dataset}", measured, phases=parts, **marks)
-            for phase, seconds in parts.items():
-                rows.append((f"of it {phase}", f"{seconds:.2f}", ""))
+        for end in ENDS:
+            for name, measured in starts(options, end, folder).items():
+                parts = phases(json.loads(measured.errors.splitlines()[-1]))
+                add(f"{name}, to the {end} on {options.dataset}", measured, phases=parts)
+                for phase, seconds in parts.items():
+                    rows.append((f"of it {phase}", f"{seconds:.2f}", ""))
     facts = harness.environment()
     harness.show_facts(facts)
     harness.show_table("Until it starts", ("what", "processor s", "wall s"), rows, options.markdown)

@@ -1,5 +1,6 @@
 """`python -m train`."""
 
+import gc
 import os
 import sys
 
@@ -13,7 +14,9 @@ if absent := packages.missing():
 from train.commands.cli import main
 from train.host import program_cache
 
+gc.set_threshold(100_000)  # JAX's many objects stay: looking for garbage among them is a tenth of a short run's time
 code = main(around=program_cache.kept)
+gc.freeze()  # nor does the end of Python look for garbage
 if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
     # Other processes have gone, or this one was told to stop at once: a normal exit would wait for them.
     sys.stdout.flush()

@@ -14,7 +14,7 @@ from train.config.checks import check
 from train.config.options import listed
 from train.config.sections import Config
 from train.data import Dataset, load
-from train.host.console import Console
+from train.host.console import Console, say
 from train.host.errors import StoppedAtOnceError, UsageError
 from train.host.interruption import Interruption
 from train.network.build import check_norm
@@ -112,12 +112,13 @@ def carry_out(run: Run, start: Start) -> None:
             raise StoppedAtOnceError(stopping.at_once(run.folder), interruption.code) from None
         run.writer.finish(trained.state)
         if processes.first():
+            if trained.epochs and trained.epochs[-1].step == int(trained.state.step):  # its record is not damaged
+                terminal.print_result(run.console, trained.epochs, run.plan, run.dataset, trained.compile_seconds)
             draw_curves(run, trained)
     if processes.first():
         if not run.config.run.no_report:
             report(run, trained.state, interruption)
-        if trained.epochs and trained.epochs[-1].step == int(trained.state.step):  # its record is not damaged
-            terminal.print_end(run.console, trained.epochs, run.plan, run.dataset, trained.compile_seconds, run.folder)
+        say(run.console, f"results in {run.folder}")
 
 
 def draw_curves(run: Run, trained: Trained) -> None:

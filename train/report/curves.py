@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from scipy.ndimage import median_filter
 
 from train.host.words import count
 from train.report import style
@@ -71,6 +70,8 @@ def _draw(
 ) -> None:
     """Draw a curve; with a window of several points as their running median, and the curve itself faint behind it."""
     if window > 1:
+        from scipy.ndimage import median_filter  # slow to import, and most runs are short
+
         axes.plot(x, y, color=colour, linewidth=1, alpha=FAINT)
         y = median_filter(np.asarray(y, float), window, mode="reflect")
     axes.plot(x, y, line, color=colour, label=label)

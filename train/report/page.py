@@ -101,7 +101,7 @@ def listed(run: Restored) -> list[options.Option]:
 def results(run: Restored, dataset: Dataset, logits: np.ndarray) -> dict[str, str]:
     """The results of a run, by name."""
     count = len(dataset.test_labels)
-    metrics = metrics_of(jnp.asarray(logits), jnp.asarray(dataset.test_labels), jnp.ones(count, bool))
+    metrics = jax.jit(metrics_of)(logits, dataset.test_labels, np.ones(count, bool))
     correct = int(metrics.correct)
     parameters = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(run.state.params))
     found = {

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 
 import jax
@@ -167,10 +166,10 @@ class Monitor(WithBar):
         return f"epoch {done.epoch:>{len(str(last))}}/{last}"
 
 
-def print_end(
-    console: Console, epochs: Sequence[Epoch], plan: Plan, dataset: Dataset, compile_seconds: float, folder: Path
+def print_result(
+    console: Console, epochs: Sequence[Epoch], plan: Plan, dataset: Dataset, compile_seconds: float
 ) -> None:
-    """Print the results of the run."""
+    """Print the result of a run, before its pictures are drawn."""
     last, first = epochs[-1], best(epochs)
     correct = round(last.test_accuracy * len(dataset.test_labels))
     if last.epoch < plan.last_epoch:
@@ -187,4 +186,3 @@ def print_end(
             console,
             f"best validation accuracy {first.validation_accuracy:.2%} after epoch {first.epoch} (saved separately)",
         )
-    say(console, f"results in {folder}")

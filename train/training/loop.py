@@ -111,7 +111,7 @@ def initial_state(plan: Plan) -> TrainState:
 
 def initializer(plan: Plan) -> Any:  # noqa: ANN401  (a jitted function)
     """The program that makes the initial state from one example; its `eval_shape` gives the state's shapes."""
-    return plan.devices.jit(partial(init_state, plan.model, plan.tx, seed=plan.seed))
+    return plan.devices.jit(partial(init_state, plan.model, plan.tx, seed=plan.seed), once=True)
 
 
 def run(

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import re
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -183,18 +182,17 @@ def test_nothing_is_reported_as_dropped_where_nothing_is(plan, blobs):
 def test_the_end_of_a_run_counts_what_was_right(plan, blobs):
     console = Console(file=(stream := io.StringIO()), width=40)
     last = dataclasses.replace(RECORD, test_accuracy=17 / 23)
-    terminal.print_end(console, [last], plan, blobs, 4.56, Path("runs/a"))
+    terminal.print_result(console, [last], plan, blobs, 4.56)
     assert stream.getvalue() == (
         "\ntest accuracy 73.91% of blobs (17 of 23 right, loss 0.5000) after 3.2 s of training "
         "(and 4.6 s of compilation)\n"
-        "results in runs/a\n"
     )
 
 
 def test_the_end_of_a_run_with_validation_names_the_best_epoch_and_says_that_it_stopped_early(plan, blobs):
     console = Console(file=(stream := io.StringIO()), width=40)
     first, last = (dataclasses.replace(RECORD, epoch=i, validation_accuracy=1 / i, validation_loss=0.5) for i in (1, 2))
-    terminal.print_end(console, [first, last], dataclasses.replace(plan, epochs=9), blobs, 4.56, Path("runs/a"))
+    terminal.print_result(console, [first, last], dataclasses.replace(plan, epochs=9), blobs, 4.56)
     assert stream.getvalue().startswith("\nstopped after epoch 2 of 9: the validation accuracy no longer improves\n")
     assert "\nbest validation accuracy 100.00% after epoch 1 (saved separately)\n" in stream.getvalue()
     with terminal.Monitor(console, plan) as monitor:
