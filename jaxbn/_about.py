@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbn._axes import expand, is_known, size
-from jaxbn._copies import copy_below
+from jaxbn._copies import copy_below, widened
 from jaxbn._sample import remedian, sample
 from jaxbn._sum import abs2, mean
 from jaxbn._weights import in_units, power_of_two
@@ -107,10 +107,10 @@ def _can_sample(axes: tuple[int, ...], entries: Entries) -> bool:
 
 def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
     """The moments about a guess, in the unit of x."""
-    x, w = _read(axes, entries, guess)
-    # Two sums with guesses of opposite sign: the compiler must not share the difference between them (see _copies).
+    # The compiler must not share anything between the two sums (see _copies): they have guesses of opposite sign.
+    (x, w), (same, _) = (_read(axes, entries, guess, copy) for copy in (1, 2))
     offset = _mean(axes, w, weight, x - expand(copy_below(guess), axes))
-    square = _mean(axes, w, weight, abs2(x + expand(-guess, axes)))
+    square = _mean(axes, w, weight, abs2(same + expand(-guess, axes)))
     found = Centred(guess, offset, _not_negative(square - abs2(offset)))
     info = jnp.finfo(square.dtype)
     in_range = jnp.isfinite(square) & (square + epsilon >= info.tiny / info.eps)
@@ -171,11 +171,13 @@ def _unit(half: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     return power_of_two(jnp.maximum(abs(half.real), abs(half.imag)), axes)
 
 
-def _read(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+def _read(
+    axes: tuple[int, ...], entries: Entries, guess: jax.Array, copy: int = 0
+) -> tuple[jax.Array, jax.Array | None]:
     """The entries in the type of the statistics, masked-out ones replaced by the guess; and the weights."""
     x, mask, unit = entries
     if mask is None:
-        return x.astype(guess.dtype), None
+        return widened(x, guess.dtype, copy), None
     w, counts = in_units(mask, unit, x, axes)
     known = jnp.where(counts, x, 0).astype(guess.dtype)  # for jax_debug_nans: no operation sees masked-out entries
     return jnp.where(counts, known, expand(guess, axes)), w

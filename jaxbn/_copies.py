@@ -1,10 +1,11 @@
-"""Copies of a per-channel vector that the compiler does not merge.
+"""Copies of a per-channel vector, and of x, that the compiler does not merge.
 
 XLA's fast reductions on CPU fuse the elementwise operations in front of a sum, including broadcasts of per-channel
 vectors, but only if nothing else uses them. A broadcast shared with another reduction is written out at the size of
 `x` instead, which costs more than the reduction. So each reduction reads the shift through a copy of its own. A copy is
 clamped to the finite range from one side: this changes no finite value, and the compiler cannot merge it with another.
-docs/performance.md has the measurements.
+In the same way, a reduction absorbs the conversion of a narrower x, if it is its own. docs/performance.md has the
+measurements.
 """
 
 from functools import partial
@@ -23,7 +24,19 @@ def copy_above(vector: jax.Array) -> jax.Array:
     return vector if jnp.iscomplexobj(vector) else jnp.maximum(vector, jnp.finfo(vector.dtype).min)
 
 
-@partial(jax.jit, inline=True)
-def copy_on_gpu(vector: jax.Array) -> jax.Array:
-    """A copy on a GPU, the vector itself elsewhere: values computed from both are then computed twice, not shared."""
-    return jax.lax.platform_dependent(vector, cuda=copy_above, rocm=copy_above, default=lambda v: v)
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
+def widened(x: jax.Array, dtype: jnp.dtype, copy: int) -> jax.Array:
+    """`x` in a wider type; on a CPU, the conversions of different copies are not merged.
+
+    They stand behind different numbers of barriers, which the compiler removes once it no longer merges. On a GPU a
+    barrier would cost a pass over `x`.
+    """
+    if x.dtype == dtype:
+        return x
+    return jax.lax.platform_dependent(x, cpu=partial(_behind_barriers, copy), default=lambda x: x).astype(dtype)
+
+
+def _behind_barriers(count: int, x: jax.Array) -> jax.Array:
+    for _ in range(count):
+        x = jax.lax.optimization_barrier(x)
+    return x

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jaxbn._axes import expand
-from jaxbn._copies import copy_above, copy_on_gpu
+from jaxbn._copies import copy_above, widened
 from jaxbn._dtypes import described
 from jaxbn._placement import like
 from jaxbn._policy import recomputed
@@ -90,7 +90,7 @@ def _tangent(
     form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
 ) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
-    x, x_given = readable(form.axes, inputs, vectors)
+    x, x_given = readable(form.axes, inputs, vectors, copy=3)  # after those of the statistics
     centred = x - expand(copy_above(vectors.shift), form.axes)
     z_dot = centred * spread(multiplier_dot, x, form.axes)
     if x_dot is not None:
@@ -113,6 +113,7 @@ def _tangent(
     return jax.jvp(form.max_pool, (y,), (y_dot,))[1]
 
 
+@partial(jax.jit, static_argnums=0, inline=True)  # without a jit, the branches would be compiled at each call
 def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
     """z_dot + uniform_dot where z > 0, else 0.
 
@@ -120,11 +121,19 @@ def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array
     the only array written. In the wider type it would be up to four arrays of the size of `x`. A GPU has two gates, one
     for the cotangent's sum, the other for everything else, and fuses each into the kernel that needs it.
     """
-    gates = (vectors, vectors._replace(offset=copy_on_gpu(vectors.offset)))
-    open_, other = (_affine(form.axes, inputs, each) > 0 for each in gates)
-    parts = ((open_, z_dot.astype(form.dtype)), (other, uniform_dot.astype(form.dtype)))
-    first, second = (jax.lax.select(gate, dot, jnp.zeros_like(dot)) for gate, dot in parts)
-    return first + second
+
+    def gated(vectors: Vectors, dot: jax.Array) -> jax.Array:
+        dot = dot.astype(form.dtype)
+        return jax.lax.select(_affine(form.axes, inputs, vectors) > 0, dot, jnp.zeros_like(dot))
+
+    def once(vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
+        return gated(vectors, z_dot + uniform_dot)
+
+    def twice(vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
+        other = vectors._replace(offset=copy_above(vectors.offset))
+        return gated(vectors, z_dot) + gated(other, uniform_dot)
+
+    return jax.lax.platform_dependent(vectors, z_dot, uniform_dot, cuda=twice, rocm=twice, default=once)
 
 
 def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
@@ -160,9 +169,11 @@ def _activated(form: Form, z: jax.Array) -> jax.Array:
     return y
 
 
-def readable(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> tuple[jax.Array, jax.Array | None]:
+def readable(
+    axes: tuple[int, ...], inputs: Inputs, vectors: Vectors, copy: int = 0
+) -> tuple[jax.Array, jax.Array | None]:
     """`x` in the computing dtype, with masked-out, non-finite entries replaced by the shift; and where it was kept."""
-    x, given = _known(inputs.mask, inputs.x, vectors.shift.dtype)
+    x, given = _known(inputs.mask, inputs.x, vectors.shift.dtype, copy)
     return (x if given is None else jnp.where(given, x, expand(vectors.shift, axes))), given
 
 
@@ -172,9 +183,11 @@ def _where_given(mask: jax.Array | None, array: jax.Array | None, tangent: jax.A
     return tangent if given is None else jnp.where(given, tangent, 0)
 
 
-def _known(mask: jax.Array | None, array: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array | None]:
+def _known(
+    mask: jax.Array | None, array: jax.Array, dtype: jnp.dtype, copy: int = 0
+) -> tuple[jax.Array, jax.Array | None]:
     """The array with masked-out, non-finite entries replaced by 0; and where its entries were kept (None: all)."""
     if mask is None:
-        return array.astype(dtype), None
+        return widened(array, dtype, copy), None
     given = like(array, mask if mask.dtype == bool else mask > 0) | jnp.isfinite(array)
     return jnp.where(given, array, 0).astype(dtype), given

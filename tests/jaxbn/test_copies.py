@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbn._copies import copy_above, copy_below
+import jaxbn
+from jaxbn._copies import copy_above, copy_below, widened
 
 FINITE = [0.0, -0.0, 1.0, -1.5, 1e-30, -1e-30, float(np.finfo(np.float32).max), float(np.finfo(np.float32).min)]
 
@@ -25,3 +26,33 @@ def test_the_derivative_is_one(copy):
 @pytest.mark.parametrize("copy", [copy_below, copy_above])
 def test_nan_stays_nan(copy):
     assert np.isnan(copy(jnp.asarray(np.nan, jnp.float32)))
+
+
+@pytest.mark.parametrize("copy", [0, 1, 3])
+def test_wider_numbers_are_the_same_numbers(copy):
+    x = jnp.asarray(FINITE, jnp.bfloat16)
+    np.testing.assert_array_equal(widened(x, jnp.float32, copy), x.astype(jnp.float32))
+    assert widened(x, jnp.bfloat16, copy).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_x_in_half_precision_is_written_nowhere_in_single_precision(activation):
+    """Each sum converts x for itself; the cotangent alone is converted once for all."""
+    shape = (64, 16, 16, 32)
+    params, state = jaxbn.init(shape[-1])
+
+    def both_passes(params, x, g):
+        def forward(params, x):
+            return jaxbn.batch_norm(params, state, x, True, activation=activation)
+
+        y, backward, _ = jax.vjp(forward, params, x, has_aux=True)
+        return y, backward(g)
+
+    x = jnp.ones(shape, jnp.bfloat16)
+    program = jax.jit(both_passes).lower(params, x, x).compile().as_text() or ""
+    if "ynn" not in program:
+        pytest.skip("this compiler has no fast reductions")
+    entry = program[program.index("\nENTRY ") :].splitlines()
+    wide = [line for line in entry if f"= f32[{','.join(map(str, shape))}]" in line]
+    assert len(wide) == 1
+    assert "%g" in wide[0]

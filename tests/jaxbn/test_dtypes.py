@@ -74,6 +74,7 @@ def test_gradients_in_half_precision(dtype, mean):
     assert_close(g_params, (exact.scale, exact.bias), condition=10 * (1 + mean))
 
 
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -85,14 +86,20 @@ def test_gradients_in_half_precision(dtype, mean):
     ],
     ids=" ".join,
 )
-def test_each_path_rounds_the_gradient_once(options):
+def test_each_path_rounds_the_gradient_once(options, mode):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(1, 2, (64, 5, 4)), jnp.bfloat16)
     g = jnp.asarray(rng.normal(256, 1, x.shape), jnp.bfloat16)
 
     def gradient(x):
         given: dict[str, Any] = {k: jnp.asarray(v, jnp.bfloat16) if k == "residual" else v for k, v in options.items()}
-        y, pull = jax.vjp(lambda x: batch_norm(*init(4), x, True, **given)[0], x)
+
+        def function(x):
+            return batch_norm(*init(4), x, True, **given)[0]
+
+        if mode == "forward":
+            return oracle.wide(jax.jvp(function, (x,), (g.astype(x.dtype),))[1])
+        y, pull = jax.vjp(function, x)
         return oracle.wide(pull(g.astype(y.dtype))[0])
 
     rounded, wide = gradient(x), gradient(x.astype(jnp.float32))

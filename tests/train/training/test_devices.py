@@ -74,7 +74,7 @@ def test_each_example_is_counted_once_whatever_the_devices(digits):
 def test_on_one_device_the_program_is_that_without_devices(digits):
     plan, step = make_plan(DIGITS, digits, choose(1)), jax.ShapeDtypeStruct((), np.int32)
     assert plan.devices is ONE
-    state = jax.eval_shape(lambda: loop.initial_state(plan))
+    state = loop.initializer(plan).eval_shape(plan.train.inputs[:1])
     steps = partial(train_steps, plan.model, plan.tx, batch_size=64, options=plan.options)
 
     def text(jit, function):

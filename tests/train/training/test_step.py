@@ -14,7 +14,7 @@ from closeness import assert_close
 import jaxbn.linen
 from train.config.sections import OptimizerConfig
 from train.network.models import MLP, LayerOptions
-from train.training.loop import epoch_order, initial_state
+from train.training.loop import epoch_order, initial_state, initializer
 from train.training.optimizer import optimizer
 from train.training.step import (
     Examples,
@@ -187,7 +187,7 @@ def test_it_does_not_matter_where_an_epoch_is_cut(plan, programs):
 
 
 def test_a_state_and_its_metrics_keep_their_types(plan):
-    state = jax.eval_shape(lambda: initial_state(plan))
+    state = initializer(plan).eval_shape(plan.train.inputs[:1])
     batch = jax.eval_shape(lambda: Examples(plan.train.inputs[:8], plan.train.labels[:8]))
     after, metrics = jax.eval_shape(partial(train_step, plan.model, plan.tx), state, batch)
     assert after == state
