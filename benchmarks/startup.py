@@ -1,4 +1,4 @@
-"""How long a person waits: for an import, for --help, and from the command to the first step and to the result.
+"""How long a person waits: for an import, for --help, and from the command to the result.
 
     python -m benchmarks.startup [--repeat 5] [--dataset mnist --data-dir DIR] [--json FILE] [--markdown]
 
@@ -7,6 +7,7 @@ the first one kept. Seconds are processor time over all cores, since others use 
 seconds next to them. The smallest of several repetitions is shown, since disturbances can only add time.
 """
 
+import itertools
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +26,11 @@ from benchmarks import harness
 
 ROOT = Path(__file__).parents[1]
 IMPORTS = ("pass", "import jax", "import jaxbn", "import flax.linen", "import jaxbn.linen")
-ENDS = ("first step", "result")  # the words of `benchmarks.started`
 
 
 @dataclass(frozen=True)
 class Options:
-    """Seconds of imports, of --help, and from the command to the first step and to the result."""
+    """Seconds of imports, of --help, and from the command to the result."""
 
     repeat: int = 5
     """How often each is measured."""
@@ -78,19 +78,28 @@ def least(arguments: Sequence[str], cache: Path, repeat: int) -> Measured:
     return min((run(arguments, cache) for _ in range(repeat)), key=lambda measured: measured.processor)
 
 
-def starts(options: Options, end: str, folder: Path) -> dict[str, Measured]:
+def starts(options: Options, folder: Path) -> dict[str, Measured]:
     """The first start, with nothing compiled, and the fastest of the following ones."""
     data = ["--data-dir", str(options.data_dir.absolute())] if options.data_dir else []
-    command = ["-m", "benchmarks.started", end, "--dataset", options.dataset, *data, "--runs-dir", str(folder / "runs")]
-    arguments = [*command, "--name", "run", "--overwrite"]
-    caches = [folder / f"{end} {i}" for i in range(options.repeat)]
-    cold = min((run(arguments, cache) for cache in caches), key=lambda measured: measured.processor)
-    return {"first start": cold, "second start": least(arguments, caches[0], options.repeat)}
+    command = ["--dataset", options.dataset, *data, "--runs-dir", str(folder / "runs"), "--name", "run", "--overwrite"]
+
+    def start(cache: Path) -> Measured:
+        return run(["-m", "benchmarks.started", str(time.time()), *command], cache)
+
+    def fastest(found: Iterable[Measured]) -> Measured:
+        return min(found, key=lambda measured: measured.processor)
+
+    caches = [folder / f"cache{i}" for i in range(options.repeat)]
+    return {"first start": fastest(map(start, caches)), "second start": fastest(start(caches[0]) for _ in caches)}
 
 
-def phases(marks: Mapping[str, float]) -> dict[str, float]:
-    """The duration of each phase, from marks of the time so far."""
-    return {name: marks[name] - before for name, before in zip(marks, (0.0, *marks.values()), strict=False)}
+def phases(marks: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """The duration of each phase, from marks of the time so far: seconds of the processor, and on the clock."""
+    ends = [(0.0, 0.0), *marks.values()]
+    return {
+        name: (after[0] - before[0], after[1] - before[1])
+        for name, (before, after) in zip(marks, itertools.pairwise(ends), strict=True)
+    }
 
 
 def main(options: Options) -> None:
@@ -107,12 +116,11 @@ def main(options: Options) -> None:
         for code in IMPORTS:
             add("python alone" if code == "pass" else code, least(["-c", code], folder, options.repeat))
         add("python -m train --help", least(["-m", "train", "--help"], folder, options.repeat))
-        for end in ENDS:
-            for name, measured in starts(options, end, folder).items():
-                parts = phases(json.loads(measured.errors.splitlines()[-1]))
-                add(f"{name}, to the {end} on {options.dataset}", measured, phases=parts)
-                for phase, seconds in parts.items():
-                    rows.append((f"of it {phase}", f"{seconds:.2f}", ""))
+        for name, measured in starts(options, folder).items():
+            parts = phases(json.loads(measured.errors.splitlines()[-1]))
+            add(f"{name}, to the result on {options.dataset}", measured, phases=parts)
+            for phase, (processor, wall) in parts.items():
+                rows.append((f"of it {phase}", f"{processor:.2f}", f"{wall:.2f}"))
     facts = harness.environment()
     harness.show_facts(facts)
     harness.show_table("Until it starts", ("what", "processor s", "wall s"), rows, options.markdown)
