@@ -4,7 +4,8 @@
 
 Everything is measured in fresh processes. The first start has nothing compiled yet; the second finds the programs that
 the first one kept. Seconds are processor time over all cores, since others use the machine as well, with wall-clock
-seconds next to them. The smallest of several repetitions is shown, since disturbances can only add time.
+seconds next to them. The smallest of several repetitions is shown, since disturbances can only add time. Short commands
+take turns.
 """
 
 import itertools
@@ -25,7 +26,12 @@ import tyro
 from benchmarks import harness
 
 ROOT = Path(__file__).parents[1]
-IMPORTS = ("pass", "import jax", "import jaxbn", "import flax.linen", "import jaxbn.linen")
+IMPORTS = ("import jax", "import jaxbn", "import flax.linen", "import jaxbn.linen")
+COMMANDS = {
+    "python alone": ["-c", "pass"],
+    **{code: ["-c", code] for code in IMPORTS},
+    "python -m train --help": ["-m", "train", "--help"],
+}
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,9 @@ def run(arguments: Sequence[str], cache: Path) -> Measured:
     return Measured(used, wall, finished.stderr)
 
 
-def least(arguments: Sequence[str], cache: Path, repeat: int) -> Measured:
+def fastest(measured: Iterable[Measured]) -> Measured:
     """The measurement with the least processor time."""
-    return min((run(arguments, cache) for _ in range(repeat)), key=lambda measured: measured.processor)
+    return min(measured, key=lambda each: each.processor)
 
 
 def starts(options: Options, folder: Path) -> dict[str, Measured]:
@@ -85,9 +91,6 @@ def starts(options: Options, folder: Path) -> dict[str, Measured]:
 
     def start(cache: Path) -> Measured:
         return run(["-m", "benchmarks.started", str(time.time()), *command], cache)
-
-    def fastest(found: Iterable[Measured]) -> Measured:
-        return min(found, key=lambda measured: measured.processor)
 
     caches = [folder / f"cache{i}" for i in range(options.repeat)]
     return {"first start": fastest(map(start, caches)), "second start": fastest(start(caches[0]) for _ in caches)}
@@ -113,9 +116,9 @@ def main(options: Options) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for code in IMPORTS:
-            add("python alone" if code == "pass" else code, least(["-c", code], folder, options.repeat))
-        add("python -m train --help", least(["-m", "train", "--help"], folder, options.repeat))
+        turns = [[run(command, folder) for command in COMMANDS.values()] for _ in range(options.repeat)]
+        for name, measured in zip(COMMANDS, zip(*turns, strict=True), strict=True):
+            add(name, fastest(measured))
         for name, measured in starts(options, folder).items():
             parts = phases(json.loads(measured.errors.splitlines()[-1]))
             add(f"{name}, to the result on {options.dataset}", measured, phases=parts)

@@ -5,7 +5,6 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from jaxbn import interop
 from jaxbn._batch_norm import batch_norm
 from jaxbn._decay import decay_mask
 from jaxbn._diagnostics import Diagnostics, diagnostics
@@ -20,7 +19,7 @@ from jaxbn._state import BatchNormParams, BatchNormState, init
 from jaxbn._statistics import merge, moments
 
 if TYPE_CHECKING:
-    from jaxbn import linen, nnx
+    from jaxbn import interop, linen, nnx
 
 __version__ = "0.2.0"
 
@@ -54,8 +53,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import the modules for Flax and Equinox at their first use, because Flax and Equinox are slow to import."""
-    if name in ("linen", "nnx", "equinox"):
+    """Import modules at their first use, because Flax and Equinox are slow to import, and most programs need one only."""
+    if name in ("interop", "linen", "nnx", "equinox"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
