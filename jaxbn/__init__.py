@@ -53,7 +53,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import modules at their first use, because Flax and Equinox are slow to import, and most programs need one only."""
+    """Import modules at their first use: Flax and Equinox are slow to import, and most programs need one at most."""
     if name in ("interop", "linen", "nnx", "equinox"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])

@@ -90,6 +90,7 @@ def _tangent(
     form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
 ) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
+    unpooled = form._replace(max_pool=None)
     x, x_given = readable(form.axes, inputs, vectors, copy=3)  # after those of the statistics
     centred = x - expand(copy_above(vectors.shift), form.axes)
     z_dot = centred * spread(multiplier_dot, x, form.axes)
@@ -101,7 +102,7 @@ def _tangent(
         z_dot = z_dot + _where_given(inputs.mask, inputs.residual, residual_dot.astype(x.dtype))
     uniform_dot = spread(offset_dot, x, form.axes)
     if form.activation is jax.nn.relu and not jnp.iscomplexobj(x):
-        y_dot = _through_relu(form, inputs, vectors, z_dot, like(z_dot, uniform_dot))
+        y_dot = _through_relu(unpooled, inputs, vectors, z_dot, like(z_dot, uniform_dot))
     else:
         y_dot = z_dot + uniform_dot
         if form.activation is not None:
@@ -109,7 +110,7 @@ def _tangent(
         y_dot = y_dot.astype(form.dtype)
     if form.max_pool is None:
         return y_dot
-    y = normalize(form._replace(max_pool=None), inputs, vectors)
+    y = normalize(unpooled, inputs, vectors)
     return jax.jvp(form.max_pool, (y,), (y_dot,))[1]
 
 
