@@ -24,15 +24,17 @@ def copy_above(vector: jax.Array) -> jax.Array:
     return vector if jnp.iscomplexobj(vector) else jnp.maximum(vector, jnp.finfo(vector.dtype).min)
 
 
-@partial(jax.jit, static_argnums=(1, 2), inline=True)
 def widened(x: jax.Array, dtype: jnp.dtype, copy: int) -> jax.Array:
     """`x` in a wider type; on a CPU, the conversions of different copies are not merged.
 
     They stand behind different numbers of barriers, which the compiler removes once it no longer merges. On a GPU a
     barrier would cost a pass over `x`.
     """
-    if x.dtype == dtype:
-        return x
+    return x if x.dtype == dtype else _converted(x, dtype, copy)
+
+
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _converted(x: jax.Array, dtype: jnp.dtype, copy: int) -> jax.Array:
     return jax.lax.platform_dependent(x, cpu=partial(_behind_barriers, copy), default=lambda x: x).astype(dtype)
 
 

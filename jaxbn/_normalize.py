@@ -90,7 +90,6 @@ def _tangent(
     form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
 ) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
-    unpooled = form._replace(max_pool=None)
     x, x_given = readable(form.axes, inputs, vectors, copy=3)  # after those of the statistics
     centred = x - expand(copy_above(vectors.shift), form.axes)
     z_dot = centred * spread(multiplier_dot, x, form.axes)
@@ -100,41 +99,43 @@ def _tangent(
         z_dot = x_dot * expand(vectors.multiplier, form.axes) + z_dot
     if residual_dot is not None:
         z_dot = z_dot + _where_given(inputs.mask, inputs.residual, residual_dot.astype(x.dtype))
-    uniform_dot = spread(offset_dot, x, form.axes)
     if form.activation is jax.nn.relu and not jnp.iscomplexobj(x):
-        y_dot = _through_relu(unpooled, inputs, vectors, z_dot, like(z_dot, uniform_dot))
+        y_dot = _through_relu(form, inputs, vectors, z_dot, offset_dot)
     else:
-        y_dot = z_dot + uniform_dot
+        y_dot = z_dot + spread(offset_dot, x, form.axes)
         if form.activation is not None:
             _, y_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (y_dot,))
         y_dot = y_dot.astype(form.dtype)
     if form.max_pool is None:
         return y_dot
-    y = normalize(unpooled, inputs, vectors)
+    y = normalize(form._replace(max_pool=None), inputs, vectors)
     return jax.jvp(form.max_pool, (y,), (y_dot,))[1]
 
 
-@partial(jax.jit, static_argnums=0, inline=True)  # without a jit, the branches would be compiled at each call
-def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
-    """z_dot + uniform_dot where z > 0, else 0.
+def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, offset_dot: jax.Array) -> jax.Array:
+    """z_dot + offset_dot where z > 0, else 0.
 
     In the transpose, the cotangent is gated before it is widened, so that the gated one, the residual's cotangent, is
     the only array written. In the wider type it would be up to four arrays of the size of `x`. A GPU has two gates, one
-    for the cotangent's sum, the other for everything else, and fuses each into the kernel that needs it.
+    for the cotangent's sum, the other for everything else, and fuses each into the kernel that needs it. Elsewhere the
+    compiler removes the second, which is of zeros.
     """
+    on_gpu, other = _on_gpu(), vectors._replace(offset=copy_above(vectors.offset))
+    nothing = jnp.zeros_like(offset_dot)
+    here, apart = jnp.where(on_gpu, nothing, offset_dot), jnp.where(on_gpu, offset_dot, nothing)
+    here, apart = (like(z_dot, spread(dot, z_dot, form.axes)) for dot in (here, apart))
+    parts = ((vectors, (z_dot + here).astype(form.dtype)), (other, apart.astype(form.dtype)))
+    first, second = (
+        jax.lax.select(_affine(form.axes, inputs, each) > 0, dot, jnp.zeros_like(dot)) for each, dot in parts
+    )
+    return first + second
 
-    def gated(vectors: Vectors, dot: jax.Array) -> jax.Array:
-        dot = dot.astype(form.dtype)
-        return jax.lax.select(_affine(form.axes, inputs, vectors) > 0, dot, jnp.zeros_like(dot))
 
-    def once(vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
-        return gated(vectors, z_dot + uniform_dot)
-
-    def twice(vectors: Vectors, z_dot: jax.Array, uniform_dot: jax.Array) -> jax.Array:
-        other = vectors._replace(offset=copy_above(vectors.offset))
-        return gated(vectors, z_dot) + gated(other, uniform_dot)
-
-    return jax.lax.platform_dependent(vectors, z_dot, uniform_dot, cuda=twice, rocm=twice, default=once)
+@partial(jax.jit, inline=True)
+def _on_gpu() -> jax.Array:
+    """True in a program for a GPU: a constant."""
+    yes = lambda: jnp.asarray(True)  # noqa: E731
+    return jax.lax.platform_dependent(cuda=yes, rocm=yes, default=lambda: jnp.asarray(False))
 
 
 def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
