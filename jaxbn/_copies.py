@@ -28,9 +28,9 @@ def widened(x: jax.Array, dtype: jnp.dtype, copy: int) -> jax.Array:
     """`x` in a wider type; on a CPU, the conversions of different copies are not merged.
 
     They stand behind different numbers of barriers, which the compiler removes once it no longer merges. On a GPU a
-    barrier would cost a pass over `x`.
+    barrier would cost a pass over `x`. Copy 0 has no barrier, and is the same on every platform.
     """
-    return x if x.dtype == dtype else _converted(x, dtype, copy)
+    return _converted(x, dtype, copy) if copy and x.dtype != dtype else x.astype(dtype)
 
 
 @partial(jax.jit, static_argnums=(1, 2), inline=True)

@@ -134,8 +134,8 @@ def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array
 @partial(jax.jit, inline=True)
 def _on_gpu() -> jax.Array:
     """True in a program for a GPU: a constant."""
-    yes = lambda: jnp.asarray(True)  # noqa: E731
-    return jax.lax.platform_dependent(cuda=yes, rocm=yes, default=lambda: jnp.asarray(False))
+    yes, no = (partial(jnp.asarray, answer) for answer in (True, False))
+    return jax.lax.platform_dependent(cuda=yes, rocm=yes, default=no)
 
 
 def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:

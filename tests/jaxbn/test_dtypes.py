@@ -107,11 +107,15 @@ def test_each_path_rounds_the_gradient_once(options, mode):
     np.testing.assert_allclose(rounded, wide, rtol=0, atol=within)
 
 
-def test_evaluation_has_no_carrier():
-    """A conversion that nothing reads would remain in programs that are exported before a compiler has seen them."""
+def test_evaluation_has_no_carrier_and_no_platform():
+    """What nothing reads, and a choice of platform, would remain in programs that are exported before compilation."""
     x = jnp.ones((4, 3), jnp.bfloat16)
-    assert "wider" in str(jax.make_jaxpr(lambda x: batch_norm(*init(3), x, True)[0])(x))
-    assert "wider" not in str(jax.make_jaxpr(lambda x: batch_norm(*init(3), x, False)[0])(x))
+    training, evaluation = (
+        str(jax.make_jaxpr(lambda x, train=train: batch_norm(*init(3), x, train)[0])(x)) for train in (True, False)
+    )
+    for word in ("wider", "platform_index"):
+        assert word in training
+        assert word not in evaluation
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

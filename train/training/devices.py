@@ -15,7 +15,7 @@ from train.host.errors import UsageError
 Tree = TypeVar("Tree")
 
 AXIS = "data"
-COMPILED_QUICKLY = {"xla_backend_optimization_level": 1}  # the random numbers of the first state: a third of the time
+COMPILED_QUICKLY = {"xla_backend_optimization_level": 1}  # random numbers then compile in a third of the time
 
 
 @dataclasses.dataclass(frozen=True)
