@@ -1,11 +1,13 @@
 """Mean and variance about a guess: one pass if the guess is good, otherwise more passes about better guesses.
 
-    d = x − guess     offset = Σwd / W     square = Σw|d|² / W     mean = guess + offset     var = square − |offset|²
+    d = (x − guess) / unit      offset = Σwd / W      square = Σw|d|² / W
+    mean = guess + offset · unit      var = (square − |offset|²) · unit²
 
 `x − guess` does not round where it matters: nearby floating-point numbers subtract exactly. The two sums round, with
 an error of δ times `square` = var + |offset|², so the relative error of var is at most about δ (1 + |offset|²/var). A
 guess is good if |offset|² ≤ var + ε. If not, the guess moves to the mean and the sums are taken again. Each pass
-brings the guess nearer by a factor of about 10⁷, so one or two passes are enough. See docs/math.md.
+brings the guess nearer by a factor of about 10⁷, so one or two passes are enough. The unit is 1, unless squares leave
+the range of the type. See docs/math.md.
 """
 
 from collections.abc import Callable
@@ -16,9 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxbn._axes import expand, is_known, size
-from jaxbn._copies import copy_below, widened
+from jaxbn._copies import apart, widened
 from jaxbn._sample import remedian, sample
-from jaxbn._sum import abs2, mean
+from jaxbn._sum import abs2, averaged, summed
 from jaxbn._weights import in_units, power_of_two
 
 NEAR = 1  # |offset|² over var + ε up to which a guess is good
@@ -41,9 +43,27 @@ class Centred(NamedTuple):
     var: jax.Array  # real, biased, at least 0
 
 
-class _Found(NamedTuple):
-    centred: Centred
-    poor: jax.Array  # where the guess is too far from the mean and a nearer one exists, or squares may have overflowed
+class _Guess(NamedTuple):
+    """What the sums are taken about. The unit is a power of two, so multiplications by 1/unit do not round."""
+
+    middle: jax.Array  # guess / unit
+    per_unit: jax.Array  # 1 / unit
+
+
+class _Sums(NamedTuple):
+    """The sums of one pass, with d = (x − guess) / unit."""
+
+    offsets: jax.Array  # Σwd
+    squares: jax.Array  # Σw|d|²
+
+
+class _Search(NamedTuple):
+    """The search for a good guess."""
+
+    passes: jax.Array
+    guess: _Guess
+    sums: _Sums  # about the guess, except where it is poor
+    poor: jax.Array  # where the sums have to be taken about the guess
 
 
 @partial(jax.jit, static_argnums=0, inline=True)  # without a jit, the loop would be compiled at each call
@@ -58,46 +78,52 @@ def about(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax
     taken, it makes two passes.
     """
     on_gpu = partial(_of_sample if _can_sample(axes, entries) else _twice, axes)
-    branches: dict[str, Callable] = {"cuda": on_gpu, "rocm": on_gpu, "default": partial(_refined, axes)}
+    branches: dict[str, Callable] = {"cuda": on_gpu, "rocm": on_gpu, "default": partial(_searched, axes)}
     return jax.lax.platform_dependent(entries, weight, guess, epsilon, **branches)
 
 
-def _refined(
+def _searched(
     axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array
 ) -> Centred:
     """As many passes as the data need: one if the guess is good."""
 
-    def goes_on(carry: tuple[jax.Array, jax.Array, _Found]) -> jax.Array:
-        number, poor, _ = carry
-        return (number < PASSES) & poor
+    def goes_on(search: _Search) -> jax.Array:
+        return jnp.any(search.poor)
 
-    def improved(carry: tuple[jax.Array, jax.Array, _Found]) -> tuple[jax.Array, jax.Array, _Found]:
-        number, _, found = carry
+    def step(search: _Search) -> _Search:
         # Without the barrier, the compiler moves everything that depends on x alone in front of the loop, where it is
         # computed at every step, needed or not.
-        own, centred = jax.lax.optimization_barrier((entries, found.centred))
-        again = _scaled(axes, own, weight, _moved(centred), epsilon)
-        better = jax.tree.map(partial(jnp.where, found.poor), again, found)  # no channel depends on another
-        return number + 1, jnp.any(better.poor), better
+        own, guess = jax.lax.optimization_barrier((entries, search.guess))
+        again = _sums(axes, own, *guess)
+        sums = jax.tree.map(partial(jnp.where, search.poor), again, search.sums)  # no channel depends on another
+        better, poor = _better(guess, sums, weight, epsilon, search.poor & (search.passes < PASSES - 1))
+        return _Search(search.passes + 1, better, sums, poor)
 
-    first = _plain(axes, entries, weight, guess, epsilon)
-    return jax.lax.while_loop(goes_on, improved, (jnp.asarray(1), jnp.any(first.poor), first))[2].centred
+    sums = _sums(axes, entries, guess)
+    better, poor = _better(_in_unit_1(guess), sums, weight, epsilon)
+    search = jax.lax.while_loop(goes_on, step, _Search(jnp.asarray(1), better, sums, poor))
+    return _centred(search.guess, search.sums, weight)
 
 
 def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
     """Two passes, the second about the mean. The barrier fixes the mean, whose last bits depend on who computes it."""
-    first = _plain(axes, entries, weight, guess, epsilon)
-    return _scaled(axes, entries, weight, jax.lax.optimization_barrier(_moved(first.centred)), epsilon).centred
+    better, _ = _better(_in_unit_1(guess), _sums(axes, entries, guess), weight, epsilon)
+    better = jax.lax.optimization_barrier(better)
+    return _centred(better, _sums(axes, entries, *better), weight)
 
 
 def _of_sample(
     axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array
 ) -> Centred:
     """One pass, about the median of a sample, in units of the sample."""
+    del epsilon
     values = sample(entries.x, axes).astype(guess.dtype)
     guess = remedian(values)
-    half, _ = _half_distance((0,), Entries(values, None, None), guess)
-    return _in_units(axes, entries, weight, guess, _unit(half, (0,)), epsilon).centred
+    half = values * 0.5 - expand(guess, (0,)) * 0.5  # does not overflow
+    per_unit = 0.5 / power_of_two(jnp.maximum(abs(half.real), abs(half.imag)), (0,))
+    per_unit = jnp.maximum(per_unit, jnp.finfo(per_unit.dtype).tiny)
+    found = _Guess(_scaled(guess, per_unit), per_unit)
+    return _centred(found, _sums(axes, entries, *found), weight)
 
 
 def _can_sample(axes: tuple[int, ...], entries: Entries) -> bool:
@@ -105,83 +131,63 @@ def _can_sample(axes: tuple[int, ...], entries: Entries) -> bool:
     return bool(axes) and known and entries.mask is None and not any(jax.typeof(entries.x).sharding.spec)
 
 
-def _plain(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
-    """The moments about a guess, in the unit of x."""
-    # The compiler must not share anything between the two sums (see _copies): they have guesses of opposite sign.
-    (x, w), (same, _) = (_read(axes, entries, guess, copy) for copy in (1, 2))
-    offset = _mean(axes, w, weight, x - expand(copy_below(guess), axes))
-    square = _mean(axes, w, weight, abs2(same + expand(-guess, axes)))
-    found = Centred(guess, offset, _not_negative(square - abs2(offset)))
-    info = jnp.finfo(square.dtype)
-    in_range = jnp.isfinite(square) & (square + epsilon >= info.tiny / info.eps)
-    return _Found(found, _is_far(found, abs2(offset), found.var + epsilon) | ~in_range)
+def _in_unit_1(guess: jax.Array) -> _Guess:
+    return _Guess(guess, jnp.ones_like(guess.real))
 
 
-def _scaled(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> _Found:
-    """The moments about a guess, in units of the largest distance from it: no square leaves the range of the type."""
-    half, _ = _half_distance(axes, entries, guess)
-    return _in_units(axes, entries, weight, guess, _unit(half, axes), epsilon)
+def _sums(axes: tuple[int, ...], entries: Entries, middle: jax.Array, per_unit: jax.Array | None = None) -> _Sums:
+    """The sums about a guess; without `per_unit`, in the unit 1."""
+    # On a CPU, the compiler must not share anything between the two sums (see _copies).
+    (d, w), (same, _) = (_distance(axes, entries, middle, per_unit, copy) for copy in (1, 2))
+    return _Sums(*(summed(z if w is None else w.astype(z.dtype) * z, axes) for z in (d, abs2(same))))
 
 
-def _in_units(
-    axes: tuple[int, ...],
-    entries: Entries,
-    weight: jax.Array,
-    guess: jax.Array,
-    unit: jax.Array,
-    epsilon: jax.Array,
-) -> _Found:
-    """The moments about a guess, in units of twice `unit`, a power of two."""
-    half, w = _half_distance(axes, entries, guess)
-    d = half * expand(1 / unit, axes).astype(half.dtype)
-    offset = _mean(axes, w, weight, d)
-    var = _not_negative(_mean(axes, w, weight, abs2(d)) - abs2(offset))
-    most = jnp.finfo(var.dtype).max
-    found = Centred(guess, 2 * offset * unit.astype(offset.dtype), jnp.minimum(4 * var * unit * unit, most))
-    far = _is_far(
-        found, abs2(offset), var + epsilon / unit / unit / 4
-    )  # compared in the same units, since squares may be too large in the unit of x
-    return _Found(found, far)
+def _better(
+    guess: _Guess, sums: _Sums, weight: jax.Array, epsilon: jax.Array, may_change: jax.Array | bool = True
+) -> tuple[_Guess, jax.Array]:
+    """The same guess where it is good, otherwise a better one, or another unit; and where something changed."""
+    middle, per_unit = guess
+    offset, square, var = _moments(sums, weight)
+    info, epsilon = jnp.finfo(square.dtype), epsilon * per_unit * per_unit
+    moved = middle + offset
+    moves = may_change & ~(abs2(offset) <= NEAR * (var + epsilon)) & jnp.isfinite(moved)
+    # In the coarse unit no square overflows, in the fine one none vanishes. Next to a guess of 1 or more, numbers are
+    # so far apart that no square vanishes in the unit 1.
+    coarse, fine = 2.0 ** (-info.maxexp * 3 // 4), 2.0 ** (-info.minexp * 2 // 3)
+    finer = jnp.where((per_unit >= 1) & (abs(middle) < per_unit), fine, 1).astype(per_unit.dtype)
+    new = jnp.where(square + epsilon < info.tiny / info.eps, finer, per_unit)
+    new = jnp.where(may_change, jnp.where(jnp.isfinite(square), new, coarse), per_unit)
+    better = _Guess(_scaled(jnp.where(moves, moved, middle), new / per_unit), new)
+    return better, (better.middle != middle) | (new != per_unit)
 
 
-def _is_far(found: Centred, offset2: jax.Array, var: jax.Array) -> jax.Array:
-    """True if a nearer guess exists and would make the variance more accurate."""
-    return ~(offset2 <= NEAR * var) & (_moved(found) != found.shift)
+def _centred(guess: _Guess, sums: _Sums, weight: jax.Array) -> Centred:
+    """The result in the unit 1; a variance that is too large for the type is the largest number."""
+    unit = 1 / guess.per_unit
+    offset, _, var = _moments(sums, weight)
+    var = jnp.minimum(var * unit * unit, jnp.finfo(unit.dtype).max)
+    return Centred(_scaled(guess.middle, unit), _scaled(offset, unit), var)
 
 
-def _not_negative(var: jax.Array) -> jax.Array:
-    """The variance, at least 0. The zeros have its type, since jax2onnx promotes a Python number."""
-    return jnp.maximum(var, jnp.zeros_like(var))
+def _moments(sums: _Sums, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The moments of d: offset, square and variance."""
+    offset, square = (averaged(each, weight) for each in sums)
+    var = square - abs2(offset)
+    return offset, square, jnp.maximum(var, jnp.zeros_like(var))  # of its type, since jax2onnx promotes a Python number
 
 
-def _moved(found: Centred) -> jax.Array:
-    """The next guess: the mean if it is finite, otherwise the old guess."""
-    middle = found.shift + found.offset
-    return jnp.where(jnp.isfinite(middle), middle, found.shift)
+def _scaled(vector: jax.Array, factor: jax.Array) -> jax.Array:
+    return vector * factor.astype(vector.dtype)
 
 
-def _half_distance(axes: tuple[int, ...], entries: Entries, guess: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """(x − guess)/2, which does not overflow for finite numbers; and the weights."""
-    x, w = _read(axes, entries, guess)
-    return x * 0.5 - expand(guess, axes) * 0.5, w
-
-
-def _unit(half: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """A power of two near the largest magnitude along `axes`."""
-    return power_of_two(jnp.maximum(abs(half.real), abs(half.imag)), axes)
-
-
-def _read(
-    axes: tuple[int, ...], entries: Entries, guess: jax.Array, copy: int = 0
+def _distance(
+    axes: tuple[int, ...], entries: Entries, middle: jax.Array, per_unit: jax.Array | None, copy: int
 ) -> tuple[jax.Array, jax.Array | None]:
-    """The entries in the type of the statistics, masked-out ones replaced by the guess; and the weights."""
+    """(x − guess) / unit in the type of the statistics, 0 where x is masked out; and the weights."""
     x, mask, unit = entries
-    if mask is None:
-        return widened(x, guess.dtype, copy), None
-    w, counts = in_units(mask, unit, x, axes)
-    known = jnp.where(counts, x, 0).astype(guess.dtype)  # for jax_debug_nans: no operation sees masked-out entries
-    return jnp.where(counts, known, expand(guess, axes)), w
-
-
-def _mean(axes: tuple[int, ...], w: jax.Array | None, weight: jax.Array, z: jax.Array) -> jax.Array:
-    return mean(z if w is None else w.astype(z.dtype) * z, weight, axes)
+    w, counts = (None, None) if mask is None else in_units(mask, unit, x, axes)
+    # For jax_debug_nans, no operation sees masked-out entries.
+    x = widened(x if counts is None else jnp.where(counts, x, 0), middle.dtype, copy)
+    middle, per_unit = apart((middle, per_unit), copy)
+    d = (x if per_unit is None else _scaled(x, expand(per_unit, axes))) - expand(middle, axes)
+    return d if counts is None else jnp.where(counts, d, 0), w

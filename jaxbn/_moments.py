@@ -23,7 +23,7 @@ from jaxbn._placement import beside, like
 from jaxbn._policy import name_statistics, recomputed
 from jaxbn._sharing import Sharing, expand_right, gather, total, vary_like
 from jaxbn._state import BatchNormState
-from jaxbn._sum import abs2, summed, weighted_mean
+from jaxbn._sum import abs2, averaged, summed, weighted_mean
 from jaxbn._weights import in_units, power_of_two, unit_of, without_unit
 
 
@@ -203,5 +203,5 @@ def _tangent(
         centred = jnp.where(counts, known - expand(m.shift, axes) - expand(m.offset, axes), 0)
         x_dot = jnp.where(counts, w.astype(x_dot.dtype) * x_dot, 0)
     sums = total((summed(x_dot, axes), summed(jnp.conj(centred) * x_dot, axes)), shared)
-    weight = jnp.where(m.weight > 0, m.weight, 1).astype(x_dot.dtype)
-    return sums[0] / weight, 2 * jnp.real(sums[1] / weight)
+    mean_dot, half_var_dot = (averaged(each, m.weight) for each in sums)
+    return mean_dot, 2 * jnp.real(half_var_dot)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jaxbn._axes import expand
-from jaxbn._copies import copy_above, widened
+from jaxbn._copies import clamped_copy, widened
 from jaxbn._dtypes import described
 from jaxbn._placement import like
 from jaxbn._policy import recomputed
@@ -91,7 +91,7 @@ def _tangent(
 ) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
     x, x_given = readable(form.axes, inputs, vectors, copy=3)  # after those of the statistics
-    centred = x - expand(copy_above(vectors.shift), form.axes)
+    centred = x - expand(clamped_copy(vectors.shift), form.axes)
     z_dot = centred * spread(multiplier_dot, x, form.axes)
     if x_dot is not None:
         x_dot = x_dot.astype(x.dtype)
@@ -120,7 +120,7 @@ def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array
     for the cotangent's sum, the other for everything else, and fuses each into the kernel that needs it. Elsewhere the
     compiler removes the second, which is of zeros.
     """
-    on_gpu, other = _on_gpu(), vectors._replace(offset=copy_above(vectors.offset))
+    on_gpu, other = _on_gpu(), vectors._replace(offset=clamped_copy(vectors.offset))
     nothing = jnp.zeros_like(offset_dot)
     here, apart = jnp.where(on_gpu, nothing, offset_dot), jnp.where(on_gpu, offset_dot, nothing)
     here, apart = (like(z_dot, spread(dot, z_dot, form.axes)) for dot in (here, apart))

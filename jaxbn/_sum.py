@@ -22,15 +22,15 @@ def summed(z: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     return z
 
 
-def mean(z: jax.Array, weight: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Σz / W along `axes`, for entries that are already weighted; 0 where the total weight W is 0."""
-    return summed(z, axes) / jnp.where(weight > 0, weight, 1).astype(z.dtype)
+def averaged(total: jax.Array, weight: jax.Array) -> jax.Array:
+    """A sum of weighted entries, divided by their weight; 0 where nothing has weight."""
+    return total / jnp.where(weight > 0, weight, 1).astype(total.dtype)
 
 
 def weighted_mean(z: jax.Array, w: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """The total weight and the weighted mean along `axes`; both 0 where nothing has weight."""
     weight = summed(w, axes)
-    return weight, mean(w.astype(z.dtype) * z, weight, axes)
+    return weight, averaged(summed(w.astype(z.dtype) * z, axes), weight)
 
 
 def abs2(z: jax.Array) -> jax.Array:
