@@ -26,7 +26,7 @@ class View(NamedTuple):
         if self.deslant:
             images = deslant(images)
         if self.shift and key is not None:
-            images = _moved(images, jax.random.randint(key, (len(images), 2), -self.shift, self.shift + 1), self.shift)
+            images = _moved(images, key, self.shift)
         if self.crop:
             _, height, width, _ = images.shape
             images = images[:, self.crop : height - self.crop, self.crop : width - self.crop]
@@ -73,12 +73,12 @@ def deslant(images: jax.Array) -> jax.Array:
     return (1 - share) * _at(images, column) + share * _at(images, column + 1)
 
 
-def _moved(images: jax.Array, by: jax.Array, furthest: int) -> jax.Array:
-    """Each image moved down and across by its row of `by`; zeros come in from beyond the border."""
+def _moved(images: jax.Array, key: jax.Array, furthest: int) -> jax.Array:
+    """Each image moved by up to `furthest` pixels down and across; zeros come in from beyond the border."""
     padded = jnp.pad(images, ((0, 0), (furthest, furthest), (furthest, furthest), (0, 0)))
-    return jax.vmap(lambda image, at: lax.dynamic_slice(image, (at[0], at[1], 0), images.shape[1:]))(
-        padded, furthest - by
-    )
+    # jax.random.randint draws numbers twice, and splits the key for that.
+    corners = jnp.floor(jax.random.uniform(key, (len(images), 2)) * (2 * furthest + 1)).astype(jnp.int32)
+    return jax.vmap(lambda image, at: lax.dynamic_slice(image, (at[0], at[1], 0), images.shape[1:]))(padded, corners)
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

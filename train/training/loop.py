@@ -73,7 +73,6 @@ class Snapshot(NamedTuple):
 class Programs:
     """The compiled programs of a run, and the seconds of compilation."""
 
-    shuffle: Any
     train: Any
     evaluate: Any
     seconds: float
@@ -89,7 +88,6 @@ def compile_programs(plan: Plan, state: TrainState) -> Programs:
         train_steps, plan.model, plan.tx, batch_size=plan.batch_size, options=plan.options, divide=devices.divide
     )
     programs = (
-        devices.jit(partial(epoch_order, plan)).lower(step).compile(),
         devices.jit(steps, donate_argnums=0).lower(state, plan.train, order, (step, step)).compile(),
         compile_evaluation(plan.model, state, plan.test, devices),
     )
@@ -135,7 +133,7 @@ def run(
 
     """
     while position.epoch <= plan.last_epoch:
-        order = programs.shuffle(np.int32(position.epoch))
+        order = epoch_order(plan, position.epoch)
         for span in spans(plan.steps_in(position.epoch)):
             if span[0] < position.epoch_step:  # already done: a run stops between spans only
                 continue
@@ -179,10 +177,13 @@ def loss_and_accuracy(evaluation: Any, state: TrainState, data: Examples) -> tup
     return _averages([(float(metrics.loss), int(metrics.correct), int(metrics.count))])
 
 
-def epoch_order(plan: Plan, epoch: int | jax.Array) -> jax.Array:
-    """The order in which an epoch visits the training set; it depends on the seed and the epoch only."""
-    key = jax.random.fold_in(jax.random.key(plan.seed), epoch)
-    return jax.random.permutation(key, plan.train.labels.size).astype(jnp.int32)
+def epoch_order(plan: Plan, epoch: int) -> jax.Array:
+    """The order in which an epoch visits the training set; it depends on the seed and the epoch only.
+
+    NumPy needs a millisecond for it; a program would have to be compiled first.
+    """
+    order = np.random.default_rng((plan.seed, epoch)).permutation(plan.train.labels.size)
+    return plan.devices.put(order.astype(np.int32))
 
 
 def spans(steps: int) -> list[tuple[int, int]]:

@@ -105,8 +105,8 @@ def train_step(
 
 
 def step_key(seed: int, step: jax.Array) -> jax.Array:
-    """The key of a step, from seed and step only, so that no random state is stored (orders use epochs from 1)."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0), step)
+    """The key of a step, from seed and step only, so that no random state is stored."""
+    return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def train_steps(
