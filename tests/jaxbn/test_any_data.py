@@ -208,6 +208,27 @@ def assert_scales(exponent, kinds):
     assert_as_promised(new.var / exact, np.ones_like(exact))
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 1e-5])
+def test_means_deviations_and_guesses_from_one_end_of_the_numbers_to_the_other(epsilon):
+    """The guess and the unit of the squares may both be wrong at first.
+
+    A variance beyond the numbers of the type is the largest of them, or 0.
+    """
+    draw, info = np.random.default_rng(0).normal(size=(200, 1)), np.finfo(np.float32)
+    middles, deviations = [0, 1e-30, 1e-20, 1, 1e20, 1e37, 2e38], [0, 1e-35, 1e-25, 1e-18, 1, 1e18, 1e25, 1e37]
+    x = np.concatenate([m + d * z for m in middles for d in deviations for z in (draw, draw > 0, draw > 2)], -1)
+    x = x.astype(np.float32)
+    exact_mean, exact_var = oracle.wide(x).mean(0), oracle.wide(x).var(0)
+    exact_var = np.where(exact_var < info.tiny, 0, np.minimum(exact_var, info.max))
+    size = np.sqrt(np.maximum(exact_var + epsilon, info.tiny))
+    of = jax.jit(lambda guess: batch_moments(x, (0,), guess=jnp.full(x.shape[1:], guess), epsilon=epsilon))
+    for guess in (0.0, 1e-30, 1.0, 1e19, -1e19):
+        found = of(guess)
+        mean = oracle.wide(found.shift) + oracle.wide(found.offset)
+        assert_as_promised(mean / size, exact_mean / size)
+        assert_as_promised((oracle.wide(found.var) + epsilon) / size**2, (exact_var + epsilon) / size**2)
+
+
 def test_beyond_that_nothing_finite_makes_a_state_that_is_not():
     """The variance is at most the largest number."""
     signs = np.random.default_rng(0).choice([-1, 1], (64, 4))
