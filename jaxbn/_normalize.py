@@ -147,16 +147,27 @@ def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Arra
     return z + _known(inputs.mask, residual, z.dtype)[0]
 
 
-@partial(jax.jit, inline=True)
+@jax.custom_jvp
 def _as_stored(array: jax.Array) -> jax.Array:
-    """The array as stored in memory; on a GPU, a barrier enforces it.
+    """The array as stored in memory; on a GPU, the compiler cannot see that it is.
 
     The GPU compiler removes a rounding to a narrower type that is widened again. It would then store the residual,
-    which is usually the result of another norm, a second time in the wider type. (The TPU compiler recomputes it from
-    narrow arrays.)
+    which is usually the result of another norm, a second time in the wider type. It does not look through operations on
+    bits, and fuses them. (The TPU compiler recomputes the residual from narrow arrays.)
     """
-    barrier = jax.lax.optimization_barrier
-    return jax.lax.platform_dependent(array, cuda=barrier, rocm=barrier, default=lambda array: array)
+    return array if jnp.iscomplexobj(array) else _through_bits(array)
+
+
+_as_stored.defjvps(lambda array_dot, _, __: array_dot)
+
+
+@partial(jax.jit, inline=True)
+def _through_bits(array: jax.Array) -> jax.Array:
+    def through(array: jax.Array) -> jax.Array:
+        bits = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{jnp.finfo(array.dtype).bits}"))
+        return jax.lax.bitcast_convert_type((bits ^ 1) ^ 1, array.dtype)
+
+    return jax.lax.platform_dependent(array, cuda=through, rocm=through, default=lambda array: array)
 
 
 def _activated(form: Form, z: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 float32 is tested by all of `test_contract.py`, float64 and complex128 by `test_gradients.py`.
 """
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from cases import CASES, example, expected, function
 from closeness import assert_close
 
-from jaxbn import BatchNormParams, BatchNormState, batch_norm, init
+from jaxbn import BatchNormParams, BatchNormState, _normalize, batch_norm, init
 
 TYPES = {  # for each type of x, the type of the mean and that of the variance
     "bfloat16": ("float32", "float32"),
@@ -190,3 +191,16 @@ def test_float32_stays_float32_where_float64_is_enabled():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
     y, state = batch_norm(*init(3), x, True)
     assert {a.dtype.name for a in (y, state.mean, state.var)} == {"float32"}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_residual_is_read_on_a_gpu_bit_by_bit(dtype, monkeypatch):
+    """Through operations on bits that cancel each other; derivatives of any order pass them by."""
+    every = jax.lax.bitcast_convert_type(jnp.arange(2**16, dtype=jnp.uint16), jnp.dtype(dtype))
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda array, cuda, **_: cuda(array))
+    monkeypatch.setattr(_normalize, "_through_bits", inspect.unwrap(_normalize._through_bits))  # jitted, it remembers
+    through = jax.jit(_normalize._as_stored)
+    assert "xor" in through.lower(every).as_text()
+    np.testing.assert_array_equal(np.asarray(through(every)).view(np.uint16), np.arange(2**16))
+    second = jax.jit(jax.grad(jax.grad(lambda r: _normalize._as_stored(r) ** 3)))
+    assert second(jnp.asarray(2, dtype)) == 12
