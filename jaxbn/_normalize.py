@@ -102,7 +102,7 @@ def _tangent(
     if form.activation is jax.nn.relu and not jnp.iscomplexobj(x):
         y_dot = _through_relu(form, inputs, vectors, z_dot, offset_dot)
     else:
-        y_dot = z_dot + spread(offset_dot, x, form.axes)
+        y_dot = z_dot + jnp.where(_true_beside(inputs.x), spread(offset_dot, x, form.axes), jnp.zeros_like(x))
         if form.activation is not None:
             _, y_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (y_dot,))
         y_dot = y_dot.astype(form.dtype)
@@ -110,6 +110,19 @@ def _tangent(
         return y_dot
     y = normalize(form._replace(max_pool=None), inputs, vectors)
     return jax.jvp(form.max_pool, (y,), (y_dot,))[1]
+
+
+def _true_beside(x: jax.Array) -> jax.Array:
+    """True; on a GPU the compiler cannot see that, and believes that it depends on `x`.
+
+    In the transpose, Σg then seems to need x, as Σg·(x − shift) does. The GPU compiler fuses what makes g, such as the
+    gate of a relu behind the norm, into all sums or into none, and looks at each sum alone. If the gate needs x and one
+    sum did not, it would write the gated g first, and read it again.
+    """
+    if jnp.iscomplexobj(x):
+        return jnp.asarray(True)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}"))
+    return ~_on_gpu() | ((bits | 1) != 0)
 
 
 def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, offset_dot: jax.Array) -> jax.Array:

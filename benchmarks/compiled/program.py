@@ -8,6 +8,7 @@ from typing import NamedTuple
 _WIDTHS = {"pred": 1, "bf16": 2} | {f"{kind}{bits}": bits // 8 for kind in "fsu" for bits in (8, 16, 32, 64)}
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 _CALLED = re.compile(r"(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 
@@ -74,11 +75,14 @@ class Program(NamedTuple):
     def always_run(self, loops: int = 0, name: str = "") -> Iterator[Operation]:
         """The operations of a computation, by default of the whole program, each once.
 
-        Without those in branches and in loops, of which the first `loops`, one within another, are entered.
+        Without those in branches and in loops, of which the first `loops`, one within another, are entered. The
+        condition of a loop runs at least once.
         """
         for operation in self.computations[name or self.entry].values():
             yield operation
             is_loop = operation.opcode == "while"
+            for condition in _CONDITION.findall(operation.attributes):
+                yield from self.always_run(name=condition)
             if operation.opcode in ("call", "async-start") or (is_loop and loops):
                 for called in operation.called:
                     yield from self.always_run(loops - is_loop, called)

@@ -221,7 +221,7 @@ def test_means_deviations_and_guesses_from_one_end_of_the_numbers_to_the_other(e
     exact_mean, exact_var = oracle.wide(x).mean(0), oracle.wide(x).var(0)
     exact_var = np.where(exact_var < info.tiny, 0, np.minimum(exact_var, info.max))
     size = np.sqrt(np.maximum(exact_var + epsilon, info.tiny))
-    of = jax.jit(lambda guess: batch_moments(x, (0,), guess=jnp.full(x.shape[1:], guess), epsilon=epsilon))
+    of = jax.jit(lambda guess: batch_moments(jnp.asarray(x), (0,), guess=jnp.full(x.shape[1:], guess), epsilon=epsilon))
     for guess in (0.0, 1e-30, 1.0, 1e19, -1e19):
         found = of(guess)
         mean = oracle.wide(found.shift) + oracle.wide(found.offset)
