@@ -102,7 +102,8 @@ def _searched(
     sums = _sums(axes, entries, guess)
     better, poor = _better(_in_unit_1(guess), sums, weight, epsilon)
     search = jax.lax.while_loop(goes_on, step, _Search(jnp.asarray(1), better, sums, poor))
-    return _centred(search.guess, search.sums, weight)
+    # Without the barrier, a TPU computes the vectors again in each kernel, and writes more in front of a pooling.
+    return jax.lax.optimization_barrier(_centred(search.guess, search.sums, weight))
 
 
 def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
