@@ -204,3 +204,15 @@ def test_a_residual_is_read_on_a_gpu_bit_by_bit(dtype, monkeypatch):
     np.testing.assert_array_equal(np.asarray(through(every)).view(np.uint16), np.arange(2**16))
     second = jax.jit(jax.grad(jax.grad(lambda r: _normalize._as_stored(r) ** 3)))
     assert second(jnp.asarray(2, dtype)) == 12
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_a_gpu_is_made_to_believe_is_true_for_all_numbers(dtype, monkeypatch):
+    every = jax.lax.bitcast_convert_type(jnp.arange(2**16, dtype=jnp.uint16), jnp.dtype(dtype))
+    monkeypatch.setattr(_normalize, "_on_gpu", lambda: jnp.asarray(True))
+    believed = jax.jit(_normalize._true_beside)
+    assert "or" in believed.lower(every).as_text()
+    assert believed(every).shape == every.shape
+    assert believed(every).all()
+    assert believed(jnp.asarray([np.nan, np.inf, 0, -1], jnp.float32)).all()
+    assert believed(jnp.ones(3, jnp.complex64)).all()
