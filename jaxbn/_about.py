@@ -44,7 +44,7 @@ class Centred(NamedTuple):
 
 
 class _Guess(NamedTuple):
-    """What the sums are taken about. The unit is a power of two, so multiplications by 1/unit do not round."""
+    """A guess, and the unit of distances from it: a power of two, so multiplications by 1/unit do not round."""
 
     middle: jax.Array  # guess / unit
     per_unit: jax.Array  # 1 / unit
