@@ -18,7 +18,7 @@ from train.commands.cli import main
 from train.config.sections import OptimizerConfig
 from train.data import Dataset, DatasetUnavailableError, load, preparation
 from train.data.published import Published
-from train.network.convolution import convolve_by_products
+from train.network.convolution import convolve
 from train.network.models import CNN
 from train.training import devices, loop
 from train.training.optimizer import optimizer
@@ -59,7 +59,7 @@ def blobs() -> Dataset:
 def plan(blobs: Dataset) -> Plan:
     """Two epochs of 6 steps with a very small CNN; 2 of the 50 examples sit out each epoch."""
     return Plan(
-        model=CNN(3, channels=(4,), hidden=8, convolution=convolve_by_products),
+        model=CNN(3, channels=(4,), hidden=8, convolution=convolve),
         tx=optimizer(OptimizerConfig(learning_rate=1e-2), total_steps=12),
         train=Examples(jax.numpy.asarray(blobs.train_inputs), jax.numpy.asarray(blobs.train_labels)),
         test=Examples(jax.numpy.asarray(blobs.test_inputs), jax.numpy.asarray(blobs.test_labels)),

@@ -1,6 +1,6 @@
-"""Convolution as matrix products, of patches or by Winograd's algorithm, which is fast on CPUs.
+"""Convolution in forms that are fast on CPUs: matrix products, or a sum of shifted images.
 
-Inside a loop, XLA on CPU runs a convolution 8 to 18 times slower than outside (jax issue 12868); matrix products do not
+Inside a loop, XLA on CPU runs a convolution 8 to 18 times slower than outside (jax issue 12868); these forms do not
 suffer, and a scanned epoch spares the allocation of every step's temporaries. On GPU and TPU `lax` is right.
 """
 
@@ -11,26 +11,27 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from train.network import winograd
+from train.network import shifts, winograd
 
 Convolution = Callable[..., jax.Array]
 
 WINOGRAD_FEATURES = 32  # input and output features from which Winograd's algorithm is faster
+SHIFTS = 27  # entries of the kernel of a feature up to which a sum of shifted images is faster
 
 
 def convolution_for(platform: str) -> Convolution:
     """The fast convolution of a platform ("cpu", "gpu", …), for `flax.linen.Conv(conv_general_dilated=...)`."""
-    return convolve_by_products if platform == "cpu" else lax.conv_general_dilated
+    return convolve if platform == "cpu" else lax.conv_general_dilated
 
 
-def convolve_by_products(
+def convolve(
     lhs: jax.Array,
     rhs: jax.Array,
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     **options: Any,  # noqa: ANN401  (passed on as they are)
 ) -> jax.Array:
-    """`lax.conv_general_dilated` of NHWC images with an HWIO kernel, as matrix products; other forms go to `lax`.
+    """`lax.conv_general_dilated` of NHWC images with an HWIO kernel, in a fast form; what has none goes to `lax`.
 
     Args:
         lhs: images (N, H, W, C).
@@ -49,10 +50,10 @@ def convolve_by_products(
     pads = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], (1, 1), padding) if isinstance(padding, str) else padding
     lhs = jnp.pad(lhs, ((0, 0), *pads, (0, 0)))
     products = {name: options.get(name) for name in ("precision", "preferred_element_type")}
-    wide = min(channels, features) >= WINOGRAD_FEATURES
-    if (
-        (height, width) == (3, 3) and wide and lhs.dtype == rhs.dtype == jnp.float32
-    ):  # sums of tiles round narrower types
+    if height * width * channels <= SHIFTS:
+        return shifts.convolve(lhs, rhs, **products)
+    exact = lhs.dtype == rhs.dtype == jnp.float32  # Winograd's sums of entries would round narrower types
+    if (height, width) == (3, 3) and min(channels, features) >= WINOGRAD_FEATURES and exact:
         return winograd.convolve(lhs, rhs, **products)
     down, across = lhs.shape[1] - height + 1, lhs.shape[2] - width + 1
     slices = [lhs[:, i : i + down, j : j + across] for i in range(height) for j in range(width)]

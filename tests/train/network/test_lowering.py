@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from train.config.sections import OptimizerConfig
-from train.network.convolution import convolve_by_products
+from train.network.convolution import convolve
 from train.network.models import CNN, MLP
 from train.training.optimizer import optimizer
 from train.training.step import Examples, evaluate, init_state, train_steps
@@ -22,7 +22,7 @@ FEATURES = jax.ShapeDtypeStruct((1000, 4), jnp.float32)
     ("model", "inputs"),
     [
         (CNN(10, convolution=lax.conv_general_dilated), IMAGES),
-        (CNN(10, convolution=convolve_by_products), IMAGES),
+        (CNN(10, convolution=convolve), IMAGES),
         (MLP(10), FEATURES),
     ],
     ids=["CNN, lax", "CNN, patches", "MLP"],

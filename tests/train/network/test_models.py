@@ -15,7 +15,7 @@ from jax import lax
 import jaxbn.linen
 from train.config.sections import PRESETS, Config, NormConfig
 from train.network.build import build
-from train.network.convolution import convolve_by_products
+from train.network.convolution import convolve
 from train.network.models import CNN, MLP, LayerOptions
 from train.network.summary import Layer, summarize
 from train.training.step import Examples, init_state, train_step
@@ -89,7 +89,7 @@ def test_the_norms_are_ours_with_the_options_of_the_configuration(shape):
     assert seen == [(0.7, 0.25, True)] * (3 if len(shape) == 3 else 2)
 
 
-@pytest.mark.parametrize(("platform", "expected"), [("cpu", convolve_by_products), ("gpu", lax.conv_general_dilated)])
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", convolve), ("gpu", lax.conv_general_dilated)])
 def test_the_convolution_suits_the_platform(platform, expected):
     model = build(Config(), (28, 28, 1), 10, platform, total_steps=100)
     assert isinstance(model, CNN)
@@ -128,7 +128,7 @@ def test_what_is_injected_makes_no_difference_to_the_training(plan, x64):
     reference = make(layers=LayerOptions(theirs), convolution=lax.conv_general_dilated)
     expected = three_steps(reference, tx, start, plan.train)
     assert len(expected) == 9
-    for convolution in (lax.conv_general_dilated, convolve_by_products):
+    for convolution in (lax.conv_general_dilated, convolve):
         actual = three_steps(make(layers=LayerOptions(ours), convolution=convolution), tx, start, plan.train)
         assert actual.keys() == expected.keys()
         for name, leaf in actual.items():
