@@ -101,7 +101,9 @@ def _searched(
 
     sums = _sums(axes, entries, guess)
     better, poor = _better(_in_unit_1(guess), sums, weight, epsilon)
-    search = jax.lax.while_loop(goes_on, step, _Search(jnp.asarray(1), better, sums, poor))
+    first = _Search(jnp.asarray(1), better, sums, poor)
+    # The condition is that of the loop. With it, a TPU keeps more of what is outside the loop on the chip.
+    search = jax.lax.cond(jnp.any(poor), partial(jax.lax.while_loop, goes_on, step), lambda first: first, first)
     # Without the barrier, a TPU computes the vectors again in each kernel, and writes more in front of a pooling.
     return jax.lax.optimization_barrier(_centred(search.guess, search.sums, weight))
 

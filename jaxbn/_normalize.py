@@ -81,13 +81,29 @@ def _(form: Form, primals: tuple[Inputs, Vectors], tangents: tuple[Inputs, Vecto
         jnp.zeros_like(v) if isinstance(dot, SymbolicZero) else dot for v, dot in zip(vectors, tangents[1], strict=True)
     )
     dots = (x_dot, residual_dot, multiplier_dot, offset_dot - vectors.multiplier * shift_dot)
-    kept = inputs._replace(carrier=inputs.x)
-    return normalize(form, inputs, vectors), _tangent(form, kept, vectors, dots)
+    y, kept = normalize(form, inputs, vectors), inputs._replace(carrier=inputs.x)
+    if _is_gated_by_result(form, inputs):
+        return y, _tangent(form, kept._replace(residual=None), vectors, y, dots)
+    return y, _tangent(form, kept, vectors, None, dots)
+
+
+def _is_gated_by_result(form: Form, inputs: Inputs) -> bool:
+    """True if relu's gate is taken as y > 0, so that y is kept instead of the residual.
+
+    The next layer keeps y anyway, and often nobody keeps the residual. Without a residual, z is computed from x, which
+    is read anyway.
+    """
+    is_relu = form.activation is jax.nn.relu and not jnp.iscomplexobj(inputs.x)
+    return is_relu and inputs.residual is not None and inputs.mask is None and form.max_pool is None
 
 
 @partial(recomputed, static_argnums=0)
 def _tangent(
-    form: Form, inputs: Inputs, vectors: Vectors, dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]
+    form: Form,
+    inputs: Inputs,
+    vectors: Vectors,
+    y: jax.Array | None,
+    dots: tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array],
 ) -> jax.Array:
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
     x, x_given = readable(form.axes, inputs, vectors, copy=3)  # after those of the statistics
@@ -99,13 +115,14 @@ def _tangent(
         z_dot = x_dot * expand(vectors.multiplier, form.axes) + z_dot
     if residual_dot is not None:
         z_dot = z_dot + _where_given(inputs.mask, inputs.residual, residual_dot.astype(x.dtype))
-    if form.activation is jax.nn.relu and not jnp.iscomplexobj(x):
+    if form.activation is jax.nn.relu and y is None and not jnp.iscomplexobj(x):
         y_dot = _through_relu(form, inputs, vectors, z_dot, offset_dot)
     else:
         y_dot = z_dot + jnp.where(_true_beside(inputs.x), spread(offset_dot, x, form.axes), jnp.zeros_like(x))
-        if form.activation is not None:
+        if form.activation is not None and y is None:
             _, y_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (y_dot,))
         y_dot = y_dot.astype(form.dtype)
+        y_dot = y_dot if y is None else jax.lax.select(y > 0, y_dot, jnp.zeros_like(y_dot))
     if form.max_pool is None:
         return y_dot
     y = normalize(form._replace(max_pool=None), inputs, vectors)
