@@ -7,7 +7,8 @@ The tangent combines its vectors before it touches anything of the size of `x`:
     dz = dx · multiplier + (x − shift) · dmultiplier + (doffset − multiplier · dshift) + dresidual
 
 Its transpose then consists of two reductions, Σg and Σg·(x − shift), and one product. `jax.checkpoint` around it keeps
-`x`, `mask` and `residual` as given, and per-channel vectors; z is computed again. See docs/math.md.
+`x`, `mask` and `residual` as given, and per-channel vectors; z is computed again. With relu, y may take the place of
+the residual. See docs/math.md.
 """
 
 from collections.abc import Callable
@@ -118,15 +119,23 @@ def _tangent(
     if form.activation is jax.nn.relu and y is None and not jnp.iscomplexobj(x):
         y_dot = _through_relu(form, inputs, vectors, z_dot, offset_dot)
     else:
-        y_dot = z_dot + jnp.where(_true_beside(inputs.x), spread(offset_dot, x, form.axes), jnp.zeros_like(x))
-        if form.activation is not None and y is None:
-            _, y_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (y_dot,))
-        y_dot = y_dot.astype(form.dtype)
-        y_dot = y_dot if y is None else jax.lax.select(y > 0, y_dot, jnp.zeros_like(y_dot))
+        z_dot = z_dot + jnp.where(_true_beside(inputs.x), spread(offset_dot, x, form.axes), jnp.zeros_like(x))
+        y_dot = _through_activation(form, inputs, vectors, y, z_dot)
     if form.max_pool is None:
         return y_dot
     y = normalize(form._replace(max_pool=None), inputs, vectors)
     return jax.jvp(form.max_pool, (y,), (y_dot,))[1]
+
+
+def _through_activation(
+    form: Form, inputs: Inputs, vectors: Vectors, y: jax.Array | None, z_dot: jax.Array
+) -> jax.Array:
+    if y is not None:
+        z_dot = z_dot.astype(form.dtype)
+        return jax.lax.select(y > 0, z_dot, jnp.zeros_like(z_dot))
+    if form.activation is not None:
+        _, z_dot = jax.jvp(partial(_activated, form), (_affine(form.axes, inputs, vectors),), (z_dot,))
+    return z_dot.astype(form.dtype)
 
 
 def _true_beside(x: jax.Array) -> jax.Array:
@@ -145,10 +154,9 @@ def _true_beside(x: jax.Array) -> jax.Array:
 def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, offset_dot: jax.Array) -> jax.Array:
     """z_dot + offset_dot where z > 0, else 0.
 
-    In the transpose, the cotangent is gated before it is widened, so that the gated one, the residual's cotangent, is
-    the only array written. In the wider type it would be up to four arrays of the size of `x`. A GPU has two gates, one
-    for the cotangent's sum, the other for everything else, and fuses each into the kernel that needs it. Elsewhere the
-    compiler removes the second, which is of zeros.
+    In the transpose, the cotangent is gated before it is widened: in the wider type, the gated one would be written up
+    to four times. A GPU has two gates, one for the cotangent's sum, the other for everything else, and fuses each into
+    the kernel that needs it. Elsewhere the compiler removes the second, which is of zeros.
     """
     on_gpu, other = _on_gpu(), vectors._replace(offset=clamped_copy(vectors.offset))
     nothing = jnp.zeros_like(offset_dot)
