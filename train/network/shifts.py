@@ -33,7 +33,7 @@ def convolve(images: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _sum(options: Options, images: jax.Array, kernel: jax.Array) -> jax.Array:
-    dtype = jax.eval_shape(partial(_product, options), images, kernel).dtype
+    dtype = dict(options).get("preferred_element_type") or jnp.result_type(images, kernel)
     wide = jnp.promote_types(dtype, jnp.float32)
     entries = kernel.reshape(-1, kernel.shape[-1]).astype(wide)
     shifts = _shifts(images, kernel)
