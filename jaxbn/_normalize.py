@@ -94,8 +94,11 @@ def _is_gated_by_result(form: Form, inputs: Inputs) -> bool:
     The next layer keeps y anyway, and often nobody keeps the residual. Without a residual, z is computed from x, which
     is read anyway.
     """
-    is_relu = form.activation is jax.nn.relu and not jnp.iscomplexobj(inputs.x)
-    return is_relu and inputs.residual is not None and inputs.mask is None and form.max_pool is None
+    return _is_relu(form, inputs) and inputs.residual is not None and inputs.mask is None and form.max_pool is None
+
+
+def _is_relu(form: Form, inputs: Inputs) -> bool:
+    return form.activation is jax.nn.relu and not jnp.iscomplexobj(inputs.x)
 
 
 @partial(recomputed, static_argnums=0)
@@ -116,7 +119,7 @@ def _tangent(
         z_dot = x_dot * expand(vectors.multiplier, form.axes) + z_dot
     if residual_dot is not None:
         z_dot = z_dot + _where_given(inputs.mask, inputs.residual, residual_dot.astype(x.dtype))
-    if form.activation is jax.nn.relu and y is None and not jnp.iscomplexobj(x):
+    if _is_relu(form, inputs) and y is None:
         y_dot = _through_relu(form, inputs, vectors, z_dot, offset_dot)
     else:
         z_dot = z_dot + jnp.where(_true_beside(inputs.x), spread(offset_dot, x, form.axes), jnp.zeros_like(x))
@@ -130,6 +133,7 @@ def _tangent(
 def _through_activation(
     form: Form, inputs: Inputs, vectors: Vectors, y: jax.Array | None, z_dot: jax.Array
 ) -> jax.Array:
+    """The activation's tangent, in the type of the result; with `y` given, that of relu."""
     if y is not None:
         z_dot = z_dot.astype(form.dtype)
         return jax.lax.select(y > 0, z_dot, jnp.zeros_like(z_dot))
