@@ -192,16 +192,29 @@ def _(axes: tuple[int, ...], shared: Sharing | None, primals: tuple, tangents: t
 def _tangent(
     axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: jax.Array | None, part: _Part, x_dot: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """dmean = Σ w dx / W and dvar = 2 Σ w Re((x − mean)* dx) / W."""
+    """dmean = Σ w dx / W and dvar = 2 Re(Σ w (x − origin)* dx / W − (mean − origin)* dmean)."""
     m = part.moments
+    origin = _origin(x.dtype, m.shift)
     x_dot = x_dot.astype(m.shift.dtype)
     if mask is None:
-        centred = x.astype(m.shift.dtype) - expand(m.shift, axes) - expand(m.offset, axes)
+        distance = x.astype(m.shift.dtype) - expand(origin, axes)
     else:
         w, counts = in_units(mask, part.unit, x, axes)
         known = jnp.where(counts, x, 0).astype(m.shift.dtype)
-        centred = jnp.where(counts, known - expand(m.shift, axes) - expand(m.offset, axes), 0)
+        distance = jnp.where(counts, known - expand(origin, axes), 0)
         x_dot = jnp.where(counts, w.astype(x_dot.dtype) * x_dot, 0)
-    sums = total((summed(x_dot, axes), summed(jnp.conj(centred) * x_dot, axes)), shared)
-    mean_dot, half_var_dot = (averaged(each, m.weight) for each in sums)
-    return mean_dot, 2 * jnp.real(half_var_dot)
+    sums = total((summed(x_dot, axes), summed(jnp.conj(distance) * x_dot, axes)), shared)
+    mean_dot, product = (averaged(each, m.weight) for each in sums)
+    return mean_dot, 2 * jnp.real(product - jnp.conj(m.shift - origin + m.offset) * mean_dot)
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def _origin(dtype: jnp.dtype, shift: jax.Array) -> jax.Array:
+    """The shift; for bfloat16 on a TPU 0, which is near enough to numbers of 8 bits (see docs/math.md).
+
+    A TPU v6e computes the gradient of x inside the convolutions that read it if it needs three vectors, but not if it
+    needs four.
+    """
+    if dtype != jnp.bfloat16:
+        return shift
+    return jax.lax.platform_dependent(shift, tpu=jnp.zeros_like, default=jnp.asarray)

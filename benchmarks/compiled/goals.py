@@ -8,6 +8,7 @@ from benchmarks.compiled.targets import TARGETS
 from benchmarks.finding import Finding, Records, verdict
 from benchmarks.norm_act import TITLES
 
+SAME_PASSES = 1.001  # a share of the bytes: layers with as many passes over x differ by per-channel vectors
 APART, FUSED, FLAX = (TITLES[name] for name in ("jaxbn", "jaxbn-fused", "flax"))
 
 
@@ -86,10 +87,10 @@ def _name(record: Any) -> str:
 def _rules() -> list[tuple[str, str, Callable[[Records], Finding]]]:
     rules: list[tuple[str, str, Callable[[Records], Finding]]] = []
     for target in (each.title for each in TARGETS.values()):
-        flax = partial(layers, target=target, ours=(APART, FUSED), other=FLAX, most=1)
-        rules.append((f"{target}: bytes of a layer", "≤ Flax's in every case", flax))
-        apart = partial(layers, target=target, ours=(FUSED,), other=APART, most=1)
-        rules.append((f"{target}: bytes of a layer, fused", "≤ the same written apart", apart))
+        flax = partial(layers, target=target, ours=(APART, FUSED), other=FLAX, most=SAME_PASSES)
+        rules.append((f"{target}: bytes of a layer", f"≤ {SAME_PASSES} of Flax's in every case", flax))
+        apart = partial(layers, target=target, ours=(FUSED,), other=APART, most=SAME_PASSES)
+        rules.append((f"{target}: bytes of a layer, fused", f"≤ {SAME_PASSES} of the same written apart", apart))
         for case in ("ResNet-50 step", "MNIST CNN step"):
             step = partial(steps, target=target, case=case, most=1.005)
             rules.append((f"{target}: bytes of a {case}", "≤ 1.005 of Flax's", step))

@@ -177,6 +177,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("h100", "256x56x56x64", 24.0, 23.1, 23.1),
         ("h100", "256x14x14x256", 24.15, 25.2, 23.2),
         ("v5e", "256x56x56x64", 18.0, 18.1, 18.1),
+        ("v6e", "256x56x56x64", 19.0, 19.1, 19.1),
     ],
 )
 def test_no_change_costs_a_pass(target, shape, flax, apart, fused, tmp_path: Path):

@@ -6,6 +6,7 @@ as on each platform.
 
 import inspect
 from collections import deque
+from functools import partial
 from typing import Any
 
 import jax
@@ -152,6 +153,39 @@ def test_gradients(shape, platform):
     count = x.size / features[0]
     for actual, wanted in zip(g_params, (exact.scale, exact.bias), strict=True):
         assert_as_promised(actual / count, wanted / count)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_a_tpu_reads_no_shift_for_the_gradient_of_bfloat16(dtype):
+    shift = jnp.arange(3, dtype=jnp.float32)
+    origin = jax.jit(partial(_moments._origin, jnp.dtype(dtype))).trace(shift)
+    assert ("0.000000e+00" in origin.lower(lowering_platforms=("tpu",)).as_text()) == (dtype == "bfloat16")
+    assert "0.000000e+00" not in origin.lower(lowering_platforms=("cpu",)).as_text()
+
+
+def test_gradients_of_bfloat16_about_zero(monkeypatch):
+    """As on a TPU. |μ| times the mean of |x − μ| is at most 2¹¹ σ² for numbers of 8 bits (docs/math.md)."""
+    x, _ = data((9, 7, 5))
+    x = x.astype(jnp.bfloat16)
+    g = np.random.default_rng(3).normal(size=x.shape)
+    g = np.where(np.arange(x.shape[-1]) % 2, g, np.sign(oracle.wide(x) - oracle.wide(x).mean((0, 1, 2))))
+    g = g.astype(jnp.bfloat16)  # every other one has the largest mean(g·x̂)
+
+    def origin(_, shift):
+        used.append(shift)
+        return jnp.zeros_like(shift)
+
+    used = []
+    monkeypatch.setattr(_moments, "_origin", origin)
+    g_x = jax.jit(lambda x, g: jax.vjp(lambda x: batch_norm(PARAMS, None, x, True)[0], x)[1](g)[0])(x, g)
+    assert used
+    exact = oracle.gradients(PARAMS, x, g).x
+    reduced = (0, 1, 2)
+    terms = np.abs(oracle.wide(g)).max(reduced) / np.sqrt(oracle.wide(x).var(reduced) + EPSILON)
+    error = np.abs(oracle.wide(g_x) - exact)
+    within = jnp.finfo(x.dtype).eps / 2 * np.abs(exact) + 2.0**-11 * terms
+    excess = (error - within).max(reduced)
+    assert (excess <= 0).all(), f"channels {np.flatnonzero(~(excess <= 0))} are off by {excess[~(excess <= 0)]}"
 
 
 def test_without_jit_the_loop_is_compiled_once(monkeypatch):
