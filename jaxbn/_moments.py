@@ -188,7 +188,7 @@ def _(axes: tuple[int, ...], shared: Sharing | None, primals: tuple, tangents: t
     return result, constant._replace(moments=constant.moments._replace(offset=offset_dot, var=var_dot))
 
 
-@partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors: the centred x is recomputed
+@partial(recomputed, static_argnums=(0, 1))  # keeps x, mask and vectors: distances are recomputed
 def _tangent(
     axes: tuple[int, ...], shared: Sharing | None, x: jax.Array, mask: jax.Array | None, part: _Part, x_dot: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

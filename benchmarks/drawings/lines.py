@@ -120,7 +120,7 @@ def time_to_accuracy(path: Path, records: Records) -> None:
                 )
         axes.set(xlabel="seconds of training (excluding compilation)", ylabel="test accuracy (%)", xscale="log")
         times = [r["train_seconds"] for r in records]
-        axes.set_xlim(min(times) / 1.7, max(times) * 1.7)
+        axes.set_xlim(min(times) / 2, max(times) * 1.7)
         axes.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100, 200, 500]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
