@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from jaxbn._axes import expand, is_known, size
 from jaxbn._copies import apart, widened
+from jaxbn._one_pass import Cut, both_summed, cut
 from jaxbn._sample import remedian, sample
 from jaxbn._sum import abs2, averaged, summed
 from jaxbn._weights import in_units, power_of_two
@@ -110,9 +111,9 @@ def _searched(
 
 def _twice(axes: tuple[int, ...], entries: Entries, weight: jax.Array, guess: jax.Array, epsilon: jax.Array) -> Centred:
     """Two passes, the second about the mean. The barrier fixes the mean, whose last bits depend on who computes it."""
-    better, _ = _better(_in_unit_1(guess), _sums(axes, entries, guess), weight, epsilon)
+    better, _ = _better(_in_unit_1(guess), _sums_apart(axes, entries, guess), weight, epsilon)
     better = jax.lax.optimization_barrier(better)
-    return _centred(better, _sums(axes, entries, *better), weight)
+    return _centred(better, _sums_apart(axes, entries, *better), weight)
 
 
 def _of_sample(
@@ -126,7 +127,7 @@ def _of_sample(
     per_unit = 0.5 / power_of_two(jnp.maximum(abs(half.real), abs(half.imag)), (0,))
     per_unit = jnp.maximum(per_unit, jnp.finfo(per_unit.dtype).tiny)
     found = _Guess(_scaled(guess, per_unit), per_unit)
-    return _centred(found, _sums(axes, entries, *found), weight)
+    return _centred(found, _sums_apart(axes, entries, *found), weight)
 
 
 def _can_sample(axes: tuple[int, ...], entries: Entries) -> bool:
@@ -139,10 +140,32 @@ def _in_unit_1(guess: jax.Array) -> _Guess:
 
 
 def _sums(axes: tuple[int, ...], entries: Entries, middle: jax.Array, per_unit: jax.Array | None = None) -> _Sums:
-    """The sums about a guess; without `per_unit`, in the unit 1."""
+    """The sums about a guess; without `per_unit`, in the unit 1. On a CPU, both in one pass if x can be cut."""
+    apart, by = partial(_sums_apart, axes), cut(entries.x, axes, middle.dtype)
+    if by is None:
+        return apart(entries, middle, per_unit)
+    together = partial(_sums_together, axes, by)
+    return jax.lax.platform_dependent(entries, middle, per_unit, cpu=together, default=apart)
+
+
+def _sums_together(
+    axes: tuple[int, ...], by: Cut, entries: Entries, middle: jax.Array, per_unit: jax.Array | None
+) -> _Sums:
+    def terms(x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        d, w = _distance(axes, Entries(x, mask, entries.unit), middle, per_unit)
+        return _weighted(d, w), _weighted(abs2(d), w)
+
+    return _Sums(*both_summed(terms, (entries.x, entries.mask), axes, by))
+
+
+def _sums_apart(axes: tuple[int, ...], entries: Entries, middle: jax.Array, per_unit: jax.Array | None = None) -> _Sums:
     # On a CPU, the compiler must not share anything between the two sums (see _copies).
     (d, w), (same, _) = (_distance(axes, entries, middle, per_unit, copy) for copy in (1, 2))
-    return _Sums(*(summed(z if w is None else w.astype(z.dtype) * z, axes) for z in (d, abs2(same))))
+    return _Sums(*(summed(_weighted(z, w), axes) for z in (d, abs2(same))))
+
+
+def _weighted(z: jax.Array, w: jax.Array | None) -> jax.Array:
+    return z if w is None else w.astype(z.dtype) * z
 
 
 def _better(
@@ -184,7 +207,7 @@ def _scaled(vector: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def _distance(
-    axes: tuple[int, ...], entries: Entries, middle: jax.Array, per_unit: jax.Array | None, copy: int
+    axes: tuple[int, ...], entries: Entries, middle: jax.Array, per_unit: jax.Array | None, copy: int = 0
 ) -> tuple[jax.Array, jax.Array | None]:
     """(x − guess) / unit in the type of the statistics, 0 where x is masked out; and the weights."""
     x, mask, unit = entries

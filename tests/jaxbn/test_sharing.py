@@ -198,7 +198,7 @@ def test_one_collective_forward_and_one_backward(check_vma, masked, options):
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@pytest.mark.parametrize("shape", [(16, 3, 3, 8), (64, 8)], ids=["4-D", "2-D"])
+@pytest.mark.parametrize("shape", [(16, 3, 3, 8), (64, 8), (64, 8, 8, 16), (128, 512)], ids=str)
 def test_plain_jit_reduces_all_over_devices(axis_type, shape):
     """One all-reduce for the sums, and one in the backward pass; those of a better guess are in a loop, seldom run."""
     mesh = Mesh(np.array(jax.devices()), ("shards",), axis_types=(axis_type,))
