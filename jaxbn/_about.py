@@ -141,11 +141,11 @@ def _in_unit_1(guess: jax.Array) -> _Guess:
 
 def _sums(axes: tuple[int, ...], entries: Entries, middle: jax.Array, per_unit: jax.Array | None = None) -> _Sums:
     """The sums about a guess; without `per_unit`, in the unit 1. On a CPU, both in one pass if x can be cut."""
-    apart, by = partial(_sums_apart, axes), cut(entries.x, axes, middle.dtype)
+    by = cut(entries.x, axes, middle.dtype)
     if by is None:
-        return apart(entries, middle, per_unit)
-    together = partial(_sums_together, axes, by)
-    return jax.lax.platform_dependent(entries, middle, per_unit, cpu=together, default=apart)
+        return _sums_apart(axes, entries, middle, per_unit)
+    together, separate = partial(_sums_together, axes, by), partial(_sums_apart, axes)
+    return jax.lax.platform_dependent(entries, middle, per_unit, cpu=together, default=separate)
 
 
 def _sums_together(
