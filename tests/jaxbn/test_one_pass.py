@@ -1,13 +1,12 @@
 """On a CPU, both sums of the statistics take one pass over x."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxbn
+from benchmarks.compiled.traffic import traffic
 from jaxbn._one_pass import Cut, both_summed, cut
 
 DEVICES = 8  # see conftest
@@ -48,20 +47,11 @@ def test_each_entry_counts_once_in_each_sum(shape, axes, by, pieces):
     np.testing.assert_array_equal(second, (weights * x * x).sum(axes))
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((64, 26, 26, 32), -1), ((8, 32, 28, 28), 1), ((64, 1024), -1)])
+@pytest.mark.parametrize(("shape", "axis"), [((64, 26, 26, 32), -1), ((8, 32, 28, 28), 1), ((1024, 128), -1)])
 @pytest.mark.parametrize("masked", [False, True])
-def test_one_kernel_reads_x_and_writes_less(shape, axis, masked):
+def test_little_is_moved_besides_reading_x_once(shape, axis, masked):
+    """The partial sums, of 2/8 or 2/7 of the size of x, are written and read."""
     mask = jnp.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)) < shape[0] - 2 if masked else None
-    program = (
-        jax.jit(lambda x: jaxbn.moments(x, axis=axis, mask=mask)).lower(jnp.zeros(shape)).compile().as_text() or ""
-    )
-    entry = program[program.index("\nENTRY ") :]
-    whole, readers = ["x"], []
-    for name, dims, operation, operands in re.findall(r"%(\S+) = \w+\[([\d,]*)\]\S* (\w+)\((.*?)\)", entry):
-        if any(re.search(rf"%{re.escape(each)}\b(?!\.)", operands) for each in whole):
-            (whole if operation == "bitcast" else readers).append(name)
-        elif operation == "parameter":
-            whole = [name]
-        elements = np.prod([int(d) for d in dims.split(",") if d])
-        assert operation in ("parameter", "bitcast") or elements < np.prod(shape)
-    assert len(readers) == 1
+    x = jnp.zeros(shape)
+    program = jax.jit(lambda x: jaxbn.moments(x, axis=axis, mask=mask)).lower(x).compile()
+    assert 1 < traffic(program.as_text() or "").bytes / x.nbytes < 1.6
