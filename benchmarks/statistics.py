@@ -81,7 +81,7 @@ def pair_of_sums(x: jax.Array) -> Pair:
 
 
 def ours(x: jax.Array) -> Pair:
-    """jaxbn's form with a good guess: one pass, each sum with a difference of its own, and the check."""
+    """jaxbn's form with a good guess: both sums in one pass, and the check."""
     result = batch_moments(x, _rows(x), guess=jnp.zeros(x.shape[-1]))
     return result.mean, result.var
 
