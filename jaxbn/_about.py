@@ -140,8 +140,11 @@ def _in_unit_1(guess: jax.Array) -> _Guess:
 
 
 def _sums(axes: tuple[int, ...], entries: Entries, middle: jax.Array, per_unit: jax.Array | None = None) -> _Sums:
-    """The sums about a guess; without `per_unit`, in the unit 1. On a CPU, both in one pass if x can be cut."""
-    by = cut(entries.x, axes, middle.dtype)
+    """The sums about a guess; without `per_unit`, in the unit 1. On a CPU, both in one pass if x can be cut.
+
+    A narrower x would be converted for each sum, which takes longer than a pass. With a mask it is converted anyway.
+    """
+    by = cut(entries.x, axes) if entries.x.dtype == middle.dtype or entries.mask is not None else None
     if by is None:
         return _sums_apart(axes, entries, middle, per_unit)
     together, separate = partial(_sums_together, axes, by), partial(_sums_apart, axes)

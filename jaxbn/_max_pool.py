@@ -53,7 +53,8 @@ def normalize_and_pool(
     else:
         x = carried(inputs.x, inputs.carrier)
         picked = _pick(pool, form.axes, inputs._replace(x=x, carrier=x), vectors)
-        y = normalize(form, Inputs(picked, mask=None, residual=None, carrier=picked), vectors)
+        inputs = Inputs(picked, mask=None, residual=None, carrier=picked)
+        y = normalize(form._replace(picked=True), inputs, vectors)
     return join_first(y, given.ndim)
 
 

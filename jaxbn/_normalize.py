@@ -22,6 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxbn._axes import expand
 from jaxbn._copies import clamped_copy, widened
 from jaxbn._dtypes import described
+from jaxbn._one_pass import Cut, cut, line
 from jaxbn._placement import like
 from jaxbn._policy import recomputed
 from jaxbn._sum import spread
@@ -47,6 +48,7 @@ class Form(NamedTuple):
     activation: Activation | None
     dtype: jnp.dtype  # the type of the result
     max_pool: Activation | None = None  # applied last
+    picked: bool = False  # x has one entry of each window of a pooling
 
 
 class Inputs(NamedTuple):
@@ -112,7 +114,8 @@ def _tangent(
     x_dot, residual_dot, multiplier_dot, offset_dot = dots
     x, x_given = readable(form.axes, inputs, vectors, copy=3)  # after those of the statistics
     centred = x - expand(clamped_copy(vectors.shift), form.axes)
-    z_dot = centred * spread(multiplier_dot, x, form.axes)
+    by = cut(x, form.axes) if _sums_together(form, inputs, x.dtype, y) else None
+    z_dot, offset_dot = _of_vectors(by, form.axes, centred, multiplier_dot, offset_dot)
     if x_dot is not None:
         x_dot = x_dot.astype(x.dtype)
         x_dot = x_dot if x_given is None else jnp.where(x_given, x_dot, 0)
@@ -128,6 +131,33 @@ def _tangent(
         return y_dot
     y = normalize(form._replace(max_pool=None), inputs, vectors)
     return jax.jvp(form.max_pool, (y,), (y_dot,))[1]
+
+
+def _sums_together(form: Form, inputs: Inputs, dtype: jnp.dtype, y: jax.Array | None) -> bool:
+    """True if one pass for both sums of the transpose pays on a CPU.
+
+    It pays where the cotangent would be written before its sums are taken: in a wider type, or behind the gate of relu.
+    But whatever makes the cotangent is then computed in the kernel of the sums, and again in that of the gradient of x.
+    Behind a pooling, and along the residuals of a network, this may be much.
+    """
+    if form.picked or form.max_pool is not None:
+        return False
+    return inputs.x.dtype != dtype or (_is_relu(form, inputs) and y is None and inputs.residual is None)
+
+
+def _of_vectors(
+    by: Cut | None, axes: tuple[int, ...], centred: jax.Array, multiplier_dot: jax.Array, offset_dot: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The part of the tangent that comes from the vectors, and what it lacks of that of the offset."""
+
+    def apart(multiplier_dot: jax.Array, _: jax.Array, centred: jax.Array) -> jax.Array:
+        return centred * spread(multiplier_dot, centred, axes)
+
+    if by is None:
+        return apart(multiplier_dot, offset_dot, centred), offset_dot
+    together, both = partial(line, axes=axes, by=by), (multiplier_dot, offset_dot)
+    z_dot = jax.lax.platform_dependent(*both, centred, cpu=together, default=apart)
+    return z_dot, jnp.where(_on("cpu"), jnp.zeros_like(offset_dot), offset_dot)
 
 
 def _through_activation(
@@ -152,7 +182,7 @@ def _true_beside(x: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         return jnp.asarray(True)
     bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}"))
-    return ~_on_gpu() | ((bits | 1) != 0)
+    return ~_on("cuda", "rocm") | ((bits | 1) != 0)
 
 
 def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, offset_dot: jax.Array) -> jax.Array:
@@ -162,7 +192,7 @@ def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array
     to four times. A GPU has two gates, one for the cotangent's sum, the other for everything else, and fuses each into
     the kernel that needs it. Elsewhere the compiler removes the second, which is of zeros.
     """
-    on_gpu, other = _on_gpu(), vectors._replace(offset=clamped_copy(vectors.offset))
+    on_gpu, other = _on("cuda", "rocm"), vectors._replace(offset=clamped_copy(vectors.offset))
     nothing = jnp.zeros_like(offset_dot)
     here, apart = jnp.where(on_gpu, nothing, offset_dot), jnp.where(on_gpu, offset_dot, nothing)
     here, apart = (like(z_dot, spread(dot, z_dot, form.axes)) for dot in (here, apart))
@@ -173,11 +203,11 @@ def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array
     return first + second
 
 
-@partial(jax.jit, inline=True)
-def _on_gpu() -> jax.Array:
-    """True in a program for a GPU: a constant."""
+@partial(jax.jit, static_argnums=range(2), inline=True)
+def _on(*platforms: str) -> jax.Array:
+    """True in a program for one of the platforms: a constant."""
     yes, no = (partial(jnp.asarray, answer) for answer in (True, False))
-    return jax.lax.platform_dependent(cuda=yes, rocm=yes, default=no)
+    return jax.lax.platform_dependent(**dict.fromkeys(platforms, yes), default=no)
 
 
 def _affine(axes: tuple[int, ...], inputs: Inputs, vectors: Vectors) -> jax.Array:
