@@ -53,8 +53,8 @@ def both_summed(
 ) -> tuple[jax.Array, jax.Array]:
     """The sums along `axes` of both arrays that `terms` makes of the given ones, entry by entry."""
     of_pieces = [terms(*each) for each in zip(*(_pieces(array, by) for array in arrays), strict=True)]
-    both = _side_by_side(*(_added(each) for each in zip(*of_pieces, strict=True)), by.axis + 1)
-    sums = summed(both, tuple(axis + (axis > by.axis) for axis in axes))
+    first, second = (_added(each) for each in zip(*of_pieces, strict=True))
+    sums = summed(_side_by_side(first, second, by.axis + 1), tuple(axis + (axis > by.axis) for axis in axes))
     features = sum(axis not in axes for axis in range(by.axis))  # in front of the axis with both
     return jax.lax.index_in_dim(sums, 0, features, False), jax.lax.index_in_dim(sums, 1, features, False)
 

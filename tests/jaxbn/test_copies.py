@@ -1,5 +1,8 @@
 """Copies made for the compiler equal their originals, in value and in derivative."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +39,7 @@ def test_wider_numbers_are_the_same_numbers(copy):
 
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_x_in_half_precision_is_written_nowhere_in_single_precision(activation):
-    """Each sum converts x for itself; the cotangent alone is converted once for all."""
+    """Each sum converts x for itself, and each kernel the cotangent."""
     shape = (64, 16, 16, 32)
     params, state = jaxbn.init(shape[-1])
 
@@ -52,6 +55,7 @@ def test_x_in_half_precision_is_written_nowhere_in_single_precision(activation):
     if "ynn" not in program:
         pytest.skip("this compiler has no fast reductions")
     entry = program[program.index("\nENTRY ") :].splitlines()
-    wide = [line for line in entry if f"= f32[{','.join(map(str, shape))}]" in line]
-    assert len(wide) == 1
-    assert "%g" in wide[0]
+    sizes = [
+        math.prod(map(int, found.split(","))) for line in entry for found in re.findall(r"= f32\[([\d,]+)\]", line)
+    ]
+    assert 0 < max(sizes) <= x.size / 4
