@@ -67,8 +67,29 @@ def test_nothing_measured():
 def test_layer(variant: str, ratios: list[float], figure: str, verdict: str):
     (goal,) = find("layer", f"layer: {variant}, float32", layer(ratios, variant))
     assert (goal.figure, goal.verdict, goal.quick) == (figure, verdict, False)
-    (other,) = find("layer", f"layer: {variant}, bfloat16", layer(ratios, variant))
-    assert other.verdict == "not measured"
+    others = find("layer", f"layer: {variant}, bfloat16", layer(ratios, variant))
+    assert [other.verdict for other in others] == ["not measured"] * 2
+
+
+@pytest.mark.parametrize(
+    ("flax", "torch", "verdicts"),
+    [(1.0, 0.8, ("met", "met")), (0.9, 2.0, ("not met", "met")), (2.0, 0.7, ("met", "not met"))],
+)
+def test_layer_of_bfloat16(flax: float, torch: float, verdicts: tuple[str, str]):
+    """JAX libraries and PyTorch are judged apart."""
+    records = layer([flax] * 8, dtype="bfloat16")
+    records += [r | {"library": "PyTorch compiled", "vs_ours": torch} for r in records if r["library"] == "Flax"]
+    records += [r | {"library": "Keras (torch)", "vs_ours": 5.0} for r in records if r["library"] == "Flax"]
+    jax_library, pytorch = find("layer", "layer: norm, bfloat16", records)
+    assert (jax_library.goal, jax_library.figure[:28]) == (
+        "8 shapes, ≤ 1 of the fastest JAX library",
+        f"on {8 if flax >= 1 else 0} of 8 shapes; worst {1 / flax:.2f}",
+    )
+    assert (pytorch.goal, pytorch.figure[:28]) == (
+        "8 shapes, ≤ 1.3 of the fastest PyTorch",
+        f"on {8 if torch >= 1 / 1.3 else 0} of 8 shapes; worst {1 / torch:.2f}",
+    )
+    assert (jax_library.verdict, pytorch.verdict) == verdicts
 
 
 @pytest.mark.parametrize(("floor", "verdict"), [(1.1, "met"), (1.2, "not met")])
