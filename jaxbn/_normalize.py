@@ -28,6 +28,7 @@ from jaxbn._policy import recomputed
 from jaxbn._sum import spread
 
 Activation = Callable[[jax.Array], jax.Array]
+GPU = ("cuda", "rocm")  # platforms
 ActivationName = Literal["relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "elu"]
 
 ACTIVATIONS: dict[ActivationName, Activation] = {
@@ -157,7 +158,7 @@ def _of_vectors(
         return apart(multiplier_dot, offset_dot, centred), offset_dot
     together, both = partial(line, axes=axes, by=by), (multiplier_dot, offset_dot)
     z_dot = jax.lax.platform_dependent(*both, centred, cpu=together, default=apart)
-    return z_dot, jnp.where(_on("cpu"), jnp.zeros_like(offset_dot), offset_dot)
+    return z_dot, jnp.where(_on(("cpu",)), jnp.zeros_like(offset_dot), offset_dot)
 
 
 def _through_activation(
@@ -182,7 +183,7 @@ def _true_beside(x: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         return jnp.asarray(True)
     bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}"))
-    return ~_on("cuda", "rocm") | ((bits | 1) != 0)
+    return ~_on(GPU) | ((bits | 1) != 0)
 
 
 def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array, offset_dot: jax.Array) -> jax.Array:
@@ -192,7 +193,7 @@ def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array
     to four times. A GPU has two gates, one for the cotangent's sum, the other for everything else, and fuses each into
     the kernel that needs it. Elsewhere the compiler removes the second, which is of zeros.
     """
-    on_gpu, other = _on("cuda", "rocm"), vectors._replace(offset=clamped_copy(vectors.offset))
+    on_gpu, other = _on(GPU), vectors._replace(offset=clamped_copy(vectors.offset))
     nothing = jnp.zeros_like(offset_dot)
     here, apart = jnp.where(on_gpu, nothing, offset_dot), jnp.where(on_gpu, offset_dot, nothing)
     here, apart = (like(z_dot, spread(dot, z_dot, form.axes)) for dot in (here, apart))
@@ -203,8 +204,8 @@ def _through_relu(form: Form, inputs: Inputs, vectors: Vectors, z_dot: jax.Array
     return first + second
 
 
-@partial(jax.jit, static_argnums=range(2), inline=True)
-def _on(*platforms: str) -> jax.Array:
+@partial(jax.jit, static_argnums=0, inline=True)
+def _on(platforms: tuple[str, ...]) -> jax.Array:
     """True in a program for one of the platforms: a constant."""
     yes, no = (partial(jnp.asarray, answer) for answer in (True, False))
     return jax.lax.platform_dependent(**dict.fromkeys(platforms, yes), default=no)

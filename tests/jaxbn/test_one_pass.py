@@ -97,17 +97,17 @@ FORMS = {
 SHAPE = (16, 16, 16, 16)
 
 
-def layer(dtype, masked, residual=False, shape=SHAPE, **options):
+def layer(dtype, masked, residual=False, **options):
     """A layer of (params, x, residual), and arguments for it."""
     rng = np.random.default_rng(0)
-    x, other = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(2))
-    params, state = jaxbn.init(shape[-1])
-    params = params._replace(scale=jnp.asarray(rng.normal(size=shape[-1]), jnp.float32))
-    mask = jnp.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)) < shape[0] - 3 if masked else None
+    x, other = (jnp.asarray(rng.normal(size=SHAPE), dtype) for _ in range(2))
+    params, state = jaxbn.init(SHAPE[-1])
+    params = params._replace(scale=jnp.asarray(rng.normal(size=SHAPE[-1]), jnp.float32))
+    mask = jnp.arange(SHAPE[0]).reshape(-1, 1, 1, 1) < SHAPE[0] - 3 if masked else None
 
     def apply(params, x, other):
-        options_here = options | ({"residual": other} if residual else {})
-        return jaxbn.batch_norm(params, state, x, train=True, mask=mask, **options_here)[0]
+        added = other if residual else None
+        return jaxbn.batch_norm(params, state, x, train=True, mask=mask, residual=added, **options)[0]
 
     return apply, (params, x, other)
 
@@ -121,9 +121,8 @@ def test_gradients_are_those_of_separate_sums(dtype, masked, options, monkeypatc
     """
     apply, args = layer(dtype, masked, **options)
     g = jnp.asarray(np.random.default_rng(3).normal(size=SHAPE), dtype)
-    tangents = jax.tree.map(
-        lambda leaf: jnp.asarray(np.random.default_rng(4).normal(size=leaf.shape), leaf.dtype), args
-    )
+    rng = np.random.default_rng(4)
+    tangents = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), args)
 
     def derivatives(*args):
         return jax.vjp(apply, *args)[1](g), jax.jvp(apply, args, tangents)[1]
@@ -178,11 +177,11 @@ def test_the_backward_pass_writes_no_cotangent(dtype, activation, masked, shape,
     mask = jnp.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)) < shape[0] - 2 if masked else None
     x = jnp.zeros(shape, dtype)
 
+    def apply(params, x):
+        return jaxbn.batch_norm(params, state, x, train=True, axis=axis, activation=activation, mask=mask)[0]
+
     def gradients(params, x, g):
-        options = {"axis": axis, "activation": activation, "mask": mask}
-        return jax.vjp(lambda *args: jaxbn.batch_norm(args[0], state, args[1], train=True, **options)[0], params, x)[1](
-            g
-        )
+        return jax.vjp(apply, params, x)[1](g)
 
     program = jax.jit(gradients).lower(params, x, x).compile()
     assert traffic(program.as_text() or "").bytes / x.nbytes < PASSES[dtype, activation, masked]
